@@ -1,0 +1,82 @@
+"""Every failure that local-agent expects, as one tree.
+
+    LocalAgentError
+    ├── ConfigError           78  a setting is wrong; nothing was started
+    ├── CredentialError       77  the API does not accept the key, or the key cannot be read
+    ├── UnavailableError      69  something outside does not answer now and may later
+    │   ├── ApiUnreachableError     no answer, or an answer that is not the API's
+    │   └── ManagerUnreachableError systemd's bus or the broker does not answer
+    ├── ApiRefusedError       70  the API understood the request and said no
+    ├── LaunchError           71  a flow run's process or scope could not be started
+    └── StateError            74  the state folder cannot be read or written
+
+Each carries a message (what failed, on what), a hint (what to do) and the exit code of sysexits.h(3head) with
+which the command line ends. Anything else that reaches the command line is a bug of ours and prints a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LocalAgentError(Exception):
+    """What failed and on what, in one sentence; `hint` says what to do about it."""
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(LocalAgentError):
+    """A setting is wrong. `problems` holds every one found, when there are several."""
+
+    exit_code = 78
+
+    def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
+
+
+class CredentialError(LocalAgentError):
+    """The API does not accept the key, or the key cannot be read."""
+
+    exit_code = 77
+
+
+class UnavailableError(LocalAgentError):
+    """Something outside does not answer now; the same request may work later."""
+
+    exit_code = 69
+
+
+class ApiUnreachableError(UnavailableError):
+    """No answer from the API, or one that cannot be its own. What was asked may have been done all the same."""
+
+
+class ManagerUnreachableError(UnavailableError):
+    """systemd's manager or the broker does not answer. What was asked may have been done all the same."""
+
+
+class ApiRefusedError(LocalAgentError):
+    """The API understood the request and said no; `code` is its `extensions.code`, where it gave one."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class LaunchError(LocalAgentError):
+    """A flow run's process or scope could not be started."""
+
+    exit_code = 71
+
+
+class StateError(LocalAgentError):
+    """The state folder cannot be read or written."""
+
+    exit_code = 74
