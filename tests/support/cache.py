@@ -1,0 +1,71 @@
+"""What takes long to make and is kept outside the repository: environments, wheels, root file systems."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class SetUpError(Exception):
+    """Something that the tests stand on could not be made; says what failed and what to do."""
+
+
+def cache_folder() -> Path:
+    """Return where such things are kept: $LOCAL_AGENT_CACHE, or local-agent in the user's own cache."""
+    if chosen := os.environ.get("LOCAL_AGENT_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "local-agent"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Given a lock file's path, hold it: others that ask wait. It goes when its holder dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """Given a name and how to fill a folder, return that folder, filled now or before.
+
+    The name must change with everything that decides the contents. One that was interrupted is made again.
+    """
+    folder = cache_folder() / name
+    complete = folder / "complete"
+    with locked(cache_folder() / f"{name}.lock"):
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            make(folder)
+            complete.touch()
+    return folder
+
+
+def loudly(doing: str, command: Sequence[str | Path], *, tries: int = 1) -> None:
+    """Given what to tell and a command, run it. Raise SetUpError with the end of its output when it fails.
+
+    A command that needs the network gets several tries: registries have hiccups.
+    """
+    print(f"local-agent tests: {doing}", file=sys.stderr, flush=True)
+    for left in reversed(range(tries)):
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if result.returncode == 0:
+            return
+        print(f"  that failed, {left} more tries", file=sys.stderr, flush=True)
+    words = " ".join(map(str, command))
+    raise SetUpError(f"{doing}: failed with exit code {result.returncode}: {words}\n{result.stdout[-3000:]}")

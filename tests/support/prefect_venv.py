@@ -1,0 +1,91 @@
+"""The real prefect 1.4.1: a virtual environment here, and wheels for the Debians that tests boot.
+
+`python tests/support/prefect_venv.py` prints the interpreter's path, made now if need be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from support.cache import SetUpError, loudly, made_once
+
+# prefect 1.4.1 names only lower bounds, and marshmallow 4 took away what it uses
+REQUIREMENTS = ("prefect==1.4.1", "marshmallow<4")
+# what only the embedded API needs; Debian 12 has an older one with another API
+SERVER_REQUIREMENTS = ("graphql-core>=3.2",)
+
+_SYSTEM_PYTHON = Path("/usr/bin/python3")
+_NETWORK_TRIES = 3
+_QUIETLY = ("-qq", "--disable-pip-version-check")
+_HINT = "prefect 1.4.1 comes from PyPI: check the network, or point pip at a mirror in /etc/pip.conf"
+
+
+def prefect_python() -> Path:
+    """Return the interpreter of a virtual environment with prefect 1.4.1, made at the first call."""
+    folder = made_once(f"prefect-{_key(_system_version())}", _make_venv)
+    return folder / "venv/bin/python"
+
+
+def prefect_wheels(python: str = "3.13") -> Path:
+    """Given a Python version, return a folder of wheels for it: prefect and the embedded API's needs."""
+    return made_once(f"wheels-{_key(python)}", partial(_download, python)) / "wheels"
+
+
+def _key(python: str) -> str:
+    wanted = "\n".join((*REQUIREMENTS, *SERVER_REQUIREMENTS))
+    return f"{python}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+
+
+def _system_version() -> str:
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run(
+        [_SYSTEM_PYTHON, "-c", code], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+
+
+def _make_venv(folder: Path) -> None:
+    venv = folder / "venv"
+    loudly(f"making {venv}", [_SYSTEM_PYTHON, "-m", "venv", venv])
+    command = [
+        venv / "bin/python",
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--disable-pip-version-check",
+        *REQUIREMENTS,
+    ]
+    _from_pypi("installing prefect 1.4.1 from PyPI, about half a minute", command)
+
+
+def _download(python: str, folder: Path) -> None:
+    pip = prefect_python().with_name("pip")
+    platforms = ["--platform=manylinux2014_x86_64", "--platform=manylinux_2_28_x86_64"]
+    what = [
+        "--only-binary=:all:",
+        f"--python-version={python}",
+        *platforms,
+        *REQUIREMENTS,
+        *SERVER_REQUIREMENTS,
+    ]
+    command = [pip, "download", *_QUIETLY, "-d", folder / "wheels", *what]
+    _from_pypi(f"downloading wheels for Python {python}", command)
+
+
+def _from_pypi(doing: str, command: Sequence[str | Path]) -> None:
+    try:
+        loudly(doing, command, tries=_NETWORK_TRIES)
+    except SetUpError as error:
+        raise SetUpError(f"{error}\n{_HINT}") from None
+
+
+if __name__ == "__main__":
+    try:
+        print(prefect_python())
+    except SetUpError as error:
+        sys.exit(f"error: {error}")
