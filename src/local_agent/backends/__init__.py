@@ -1,0 +1,75 @@
+"""What the agent needs of an API that hands out flow runs.
+
+One class per API fulfils `Backend`. All the agent's decisions rest on what these methods promise, so a new backend
+is a new folder beside `prefect1` and nothing else changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from local_agent.model import Child, Claim, CrashPolicy, End, FlowRun, Outcome, Record, RunView
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePage:
+    """One page of the queue: the runs on it that were not known yet, and whether more may be behind it."""
+
+    runs: tuple[FlowRun, ...]
+    is_full: bool
+    problems: tuple[str, ...] = ()  # runs whose answer could not be understood, in words
+
+
+class Backend(Protocol):
+    """An API that flow runs come from.
+
+    Every method may raise ApiUnreachableError (no answer: what was asked may have been done) and CredentialError;
+    where it says "certain" it does not return before it knows.
+    """
+
+    async def connect(self) -> None:
+        """Make this agent known to the API. To be called again after an outage is harmless."""
+
+    async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
+        """Return what the queue holds for this agent's labels and starts before `before`, less what is `known`."""
+
+    def unsupported(self, run: FlowRun) -> str:
+        """Return why this agent can never run it, as a sentence; "" where it can."""
+
+    def child(self, run: FlowRun) -> Child:
+        """Return the command that runs it. Raise LaunchError where its own settings make that impossible."""
+
+    async def claim(self, run: FlowRun, nonce: str) -> Claim:
+        """Take a run for this agent. The answer is certain; it never raises for a lost answer."""
+
+    async def claimed(self, record: Record) -> Claim:
+        """Return what came of a claim that an earlier life of this agent may have sent. Certain."""
+
+    async def give_back(self, record: Record) -> Outcome:
+        """Make a claimed run whose gate never opened wait again, unless somebody else has it by now. Certain."""
+
+    async def refuse(self, record: Record, message: str) -> Outcome:
+        """Fail a claimed run that can never be launched, saying why."""
+
+    async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:
+        """Tell the API of an end that it does not know of. Certain; raises only while the API is out of reach."""
+
+    async def views(self, ids: Sequence[str]) -> Mapping[str, RunView]:
+        """Return how live runs stand now, in one request."""
+
+    async def send_heartbeats(self, ids: Sequence[str]) -> None:
+        """Tell the API that these runs live, in one request."""
+
+    def log(self, flow_run_id: str, message: str, level: str = "INFO") -> None:
+        """Queue a line for the run's log at the API. It goes out with the next batch, or is lost with the agent."""
+
+    async def flush_logs(self) -> None:
+        """Send queued log lines for as long as the agent lives."""
+
+    def close(self) -> None:
+        """Close every connection."""

@@ -1,0 +1,215 @@
+"""The Prefect 1 API as the agent's Backend: puts together what the other files of this folder do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from local_agent.backends import QueuePage
+from local_agent.backends.prefect1 import child, parse, queries, states
+from local_agent.backends.prefect1.claims import Claims
+from local_agent.backends.prefect1.ends import SUBMIT_LOCK, Ends
+from local_agent.backends.prefect1.fields import WrongFieldError, get_object, get_str, get_time
+from local_agent.backends.prefect1.logs import RunLogs
+from local_agent.backends.prefect1.writer import StateChange, StateWriter, rows
+from local_agent.errors import ApiUnreachableError, CredentialError
+from local_agent.model import Outcome, RunView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
+    from typing import Any
+
+    from local_agent.backends.prefect1.transport import Answer, Transport
+    from local_agent.clock import Clock
+    from local_agent.model import Child, Claim, CrashPolicy, End, FlowRun, Record
+    from local_agent.settings import Settings
+
+_PAGE = 25  # the Server's queued_runs_returned_limit
+_DUE_SINCE = timedelta(seconds=3)  # a task run due for less is still its own process's business
+_CLAIM_SETTLE_SECONDS = 3.0
+_RUNNABLE = frozenset({"", "LocalRun", "UniversalRun"})
+_AGENT_TYPE = "LocalAgent"
+
+
+class Prefect1Backend:
+    """Fulfils `Backend`. `settings` returns the settings in force: labels and env may change at a reload."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        settings: Callable[[], Settings],
+        environ: Mapping[str, str],
+        clock: Clock,
+    ) -> None:
+        now = settings()
+        self._transport = transport
+        self._settings = settings
+        self._environ = environ
+        self._clock = clock
+        self._tenant_id = now.tenant_id or ""
+        self._writer = StateWriter(transport, clock.monotonic)
+        self._claims = Claims(
+            transport,
+            self._writer,
+            clock,
+            timeout_seconds=now.request_timeout_seconds,
+            settle_seconds=_CLAIM_SETTLE_SECONDS if now.claim_check == "always" else None,
+        )
+        self._ends = Ends(transport, self._writer, clock)
+        self._logs = RunLogs(transport, clock, now.name)
+
+    async def connect(self) -> None:
+        """Learn the tenant, register this agent, say hello."""
+        settings = self._settings()
+        if not self._tenant_id:
+            self._tenant_id = await self._ask_tenant(has_key=bool(settings.api_key))
+        if settings.api_key:
+            self._transport.use_tenant(self._tenant_id)
+        answer = await self._one(
+            queries.REGISTER_AGENT,
+            {
+                "type": _AGENT_TYPE,
+                "name": settings.name,
+                "labels": list(settings.effective_labels),
+                "tenant_id": self._tenant_id,
+                "agent_config_id": settings.agent_config_id or None,
+            },
+            "register_agent",
+        )
+        self._transport.use_agent_id(get_str(answer, "id"))
+        await self._transport.ask(queries.HELLO)
+        if settings.agent_config_id:
+            await self._transport.ask(queries.agent_config(settings.agent_config_id))
+
+    async def _ask_tenant(self, *, has_key: bool) -> str:
+        if has_key:
+            answer = await self._transport.ask(queries.AUTH_INFO)
+            info = answer.data.get("auth_info") or {}
+            tenant = info.get("tenant_id")
+            if not tenant:
+                raise CredentialError(
+                    "the API key belongs to no tenant",
+                    hint="set `tenant_id`, or use a key of Prefect 1.0 or later",
+                )
+            return str(tenant)
+        answer = await self._transport.ask(queries.TENANT)
+        tenants = rows(answer, "tenant", lambda row: get_str(row, "id"))
+        if not tenants:
+            raise ApiUnreachableError(
+                f"the Prefect Server at {self._transport.url} has no tenant yet",
+                hint="create one: prefect server create-tenant --name default",
+            )
+        return str(tenants[0])
+
+    async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
+        """Poll the queue, and ask for the details of what is new on the page."""
+        settings = self._settings()
+        answer = await self._one(
+            queries.RUNS_IN_QUEUE,
+            {
+                "before": before.isoformat(),
+                "labels": list(settings.effective_labels),
+                "tenant_id": self._tenant_id,
+            },
+            "get_runs_in_queue",
+        )
+        ids = [str(flow_run_id) for flow_run_id in answer.get("flow_run_ids") or ()]
+        new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
+        if not new:
+            return QueuePage((), is_full=False)
+        runs, problems = await self._details(new)
+        return QueuePage(runs, is_full=len(ids) >= _PAGE, problems=problems)
+
+    async def _details(self, ids: Sequence[str]) -> tuple[tuple[FlowRun, ...], tuple[str, ...]]:
+        read_at = self._clock.monotonic()
+        answer = await self._transport.ask(queries.flow_runs(ids, self._clock.now() - _DUE_SINCE))
+        runs, problems = [], []
+        for row in rows(answer, "flow_run", lambda row: row):
+            try:
+                run = parse.flow_run(row, read_at)
+            except (WrongFieldError, AttributeError) as error:
+                problems.append(f"flow run {row.get('id', '?')}: {error}")
+                continue
+            if _is_launchable(row, run):
+                runs.append(run)
+        return tuple(sorted(runs, key=lambda run: run.due)), tuple(problems)
+
+    def unsupported(self, run: FlowRun) -> str:
+        """Tell why this kind of agent can never run it."""
+        if run.run_config.kind not in _RUNNABLE:
+            return f"it has a `run_config` of type `{run.run_config.kind}`; only LocalRun and UniversalRun run here"
+        return "it has Docker storage, which needs a Docker agent" if run.storage == "Docker" else ""
+
+    def child(self, run: FlowRun) -> Child:
+        """Return the command that runs it."""
+        return child.child(run, self._settings(), self._environ, self._tenant_id)
+
+    async def claim(self, run: FlowRun, nonce: str) -> Claim:
+        """Take a run: table T1."""
+        return await self._claims.claim(run, nonce)
+
+    async def claimed(self, record: Record) -> Claim:
+        """Return what came of an earlier claim."""
+        return await self._claims.claimed(record)
+
+    async def give_back(self, record: Record) -> Outcome:
+        """Make a run wait again whose process never started."""
+        start = max(record.due, record.claimed_at + SUBMIT_LOCK)
+        ours = await self._claims.give_back(record, start)
+        return Outcome.GIVEN_BACK if ours else Outcome.NOT_OURS
+
+    async def refuse(self, record: Record, message: str) -> Outcome:
+        """Fail a claimed run that cannot be launched here."""
+        await self._writer.write([StateChange(record.id, 0, states.final("Failed", message, record.nonce))])
+        return Outcome.REPORTED
+
+    async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:
+        """Tell the API of an end: table T2."""
+        return await self._ends.report(record, end, policy)
+
+    async def views(self, ids: Sequence[str]) -> Mapping[str, RunView]:
+        """Return how live runs stand now."""
+        answer = await self._transport.ask(queries.views(ids))
+        return dict(rows(answer, "flow_run", _view))
+
+    async def send_heartbeats(self, ids: Sequence[str]) -> None:
+        """Send the heartbeats that the runs' own processes fail to send."""
+        await self._transport.ask(queries.heartbeats(ids))
+
+    def log(self, flow_run_id: str, message: str, level: str = "INFO") -> None:
+        """Queue a line for the run's log, unless the settings say that none are sent."""
+        if self._settings().cloud_logs:
+            self._logs.add(flow_run_id, message, level)
+
+    async def flush_logs(self) -> None:
+        """Send queued lines until cancelled."""
+        await self._logs.flush_for_ever()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    async def _one(self, query: str, given: Mapping[str, Any], root_field: str) -> dict[str, Any]:
+        answer = await self._transport.ask(query, {"input": given})
+        return _root_object(answer, root_field)
+
+
+def _root_object(answer: Answer, root_field: str) -> dict[str, Any]:
+    refused = answer.error_of(root_field)
+    if refused is not None:
+        raise refused
+    try:
+        return get_object(answer.data, root_field)
+    except WrongFieldError as error:
+        raise ApiUnreachableError(f"the API's answer cannot be understood: {error}") from error
+
+
+def _is_launchable(row: Mapping[str, Any], run: FlowRun) -> bool:
+    """Tell whether a run on the page is for an agent: Scheduled, or Running with task runs whose retry is due."""
+    return row.get("state") == "Scheduled" or run.is_long_retry
+
+
+def _view(row: Mapping[str, Any]) -> tuple[str, RunView]:
+    state = states.meaning_of(get_str(row, "state", ""))
+    return get_str(row, "id"), RunView(state, get_time(row, "heartbeat"))

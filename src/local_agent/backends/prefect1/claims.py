@@ -1,0 +1,203 @@
+"""Taking a flow run, and knowing for certain whether it was taken: table T1 in ARCHITECTURE.md.
+
+Submitted carries a nonce in its context. The Server checks no version and keeps no promise about answers, so what
+counts in the end is which nonce the newest Submitted state carries.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from local_agent.backends.prefect1 import queries, states
+from local_agent.backends.prefect1.parse import TaskRunFacts, task_run_facts
+from local_agent.backends.prefect1.writer import RunReader, StateChange, StateWriter, rows
+from local_agent.clock import Backoff
+from local_agent.errors import ApiRefusedError, CredentialError, UnavailableError
+from local_agent.model import Claim, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from local_agent.backends.prefect1.parse import RunFacts
+    from local_agent.backends.prefect1.transport import Transport
+    from local_agent.clock import Clock
+    from local_agent.model import FlowRun, Record
+
+_FRESH_SECONDS = 1.0
+
+
+class _Sent(Enum):
+    """What is known of a Submitted that was sent."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNANSWERED = "unanswered"
+
+
+class Claims:
+    """Claims flow runs; `timeout_seconds` is how long an unanswered request may still land.
+
+    `settle_seconds` is None where the API's own lock is trusted: SUCCESS then means the run is ours. Otherwise it is
+    how long another agent's Submitted may still overwrite ours, and only reading back after it counts.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        writer: StateWriter,
+        clock: Clock,
+        *,
+        timeout_seconds: float,
+        settle_seconds: float | None,
+    ) -> None:
+        self._transport = transport
+        self._writer = writer
+        self._reader = RunReader(transport, queries.claims, clock.monotonic)
+        self._clock = clock
+        self._timeout_seconds = timeout_seconds
+        self._settle_seconds = settle_seconds
+
+    async def claim(self, run: FlowRun, nonce: str) -> Claim:
+        """Take a run, or learn that it cannot be taken. Certain."""
+        if run.is_long_retry:
+            return await self._claim_task_runs(run, nonce)
+        try:
+            if not await self._still_waits(run):
+                return Claim.LOST
+        except (UnavailableError, ApiRefusedError, CredentialError):
+            return Claim.LATER  # nothing was sent yet
+        return await self._submit(run, nonce)
+
+    async def claimed(self, record: Record) -> Claim:
+        """Return what came of a claim that may have been sent before this agent's latest start. Certain."""
+        if record.task_runs:
+            mine = all(_carries(task, record.nonce) for task in await self._task_runs(record.task_runs))
+            return Claim.OURS if mine else Claim.LOST
+        landed_by = record.claimed_at
+        while True:
+            verdict = self._verdict(await self._read(record.id), record.nonce)
+            if verdict is not None:
+                return verdict
+            if (self._clock.now() - landed_by).total_seconds() > self._timeout_seconds:
+                return Claim.LOST
+            await self._clock.sleep(1)
+
+    async def _still_waits(self, run: FlowRun) -> bool:
+        if self._clock.monotonic() - run.read_at_seconds < _FRESH_SECONDS:
+            return True
+        facts = await self._reader.read(run.id)
+        return facts is not None and facts.meaning is RunState.WAITING
+
+    async def _submit(self, run: FlowRun, nonce: str) -> Claim:
+        change = StateChange(run.id, run.version, states.submitted(run.state, nonce))
+        while True:
+            sent = await self._send([change])
+            if sent is _Sent.ACCEPTED and self._settle_seconds is None:
+                return Claim.OURS
+            if sent is _Sent.ACCEPTED:
+                await self._clock.sleep(self._settle_seconds or 0)
+            verdict = self._verdict(await self._read(run.id), nonce)
+            if verdict is Claim.LOST and sent is _Sent.UNANSWERED:
+                await self._undo_a_late_landing(run.id, nonce)
+            if verdict is not None:
+                return verdict
+            if sent is not _Sent.UNANSWERED:
+                return Claim.LATER  # the lock of a give-back, or of a claim that failed half-way
+            await self._clock.sleep(self._timeout_seconds)  # then sent again: with one nonce a late landing is harmless
+
+    async def _send(self, changes: Sequence[StateChange]) -> _Sent:
+        try:
+            await self._writer.write(changes)
+        except ApiRefusedError:
+            return _Sent.REFUSED
+        except (UnavailableError, CredentialError):
+            return _Sent.UNANSWERED
+        return _Sent.ACCEPTED
+
+    def _verdict(self, facts: RunFacts | None, nonce: str) -> Claim | None:
+        """Decide by what was read back; None says that the run still waits."""
+        if facts is None:
+            return Claim.LOST
+        if facts.meaning is RunState.SUBMITTED and facts.newest_claim() == nonce:
+            return Claim.OURS
+        return None if facts.meaning is RunState.WAITING else Claim.LOST
+
+    async def _undo_a_late_landing(self, flow_run_id: str, nonce: str) -> None:
+        """Our unanswered Submitted may yet land on top of Cancelled: look once more, and if so cancel again."""
+        before = await self._read(flow_run_id)
+        await self._clock.sleep(self._timeout_seconds)
+        after = await self._read(flow_run_id)
+        if before is None or after is None or before.meaning not in (RunState.CANCELLED, RunState.CANCELLING):
+            return
+        if after.meaning is RunState.SUBMITTED and after.newest_claim() == nonce:
+            cancelled = states.final("Cancelled", "Cancelled before it was started", nonce)
+            await self._send([StateChange(flow_run_id, after.version, cancelled)])
+
+    async def _read(self, flow_run_id: str) -> RunFacts | None:
+        """Read until there is an answer: what is unknown is never launched and never given up."""
+        backoff = Backoff(0.5, 10)
+        while True:
+            try:
+                return await self._reader.read(flow_run_id)
+            except (UnavailableError, ApiRefusedError, CredentialError):
+                await self._clock.sleep(backoff.next_seconds())
+
+    async def _claim_task_runs(self, run: FlowRun, nonce: str) -> Claim:
+        """Claim a long retry: nothing locks it, so each due task run is marked and all are read back."""
+        changes = [
+            StateChange(
+                task.id,
+                task.version,
+                states.submitted(task.state, nonce, message="Submitted for execution."),
+                is_task_run=True,
+            )
+            for task in run.waiting_task_runs
+        ]
+        if await self._send(changes) is _Sent.UNANSWERED:
+            await self._clock.sleep(self._timeout_seconds)
+        await self._clock.sleep(self._settle_seconds or 0.2)
+        found = await self._task_runs([task.id for task in run.waiting_task_runs])
+        return Claim.OURS if found and all(_carries(task, nonce) for task in found) else Claim.LATER
+
+    async def _task_runs(self, ids: Sequence[str]) -> tuple[TaskRunFacts, ...]:
+        backoff = Backoff(0.5, 10)
+        while True:
+            try:
+                answer = await self._transport.ask(queries.task_runs(ids))
+                return rows(answer, "task_run", task_run_facts)
+            except (UnavailableError, ApiRefusedError, CredentialError):
+                await self._clock.sleep(backoff.next_seconds())
+
+    async def give_back(self, record: Record, start: datetime) -> bool:
+        """Make a run that was claimed and never started wait again from `start`. Return whether it was still ours.
+
+        The Server's submit lock outlives the give-back by up to 30 s and refuses every agent: hence a later start.
+        Raise UnavailableError while the API does not answer.
+        """
+        if record.task_runs:
+            return await self._give_back_task_runs(record)
+        facts = await self._reader.read(record.id)
+        if facts is None or self._verdict(facts, record.nonce) is not Claim.OURS:
+            return False
+        attempt = states.attempt_of(facts.serialized_state)
+        state = states.scheduled(start, "Given back: its process was never started", attempt=attempt)
+        await self._writer.write([StateChange(record.id, facts.version, state)])
+        return True
+
+    async def _give_back_task_runs(self, record: Record) -> bool:
+        mine = [task for task in await self._task_runs(record.task_runs) if _carries(task, record.nonce)]
+        wrapped = [(task, task.state.get("state")) for task in mine]
+        changes = [
+            StateChange(task.id, task.version, state, is_task_run=True)
+            for task, state in wrapped
+            if isinstance(state, dict)
+        ]
+        if changes:
+            await self._writer.write(changes)
+        return bool(changes)
+
+
+def _carries(task: TaskRunFacts, nonce: str) -> bool:
+    return task.kind == "Submitted" and states.nonce_of(task.state) == nonce

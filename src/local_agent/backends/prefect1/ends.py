@@ -1,0 +1,158 @@
+"""What an end means at the API, and telling it: table T2 in ARCHITECTURE.md. Most ends need no word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from local_agent.backends.prefect1 import queries, states
+from local_agent.backends.prefect1.fields import get_list, get_object
+from local_agent.backends.prefect1.writer import RunReader, StateChange, StateWriter, rows
+from local_agent.model import Cause, OnCrash, Outcome, RunState
+from local_agent.wording import sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from local_agent.backends.prefect1.parse import RunFacts
+    from local_agent.backends.prefect1.transport import Transport
+    from local_agent.clock import Clock
+    from local_agent.model import CrashPolicy, End, Record
+
+# the Server refuses a second Submitted for 30 s after the first, whatever came between
+SUBMIT_LOCK = timedelta(seconds=31)
+_LAST_WORD_SECONDS = 0.3  # a killed process may have sent its last report just before
+_SECOND_LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an end comes to, and the states to set for it, task runs first."""
+
+    outcome: Outcome
+    changes: tuple[StateChange, ...] = ()
+
+
+class Ends:
+    """Reports ends."""
+
+    def __init__(self, transport: Transport, writer: StateWriter, clock: Clock) -> None:
+        self._transport = transport
+        self._writer = writer
+        self._reader = RunReader(transport, queries.ends, clock.monotonic)
+        self._clock = clock
+
+    async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:
+        """Tell the API of an end, if it needs telling. To be called when nothing of the run lives any more.
+
+        Raise ApiUnreachableError while the API does not answer: to ask again is harmless.
+        """
+        if not end.is_clean:
+            await self._clock.sleep(_LAST_WORD_SECONDS)
+        decision = decide(await self._reader.read(record.id), record, end, policy, self._clock.now())
+        if decision.changes:
+            await self._writer.write(decision.changes)
+        if decision.outcome is Outcome.REPORTED and not end.is_clean:
+            await self._clock.sleep(_SECOND_LOOK_SECONDS)
+            await self._let_the_flow_have_the_last_word(record)
+        return decision.outcome
+
+    async def _let_the_flow_have_the_last_word(self, record: Record) -> None:
+        """A killed process's own report can land after ours was decided: where it did, it counts and ours does not."""
+        answer = await self._transport.ask(queries.history(record.id))
+        histories = rows(
+            answer,
+            "flow_run",
+            lambda run: get_list(run, "states", lambda item: get_object(item, "serialized_state", {})),
+        )
+        own = own_final_state(histories[0] if histories else (), record.nonce)
+        if own is not None:
+            await self._writer.write([StateChange(record.id, 0, own)])
+
+
+def own_final_state(history: tuple[Mapping[str, Any], ...], nonce: str) -> Mapping[str, Any] | None:
+    """Given a run's states, newest first, return the flow's own final one that lies under ours, if there is one."""
+    ours_on_top = False
+    for state in history:
+        kind, carried = str(state.get("type", "")), states.nonce_of(state)
+        if kind == "Submitted":
+            return None
+        is_final = kind in states.FINISHED or kind == "Cancelled"
+        if is_final and carried == nonce:
+            ours_on_top = True
+        elif is_final:
+            return state if ours_on_top else None
+    return None
+
+
+def decide(facts: RunFacts | None, record: Record, end: End, policy: CrashPolicy, now: datetime) -> Decision:
+    """Given a run read back and how its process ended, decide what to set: table T2, row by row."""
+    if facts is None:
+        return Decision(Outcome.NOT_OURS)
+    if facts.meaning in (RunState.FINISHED, RunState.CANCELLED):
+        ours = states.nonce_of(facts.serialized_state) == record.nonce
+        return Decision(Outcome.REPORTED if ours else Outcome.NOTHING_TO_SAY)
+    if not record.task_runs and facts.newest_claim() != record.nonce:
+        return Decision(Outcome.NOT_OURS)
+    if facts.meaning is RunState.WAITING:
+        return Decision(Outcome.NOTHING_TO_SAY)
+    return _decide_unfinished(facts, record, end, policy, now)
+
+
+def _decide_unfinished(facts: RunFacts, record: Record, end: End, policy: CrashPolicy, now: datetime) -> Decision:
+    if facts.meaning is RunState.CANCELLING:
+        message = "Cancelled" if end.is_clean else f"Cancelled. {sentence(end)}"
+        return _finish(facts, record, "Cancelled", message)
+    if facts.meaning is RunState.SUBMITTED and end.cause is Cause.POWER_LOST:
+        # it never told the API that it runs, so none of its tasks did
+        return _start_again(facts, record, states.attempt_of(facts.serialized_state), now, end)
+    running_and_waited_for = facts.meaning is RunState.RUNNING and any(
+        task.kind in states.TASK_WAITING for task in facts.task_runs
+    )
+    if running_and_waited_for and end.is_clean:
+        return Decision(Outcome.NOTHING_TO_SAY)
+    if end.cause in (Cause.CANCELLED, Cause.STOPPED):
+        return _finish(facts, record, "Cancelled", sentence(end))
+    return _decide_crash(facts, record, end, policy, now)
+
+
+def _decide_crash(facts: RunFacts, record: Record, end: End, policy: CrashPolicy, now: datetime) -> Decision:
+    if policy.action is OnCrash.LEAVE:
+        return Decision(Outcome.NOTHING_TO_SAY)
+    attempt = max(record.attempt, states.attempt_of(facts.serialized_state))
+    if policy.action is OnCrash.RESCHEDULE and attempt < policy.attempts and end.cause is not Cause.DEADLINE:
+        return _start_again(facts, record, attempt + 1, now, end)
+    kind = "TimedOut" if end.cause is Cause.DEADLINE else "Failed"
+    return _finish(facts, record, kind, _crash_message(facts, end))
+
+
+def _crash_message(facts: RunFacts, end: End) -> str:
+    never_reported = facts.meaning is RunState.SUBMITTED
+    if end.is_clean:
+        return "Its process ended without ever reporting" if never_reported else "Its process ended in mid-run"
+    text = sentence(end) + (" before the flow started" if never_reported and end.cause is Cause.EXITED else "")
+    if never_reported and end.last_lines:
+        text += "; last lines:\n" + "\n".join(end.last_lines)
+    return text
+
+
+def _finish(facts: RunFacts, record: Record, kind: str, message: str) -> Decision:
+    """Set the final state; task runs left Running first, because Failed does not cascade to them on the Server."""
+    running = [task for task in facts.task_runs if task.kind == "Running"]
+    task_state = states.final("Cancelled" if kind == "Cancelled" else "Failed", message, record.nonce)
+    changes = [StateChange(task.id, task.version, task_state, is_task_run=True) for task in running]
+    changes.append(StateChange(record.id, facts.version, states.final(kind, message, record.nonce)))
+    return Decision(Outcome.REPORTED, tuple(changes))
+
+
+def _start_again(facts: RunFacts, record: Record, attempt: int, now: datetime, end: End) -> Decision:
+    """Schedule it again. A task run left Running would be skipped by the next process, which then waits for ever."""
+    message = f"{sentence(end)}; started again"
+    running = [task for task in facts.task_runs if task.kind == "Running"]
+    changes = [StateChange(task.id, task.version, states.pending(message), is_task_run=True) for task in running]
+    start = max(now, record.claimed_at + SUBMIT_LOCK)
+    state = states.scheduled(start, message, attempt=attempt)
+    changes.append(StateChange(record.id, facts.version, state))
+    return Decision(Outcome.RESCHEDULED, tuple(changes))

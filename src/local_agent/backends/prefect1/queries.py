@@ -1,0 +1,110 @@
+"""The GraphQL documents, each beside its name. Values travel as variables wherever the Server's own parser lets them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+HELLO = "query { hello }"
+TENANT = "query { tenant { id } }"
+AUTH_INFO = "query { auth_info { tenant_id } }"
+REGISTER_AGENT = """mutation($input: register_agent_input!) { register_agent(input: $input) { id } }"""
+RUNS_IN_QUEUE = """mutation($input: get_runs_in_queue_input!) { get_runs_in_queue(input: $input) { flow_run_ids } }"""
+WRITE_LOGS = """mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { success } }"""
+
+_RUN_FIELDS = """
+    id version state serialized_state scheduled_start_time run_config name
+    flow { id name storage run_config }
+    task_runs(where: { state: { _in: ["Scheduled", "Retrying", "Paused", "Resume", "Queued"] },
+                       state_start_time: { _lte: %(due)s } }) { id version serialized_state }
+"""
+
+# the newest two Submitted states: whose claim was the last one, and whose the one before
+_SUBMITTED_STATES = """
+    states(where: { state: { _eq: "Submitted" } }, order_by: { timestamp: desc }, limit: 2) { serialized_state }
+"""
+
+
+def agent_config(config_id: str) -> str:
+    """Ask for an agent configuration's settings."""
+    return f"query {{ agent_config(where: {{ id: {{ _eq: {_text(config_id)} }} }}) {{ settings }} }}"
+
+
+def flow_runs(ids: Iterable[str], due: datetime) -> str:
+    """Ask for everything that a launch needs, and for the task runs that wait and were due before `due`."""
+    fields = _RUN_FIELDS % {"due": _text(due.isoformat())}
+    return f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ {fields} }} }}"
+
+
+def views(ids: Iterable[str]) -> str:
+    """Ask how live flow runs stand at the API."""
+    return f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ id state heartbeat }} }}"
+
+
+def claims(ids: Iterable[str]) -> str:
+    """Ask whose claim flow runs carry: table T1."""
+    return (
+        f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) "
+        f"{{ id version state serialized_state {_SUBMITTED_STATES} }} }}"
+    )
+
+
+def ends(ids: Iterable[str]) -> str:
+    """Ask for what decides about an end: table T2."""
+    return (
+        f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ "
+        f"id version state serialized_state {_SUBMITTED_STATES} "
+        f'task_runs(where: {{ state: {{ _in: ["Running", "Scheduled", "Retrying", "Paused", "Resume", "Queued", '
+        f'"Submitted"] }} }}) {{ id version state serialized_state }} }} }}'
+    )
+
+
+def history(flow_run_id: str) -> str:
+    """Ask for the newest states of one flow run."""
+    return (
+        f"query {{ flow_run(where: {{ id: {{ _eq: {_text(flow_run_id)} }} }}) "
+        f"{{ id states(order_by: {{ timestamp: desc }}, limit: 10) {{ serialized_state }} }} }}"
+    )
+
+
+def task_runs(ids: Iterable[str]) -> str:
+    """Ask for the states of single task runs."""
+    return f"query {{ task_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ id version serialized_state }} }}"
+
+
+def set_states(task_runs: int, flow_runs: int) -> str:
+    """Set task run states, then flow run states, in one request: root fields `s0`, `s1`, ..., variables `i0`, ...
+
+    Each has an answer of its own. In one list a single refused state would hide the answers of all the others.
+    """
+    total = task_runs + flow_runs
+    declared = ", ".join(
+        f"$i{index}: set_{'task' if index < task_runs else 'flow'}_run_states_input!" for index in range(total)
+    )
+    fields = " ".join(
+        f"s{index}: set_{'task' if index < task_runs else 'flow'}_run_states(input: $i{index}) "
+        "{ states { id status message } }"
+        for index in range(total)
+    )
+    return f"mutation({declared}) {{ {fields} }}"
+
+
+def heartbeats(ids: Sequence[str]) -> str:
+    """Send the heartbeat of flow runs, each as a root field."""
+    fields = " ".join(
+        f"h{index}: update_flow_run_heartbeat(input: {{ flow_run_id: {_text(flow_run_id)} }}) {{ success }}"
+        for index, flow_run_id in enumerate(ids)
+    )
+    return f"mutation {{ {fields} }}"
+
+
+def _text(value: str) -> str:
+    return json.dumps(value)  # a GraphQL string is a JSON string
+
+
+def _list(values: Iterable[str]) -> str:
+    return json.dumps(list(values))

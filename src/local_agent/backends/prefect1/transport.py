@@ -1,0 +1,197 @@
+"""HTTP to a Prefect 1 API: one kept-alive session, every answer either GraphQL or one of our errors."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError
+from local_agent.threads import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_CORE_VERSION = "1.4.1"  # the API serves what this version of the client understands
+_MOST_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A GraphQL answer: `data` by root field, and the errors as they came."""
+
+    data: Mapping[str, Any]
+    errors: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def error_of(self, root_field: str) -> ApiRefusedError | None:
+        """Return the error of one root field, or None where it has none."""
+        for error in self.errors:
+            path = error.get("path") or []
+            if path and path[0] == root_field:
+                return refusal(error)
+        return None
+
+
+class Transport:
+    """Sends GraphQL documents to `url`.
+
+    A thread holds a request for at most `timeout_seconds` of silence and twice that in all, so that a server which
+    answers one byte a minute cannot hold a thread for ever.
+    """
+
+    def __init__(
+        self, url: str, *, api_key: str, tenant_id: str, timeout_seconds: float, most_at_once: int = 4
+    ) -> None:
+        self.url = url
+        self._timeout_seconds = timeout_seconds
+        self._workers = Workers("api", most_at_once)
+        self._api_key = api_key
+        self._headers = {"X-PREFECT-CORE-VERSION": _CORE_VERSION, "Content-Type": "application/json"}
+        self._session = _new_session(most_at_once)
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        if tenant_id:
+            self.use_tenant(tenant_id)
+
+    def __repr__(self) -> str:
+        return f"Transport({self.url!r})"  # never the headers: they hold the key
+
+    def use_tenant(self, tenant_id: str) -> None:
+        """Send the tenant with each request from now on, as Cloud wants it with a key."""
+        if self._api_key:
+            self._headers["X-PREFECT-TENANT-ID"] = tenant_id
+
+    def use_agent_id(self, agent_id: str) -> None:
+        """Send the registered agent's id with each request from now on."""
+        self._headers["X-PREFECT-AGENT-ID"] = agent_id
+
+    def close(self) -> None:
+        """Close every connection. A request that is under way is left to its thread."""
+        self._workers.close()
+        self._session.close()
+
+    async def ask(self, query: str, variables: Mapping[str, Any] | None = None) -> Answer:
+        """Send one document and return its answer, whose root fields may carry errors of their own.
+
+        Raise ApiUnreachableError when there is no answer or one that is not GraphQL (the request may have been
+        carried out), CredentialError when the key is refused, ApiRefusedError when the whole document is.
+        """
+        # Prefect's own client sends the variables as a JSON string; it is the one form every server must take.
+        body = json.dumps({"query": query, "variables": json.dumps(variables)}).encode()
+        headers = dict(self._headers)
+        return await self._workers.run(lambda: self._post(body, headers))
+
+    def _post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        try:
+            response = self._session.post(
+                self.url,
+                data=body,
+                headers=headers,
+                timeout=(min(_CONNECT_SECONDS, self._timeout_seconds), self._timeout_seconds),
+                stream=True,
+                allow_redirects=False,
+            )
+            with response:
+                content = _read(response, time.monotonic() + self._timeout_seconds)
+        except (requests.RequestException, OSError, ValueError) as error:
+            raise ApiUnreachableError(
+                f"the API at {self.url} does not answer: {_in_words(error)}",
+                hint="check that it runs and that this machine may reach it",
+            ) from error
+        return self._understand(response, content)
+
+    def _understand(self, response: requests.Response, content: bytes) -> Answer:
+        if response.status_code in (401, 403):
+            raise _key_refused(self.url)
+        document = _as_graphql(content)
+        if document is None or response.status_code >= 500 or response.status_code == 429:
+            raise ApiUnreachableError(
+                f"{self.url} answers HTTP {response.status_code} with {_kind_of(response, content)}",
+                hint="if this is not the Prefect API's URL, set `api`; if it is, its own log says more",
+            )
+        return _checked(self.url, document)
+
+
+def refusal(error: Mapping[str, Any]) -> ApiRefusedError:
+    """Given one entry of a GraphQL answer's errors, return it as an ApiRefusedError."""
+    extensions = error.get("extensions") or {}
+    code = str(extensions.get("code", "")) if isinstance(extensions, dict) else ""
+    return ApiRefusedError(f"the API refuses: {error.get('message', error)}", code=code)
+
+
+def _checked(url: str, document: Mapping[str, Any]) -> Answer:
+    errors = [error for error in document.get("errors") or () if isinstance(error, dict)]
+    text = json.dumps(errors)
+    if "UNAUTHENTICATED" in text or "Malformed Authorization header" in text:
+        raise _key_refused(url)
+    if "API_ERROR" in text:  # Cloud's own word for "try again" (prefect 1.4.1, client.py)
+        raise ApiUnreachableError(f"the API at {url} has a passing fault: {errors[0].get('message')}")
+    data = document.get("data")
+    if not isinstance(data, dict) or (errors and all(value is None for value in data.values()) and _whole(errors)):
+        raise refusal(errors[0] if errors else {"message": "an answer without data"})
+    return Answer(data, errors)
+
+
+def _whole(errors: Sequence[Mapping[str, Any]]) -> bool:
+    return not any(error.get("path") for error in errors)
+
+
+def _key_refused(url: str) -> CredentialError:
+    return CredentialError(
+        f"the API at {url} does not accept the API key",
+        hint="check the key (`local-agent config` shows where it comes from) and its tenant",
+    )
+
+
+def _new_session(most_at_once: int) -> requests.Session:
+    session = requests.Session()
+    adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=most_at_once, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    # a .netrc must not replace the key; proxies and CA bundles still come from the environment
+    session.auth = lambda request: request
+    return session
+
+
+def _read(response: requests.Response, until_seconds: float) -> bytes:
+    chunks, size = [], 0
+    for chunk in response.iter_content(_CHUNK_BYTES):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _MOST_BYTES:
+            raise ValueError(f"an answer of more than {_MOST_BYTES} bytes")
+        if time.monotonic() > until_seconds:
+            raise ValueError("an answer that never ends")
+    return b"".join(chunks)
+
+
+def _as_graphql(content: bytes) -> Mapping[str, Any] | None:
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or not ("data" in document or "errors" in document):
+        return None
+    return document
+
+
+def _kind_of(response: requests.Response, content: bytes) -> str:
+    if content.lstrip()[:1] == b"<":
+        return "a web page, not GraphQL"
+    kind = response.headers.get("Content-Type", "no content type")
+    return f"{len(content)} bytes of {kind.split(';')[0]}, not GraphQL" if content else "an empty body"
+
+
+def _in_words(error: BaseException) -> str:
+    """Given what requests raised, return its innermost reason: the outer ones only repeat the URL."""
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    seen: BaseException = error
+    while seen.__cause__ or seen.__context__:
+        seen = seen.__cause__ or seen.__context__ or seen
+    return getattr(seen, "strerror", None) or str(seen) or type(seen).__name__

@@ -1,0 +1,111 @@
+"""Reading and writing the states of many runs at once, each with an answer of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from local_agent.backends.prefect1 import queries
+from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_str
+from local_agent.backends.prefect1.parse import RunFacts, run_facts
+from local_agent.batching import Batcher
+from local_agent.errors import ApiRefusedError, ApiUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from local_agent.backends.prefect1.transport import Answer, Transport
+
+_MOST_AT_ONCE = 25  # a page of the queue
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """One state to set, of a flow run or of a task run."""
+
+    id: str
+    version: int
+    state: Mapping[str, Any]
+    is_task_run: bool = False
+
+    def as_input(self) -> dict[str, Any]:
+        """Return it as the mutation's input."""
+        key = "task_run_id" if self.is_task_run else "flow_run_id"
+        return {"states": [{key: self.id, "state": dict(self.state), "version": self.version}]}
+
+
+class StateWriter:
+    """Sets states in batches."""
+
+    def __init__(self, transport: Transport, monotonic: Callable[[], float]) -> None:
+        self._transport = transport
+        self._batches: Batcher[Sequence[StateChange], None] = Batcher(
+            self._send, most=_MOST_AT_ONCE, monotonic=monotonic
+        )
+
+    async def write(self, changes: Sequence[StateChange]) -> None:
+        """Set the states of one run, task runs before the flow run, in one request with those of others.
+
+        Raise ApiUnreachableError when there was no answer (they may be set), ApiRefusedError when one of them was
+        refused, with code QUEUED where Cloud keeps the run waiting.
+        """
+        await self._batches.ask(changes)
+
+    async def _send(self, batch: Sequence[Sequence[StateChange]]) -> Sequence[Exception | None]:
+        changes = [change for one in batch for change in one if change.is_task_run]
+        task_runs = len(changes)
+        changes += [change for one in batch for change in one if not change.is_task_run]
+        answer = await self._transport.ask(
+            queries.set_states(task_runs, len(changes) - task_runs),
+            {f"i{index}": change.as_input() for index, change in enumerate(changes)},
+        )
+        failures = {change.id: _failure(answer, f"s{index}") for index, change in enumerate(changes)}
+        return [next((failures[change.id] for change in one if failures[change.id]), None) for one in batch]
+
+
+class RunReader:
+    """Reads flow runs back in batches."""
+
+    def __init__(
+        self, transport: Transport, query: Callable[[Sequence[str]], str], monotonic: Callable[[], float]
+    ) -> None:
+        self._transport = transport
+        self._query = query
+        self._batches: Batcher[str, RunFacts | None] = Batcher(self._send, most=100, monotonic=monotonic)
+
+    async def read(self, flow_run_id: str) -> RunFacts | None:
+        """Return the run as it is now, None where the API does not know it."""
+        return await self._batches.ask(flow_run_id)
+
+    async def _send(self, ids: Sequence[str]) -> Sequence[RunFacts | None]:
+        answer = await self._transport.ask(self._query(list(dict.fromkeys(ids))))
+        found = {facts.id: facts for facts in rows(answer, "flow_run", run_facts)}
+        return [found.get(flow_run_id) for flow_run_id in ids]
+
+
+def rows(answer: Answer, root_field: str, parse: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Return the parsed rows of a query's root field.
+
+    Raise ApiRefusedError where the API refused it, ApiUnreachableError where its answer cannot be understood.
+    """
+    refused = answer.error_of(root_field)
+    if refused is not None:
+        raise refused
+    try:
+        return get_list(answer.data, root_field, parse)
+    except WrongFieldError as error:
+        raise ApiUnreachableError(
+            f"the API's answer cannot be understood: {error}", hint="is its version Prefect 1's?"
+        ) from error
+
+
+def _failure(answer: Answer, alias: str) -> Exception | None:
+    refused = answer.error_of(alias)
+    if refused is not None:
+        return refused
+    try:
+        results = get_list(answer.data[alias], "states", lambda item: get_str(item, "status"))
+    except (KeyError, TypeError, WrongFieldError) as error:
+        return ApiUnreachableError(f"the API's answer to a state change cannot be understood: {error}")
+    status = results[0] if results else "missing"
+    return None if status == "SUCCESS" else ApiRefusedError(f"the API answers {status}", code=status)

@@ -1,0 +1,83 @@
+"""Many callers, few requests: what is asked while a request is under way goes out together in the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+_FIRST_SIZE = 10
+_GROW_BELOW_SECONDS = 0.5
+_SHRINK_ABOVE_SECONDS = 2.0
+
+
+class Batcher(Generic[_Item, _Answer]):
+    """Collects single questions into batches, one batch under way at a time.
+
+    `send` is given the items and returns their answers in the same order; an answer that is an exception is raised
+    to its own caller, and what `send` raises is raised to every caller of that batch. The size starts at ten and
+    follows the measured time: on the real Server each item of a batch costs one call after another.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[_Item]], Awaitable[Sequence[_Answer | Exception]]],
+        *,
+        most: int,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._send = send
+        self._most = most
+        self._size = min(_FIRST_SIZE, most)
+        self._monotonic = monotonic
+        self._waiting: list[tuple[_Item, asyncio.Future[_Answer]]] = []
+        self._sender: asyncio.Task[None] | None = None
+
+    async def ask(self, item: _Item) -> _Answer:
+        """Send `item` with the next batch and return its answer."""
+        future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_all())
+        return await future
+
+    async def _send_all(self) -> None:
+        await asyncio.sleep(0)  # everything that came due in this turn of the loop shares the first batch
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
+                await self._send_one([pair for pair in batch if not pair[1].done()])
+        finally:
+            self._sender = None
+
+    async def _send_one(self, batch: list[tuple[_Item, asyncio.Future[_Answer]]]) -> None:
+        if not batch:
+            return
+        began = self._monotonic()
+        try:
+            answers: Sequence[_Answer | Exception] = await self._send([item for item, _ in batch])
+        except Exception as error:
+            answers = [error] * len(batch)
+        self._adapt(self._monotonic() - began)
+        for (_, future), answer in zip(batch, answers, strict=True):
+            _settle(future, answer)
+
+    def _adapt(self, took_seconds: float) -> None:
+        if took_seconds < _GROW_BELOW_SECONDS:
+            self._size = min(self._most, self._size * 2)
+        elif took_seconds > _SHRINK_ABOVE_SECONDS:
+            self._size = max(1, self._size // 2)
+
+
+def _settle(future: asyncio.Future[_Answer], answer: _Answer | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

@@ -1,0 +1,206 @@
+"""The words of this program as types. Nothing here does anything; nothing here imports anything of ours but limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from local_agent.limits import Limits
+
+
+class RunState(Enum):
+    """What a flow run's state at the API means to an agent; the API knows finer ones."""
+
+    WAITING = "waiting"  # Scheduled and its kin: nobody has taken it
+    SUBMITTED = "submitted"  # an agent has taken it, its process has not reported yet
+    RUNNING = "running"
+    CANCELLING = "cancelling"  # somebody asked for an end; its process is to stop itself
+    CANCELLED = "cancelled"
+    FINISHED = "finished"  # any other final state
+    MISSING = "missing"  # the API does not know it
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """How a flow run asks to be run. `kind` is the API's own name for it, "" where none was set."""
+
+    kind: str = ""
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    working_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTaskRun:
+    """A task run whose retry is due although its flow run is Running: a long retry, left by an earlier process."""
+
+    id: str
+    version: int
+    state: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """A flow run as the queue handed it out.
+
+    `due` is when it may start; `read_at_seconds` is the monotonic time at which the API said all this.
+    `waiting_task_runs` is empty but for a long retry, whose flow run is Running already.
+    """
+
+    id: str
+    name: str
+    version: int
+    flow_id: str
+    flow_name: str
+    due: datetime
+    state: Mapping[str, object]
+    run_config: RunConfig
+    storage: str
+    read_at_seconds: float
+    waiting_task_runs: tuple[WaitingTaskRun, ...] = ()
+
+    @property
+    def is_long_retry(self) -> bool:
+        """Tell whether the flow run is Running and only task runs of it wait."""
+        return bool(self.waiting_task_runs)
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A live flow run as the API sees it now."""
+
+    state: RunState
+    heartbeat: datetime | None = None
+
+
+class Claim(Enum):
+    """What came of a claim, once it is certain."""
+
+    OURS = "ours"
+    LOST = "lost"  # another agent's, cancelled, finished or gone
+    LATER = "later"  # not ours, yet still waiting: leave it alone for half a minute, then claim anew
+
+
+class Cause(Enum):
+    """Why a flow run's process ended."""
+
+    EXITED = "exited"  # by itself, with an exit code
+    SIGNALLED = "signalled"
+    OUT_OF_MEMORY = "out-of-memory"
+    DEADLINE = "deadline"  # ran longer than its runtime_max
+    CANCELLED = "cancelled"  # the API asked for it and this agent enforced it
+    STOPPED = "stopped"  # somebody on this host stopped its scope
+    SHUTDOWN = "shutdown"  # the machine went down in an orderly way
+    POWER_LOST = "power-lost"  # the machine has booted since, and nothing tells of an end
+    NEVER_STARTED = "never-started"  # its gate never opened
+    VANISHED = "vanished"  # its process is gone and left no record
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a flow run used, as its cgroup counted it; None where nothing counted."""
+
+    cpu_seconds: float | None = None
+    memory_peak_bytes: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    oom_kills: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a flow run's process ended, as evidence."""
+
+    cause: Cause
+    exit_code: int | None = None
+    signal: int | None = None
+    cost: Cost = Cost()
+    limits: Limits | None = None
+    last_lines: tuple[str, ...] = ()
+
+    @property
+    def is_clean(self) -> bool:
+        """Tell whether the process ended by itself with exit code 0. That says nothing about its flow."""
+        return self.cause is Cause.EXITED and self.exit_code == 0
+
+
+class OnCrash(Enum):
+    """What is reported when a flow run's process died without saying so."""
+
+    FAIL = "fail"
+    RESCHEDULE = "reschedule"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True)
+class CrashPolicy:
+    """What to do about a crash: `attempts` counts the times that a run may be started again."""
+
+    action: OnCrash = OnCrash.FAIL
+    attempts: int = 0
+
+
+class Outcome(Enum):
+    """What an end came to at the API."""
+
+    NOTHING_TO_SAY = "nothing-to-say"  # the API knew already, or it is normal
+    REPORTED = "reported"
+    GIVEN_BACK = "given-back"
+    RESCHEDULED = "rescheduled"
+    NOT_OURS = "not-ours"  # somebody else has the run now
+
+
+class Step(Enum):
+    """How far a flow run's story had come when its record was written."""
+
+    CLAIMING = "claiming"
+    RUNNING = "running"  # its process exists and waits at the gate, or is past it
+    ENDED = "ended"  # its end is known and not yet reported
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process, for certain: a pid is recycled, a pid with its start time on one boot is not (proc(5))."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """The command of a flow run: what to execute, with which environment, where."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    working_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the disk knows of a flow run: enough to finish its story after a kill -9 at any point."""
+
+    id: str
+    name: str
+    flow_name: str
+    nonce: str
+    step: Step
+    due: datetime
+    claimed_at: datetime
+    launcher: str = ""
+    unit: str = ""
+    process: ProcessIdentity | None = None
+    limits: Limits | None = None
+    end: End | None = None
+    attempt: int = 0
+    task_runs: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name the run for people: its name and the first part of its id."""
+        return f"{self.name or 'flow run'} ({self.id[:8]})"

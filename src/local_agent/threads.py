@@ -1,0 +1,84 @@
+"""Blocking calls off the loop, in threads that never hold up the program's exit."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Result = TypeVar("_Result")
+_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", "Callable[[], Any]"]
+
+
+class Workers:
+    """A few daemon threads that run blocking calls for one event loop.
+
+    concurrent.futures joins its threads at exit, so a request that hangs for 15 s would hold up a stop for 15 s;
+    daemon threads are simply left behind.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name = name
+        self._most = most
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._idle_lock = threading.Lock()
+
+    async def run(self, call: Callable[[], _Result]) -> _Result:
+        """Run `call` in a thread and return what it returns, or raise what it raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_Result] = loop.create_future()
+        self._jobs.put((loop, future, call))
+        self._start_one_if_needed()
+        return await future
+
+    def close(self) -> None:
+        """Let idle threads end; one that is in the middle of a call ends after it."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def _start_one_if_needed(self) -> None:
+        with self._idle_lock:
+            needed = self._jobs.qsize() > self._idle
+        if needed and len(self._threads) < self._most:
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._idle_lock:
+                self._idle += 1
+            job = self._jobs.get()
+            with self._idle_lock:
+                self._idle -= 1
+            if job is None:
+                return
+            _finish(*job)
+
+
+def _finish(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
+    try:
+        result = call()
+    except BaseException as error:
+        _tell(loop, future, future.set_exception, error)
+    else:
+        _tell(loop, future, future.set_result, result)
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], settle: Callable[[Any], None], value: object
+) -> None:
+    def settle_unless_given_up() -> None:
+        if not future.done():
+            settle(value)
+
+    try:
+        loop.call_soon_threadsafe(settle_unless_given_up)
+    except RuntimeError:  # the loop is closed: the agent has stopped and nobody waits any more
+        return
