@@ -1,0 +1,58 @@
+"""Click's flags for the settings, made from their declarations."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from local_agent.settings.model import OPTIONS
+from local_agent.settings.option import Option
+
+Command = Callable[..., Any]
+
+
+def start_options(function: Command) -> Command:
+    """Add every setting's flag to a command. The function gets `flags`: option key -> what was given for it.
+
+    The texts are not parsed here, so that a wrong one is reported like a wrong line of a file.
+    """
+
+    @functools.wraps(function)
+    def wrapper(**given: Any) -> Any:  # noqa: ANN401 - click passes what it parsed
+        flags = {key: given.pop(name) for name, key in _NAMES.items()}
+        return function(flags={key: value for key, value in flags.items() if value not in (None, ())}, **given)
+
+    decorated: Command = wrapper
+    for option in reversed(OPTIONS):
+        if option.flag:
+            decorated = click_option(option)(decorated)
+    return decorated
+
+
+def _parameter(option: Option) -> str:
+    return "setting_" + option.key.replace(".", "_")
+
+
+_NAMES = {_parameter(option): option.key for option in OPTIONS if option.flag}
+
+
+def click_option(option: Option) -> Callable[[Command], Command]:
+    """Given an option, return the decorator that adds its flag to a command."""
+    if option.off:
+        names = f"{option.flag}/{option.off}"
+        short = (option.short,) if option.short else ()
+        return click.option(_parameter(option), names, *short, default=None, help=option.help)
+    names = option.flag
+    short = (option.short,) if option.short else ()
+    return click.option(
+        _parameter(option),
+        names,
+        *short,
+        metavar=option.metavar or None,
+        multiple=option.multiple,
+        default=None,
+        help=option.help,
+    )

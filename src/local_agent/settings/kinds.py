@@ -1,0 +1,252 @@
+"""The kinds of values that settings have: what each accepts, and how to say so.
+
+A parser is given a text (from a flag or a variable) or a TOML value, returns the parsed value and raises ValueError
+with a sentence about the value. What would have been right stands in the kind itself, for hints and manuals.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from local_agent.settings.lists import parse_env, parse_list, parse_paths
+from local_agent.settings.quantities import (
+    parse_memory,
+    parse_percent,
+    parse_seconds,
+    show_bytes,
+    show_seconds,
+)
+from local_agent.settings.secret import Secret
+
+T = TypeVar("T")
+
+INSTANCE_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+NOTHING = frozenset({"", "none", "infinity"})
+
+
+def plain(value: object) -> object:
+    """Given a parsed value, return what JSON and TOML have for it; a secret becomes its mask."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """One kind of value: `noun` completes the sentence "write ...", `example` is one that is accepted."""
+
+    noun: str
+    example: str
+    parse: Callable[[object], T]
+    toml_types: tuple[type, ...] = (str,)
+    choices: tuple[str, ...] = ()
+    show: Callable[[Any], object] = plain
+    """For people and for TOML files; JSON gets `plain`."""
+    optional: bool = False
+
+
+def _text_of(value: object) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+def optional(kind: Kind[T]) -> Kind[T | None]:
+    """Given a kind, return the one that can also be none."""
+
+    def parse(value: object) -> T | None:
+        if isinstance(value, str) and value.strip().lower() in NOTHING:
+            return None
+        return kind.parse(value)
+
+    def show(value: T | None) -> object:
+        return None if value is None else kind.show(value)
+
+    return Kind(kind.noun, kind.example, parse, kind.toml_types, kind.choices, show, optional=True)
+
+
+def _parse_text(value: object) -> str:
+    text = _text_of(value).strip()
+    if not text:
+        raise ValueError("it is empty")
+    if not text.isprintable():
+        raise ValueError("it contains a line break or another control character")
+    return text
+
+
+def _parse_url(value: object) -> str:
+    text = _parse_text(value)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f'"{text}" is not a URL: {error}') from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in text or port == 0:
+        raise ValueError(f'"{text}" is not an http or https URL')
+    return text.rstrip("/")
+
+
+def show_url(value: object) -> object:
+    """Given a URL, return it with a password that stands in it masked."""
+    return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:********@", str(value))
+
+
+def _parse_uuid(value: object) -> str:
+    try:
+        return str(uuid.UUID(_text_of(value).strip()))
+    except ValueError as error:
+        raise ValueError(f'"{value}" is not a UUID') from error
+
+
+def _parse_secret(value: object) -> Secret:
+    text = _text_of(value).strip()
+    if not text:
+        raise ValueError("it is empty")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("it contains a space, a line break or a character that no key has")
+    return Secret(text)
+
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+def _parse_bool(value: object) -> bool:
+    text = _text_of(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(f'"{value}" is neither true nor false')
+
+
+def _parse_whole(value: object, at_least: int, at_most: int | None) -> int:
+    text = _text_of(value).strip()
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise ValueError(f'"{value}" is not a whole number')
+    number = int(text)
+    if number < at_least:
+        raise ValueError(f"{number} is less than {at_least}")
+    if at_most is not None and number > at_most:
+        raise ValueError(f"{number} is more than {at_most}")
+    return number
+
+
+def whole(at_least: int, at_most: int | None = None, *, example: str = "4") -> Kind[int]:
+    """A whole number between two bounds, both allowed."""
+    noun = f"a whole number, {at_least} or more" if at_most is None else f"a number, {at_least} to {at_most}"
+    return Kind(noun, example, lambda value: _parse_whole(value, at_least, at_most), (int,))
+
+
+def choice(*names: str) -> Kind[str]:
+    """One word of a few; capitals do not matter."""
+    by_folded = {name.lower(): name for name in names}
+
+    def parse(value: object) -> str:
+        found = by_folded.get(_text_of(value).strip().lower())
+        if found is None:
+            raise ValueError(f'"{value}" is not one of {", ".join(names)}')
+        return found
+
+    return Kind(f"one of {', '.join(names)}", names[0], parse, choices=names)
+
+
+def _parse_instance(value: object) -> str:
+    text = _text_of(value)
+    if not INSTANCE_PATTERN.fullmatch(text) or text in (".", ".."):
+        raise ValueError(f'"{text}" cannot name an instance')
+    return text
+
+
+def _parse_path(value: object) -> Path:
+    text = _text_of(value)
+    if not text or "\0" in text or "\n" in text:
+        raise ValueError("it is empty" if not text else "it contains a line break or a NUL")
+    return Path(text)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the agent's own small HTTP service listens; an empty host is every interface."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+def _parse_address(value: object) -> Address:
+    text = _parse_text(value)
+    complaint = f'"{text}" is not a host and a port'
+    try:
+        parts = urlsplit(text if "//" in text else f"//{text}")
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(complaint) from error
+    if parts.scheme not in ("", "http") or not port or parts.path.strip("/") or " " in text:
+        raise ValueError(complaint)
+    return Address(parts.hostname or "", port)
+
+
+class CrashAction(Enum):
+    """What happens to a flow run whose process ended without a word."""
+
+    FAIL = "fail"
+    LEAVE = "leave"
+    RESCHEDULE = "reschedule"
+
+
+@dataclass(frozen=True)
+class CrashPolicy:
+    """The action, and for `reschedule` how many times at most (otherwise 0)."""
+
+    action: CrashAction
+    times: int = 0
+
+    def __str__(self) -> str:
+        return f"reschedule({self.times})" if self.times else self.action.value
+
+
+def _parse_crash_policy(value: object) -> CrashPolicy:
+    text = _text_of(value).strip().lower()
+    if text in ("fail", "leave"):
+        return CrashPolicy(CrashAction(text))
+    match = re.fullmatch(r"reschedule\(\s*([1-9][0-9]{0,2})\s*\)", text)
+    if match is None:
+        raise ValueError(f'"{value}" is not fail, leave or reschedule(N)')
+    return CrashPolicy(CrashAction.RESCHEDULE, int(match.group(1)))
+
+
+TEXT = Kind("a text", "agent", _parse_text)
+URL = Kind("a URL", "http://localhost:4200", _parse_url, show=show_url)
+UUID = Kind("a UUID", "11111111-1111-4111-8111-111111111111", _parse_uuid)
+SECRET = Kind("an API key", "pcu_...", _parse_secret)
+BOOL = Kind("true or false", "true", _parse_bool, (bool,))
+INSTANCE = Kind("1 to 64 of A-Z a-z 0-9 _ . : -", "prod1", _parse_instance)
+PATH = Kind("a path", "/srv/flows", _parse_path)
+ADDRESS = Kind("a URL or HOST:PORT", "127.0.0.1:8080", _parse_address)
+CRASH_POLICY = Kind("fail, leave or reschedule(N)", "fail", _parse_crash_policy)
+LABELS = Kind('a list, for example ["prod1", "gpu"], or words with commas', "prod1", parse_list, (list,))
+PATHS = Kind('a list, for example ["/srv/flows"], or paths with colons', "/srv/flows", parse_paths, (list,))
+ENV = Kind("KEY=VALUE", "TZ=UTC", parse_env, (dict,))
+MEMORY = Kind("a size such as 512M or 4G", "4G", parse_memory, (int, str), show=show_bytes)
+PERCENT = Kind("a percentage such as 150%", "150%", parse_percent, (int, str), show=lambda n: f"{n}%")
+SHARE = Kind(
+    "a percentage, 1% to 100%",
+    "40%",
+    lambda value: parse_percent(value, at_most=100),
+    (int, str),
+    show=lambda n: f"{n}%",
+)
+SECONDS = Kind("seconds, or a time span such as 6h 30min", "30", parse_seconds, (int, float, str), show=show_seconds)
