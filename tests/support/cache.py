@@ -49,23 +49,19 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def loudly(doing: str, command: Sequence[str | Path], *, tries: int = 1) -> None:
+def loudly(doing: str, command: Sequence[object], *, tries: int = 1) -> None:
     """Given what to tell and a command, run it. Raise SetUpError with the end of its output when it fails.
 
     A command that needs the network gets several tries: registries have hiccups.
     """
     print(f"local-agent tests: {doing}", file=sys.stderr, flush=True)
+    words = [str(word) for word in command]
     for left in reversed(range(tries)):
         result = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
         )
         if result.returncode == 0:
             return
         print(f"  that failed, {left} more tries", file=sys.stderr, flush=True)
-    words = " ".join(map(str, command))
-    raise SetUpError(f"{doing}: failed with exit code {result.returncode}: {words}\n{result.stdout[-3000:]}")
+    output = result.stdout.decode(errors="replace")[-3000:]
+    raise SetUpError(f"{doing}: exit code {result.returncode} from: {' '.join(words)}\n{output}")

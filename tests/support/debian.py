@@ -14,8 +14,8 @@ from pathlib import Path
 from support.cache import SetUpError, loudly, made_once
 from support.prefect_venv import REQUIREMENTS, SERVER_REQUIREMENTS, prefect_wheels
 
-# inside: the interpreter with prefect 1.4.1 (it stands alone, as on a server), and the one that runs the agent
-# (the system's, plus what only the embedded API needs)
+# inside: the interpreter with prefect 1.4.1 (it stands alone, as on a server), and the one that runs the
+# agent (the system's, plus what only the embedded API needs)
 FLOWS_PYTHON = "/opt/flows/venv/bin/python"
 AGENT_PYTHON = "/opt/local-agent/venv/bin/python"
 
@@ -36,7 +36,7 @@ _MASKED = (
     *("ldconfig.service", "console-getty.service", "getty@tty1.service"),
 )
 
-# Runs outside, with the new root as its argument. pip inside may reach no index, so the wheels are brought along.
+# Runs outside, with the new root as its argument. pip inside may reach no index, so wheels are brought along.
 _HOOK = f"""\
 #!/bin/sh
 set -eu
@@ -80,8 +80,10 @@ class Debian:
         hook.write_text(_HOOK)
         hook.chmod(0o755)
         shutil.copytree(prefect_wheels(self.python), folder / "wheels")
-        command = ["mmdebstrap", *_mmdebstrap_options(hook), self.suite, str(folder / "root")]
-        loudly(f"making a root file system of Debian {self.number}, about a minute", command, tries=3)
+        # each try needs an empty folder
+        command = ["sh", "-c", 'rm -rf "$0" && exec mmdebstrap "$@" "$0"', folder / "root"]
+        arguments = [*_mmdebstrap_options(hook), self.suite]
+        loudly(f"making Debian {self.number}, about a minute", [*command, *arguments], tries=3)
         shutil.rmtree(folder / "wheels")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +20,7 @@ SERVER_REQUIREMENTS = ("graphql-core>=3.2",)
 
 _SYSTEM_PYTHON = Path("/usr/bin/python3")
 _NETWORK_TRIES = 3
-_QUIETLY = ("-qq", "--disable-pip-version-check")
+_PLATFORMS = ("--platform=manylinux2014_x86_64", "--platform=manylinux_2_28_x86_64")
 _HINT = "prefect 1.4.1 comes from PyPI: check the network, or point pip at a mirror in /etc/pip.conf"
 
 
@@ -43,43 +42,26 @@ def _key(python: str) -> str:
 
 def _system_version() -> str:
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    return subprocess.run(
-        [_SYSTEM_PYTHON, "-c", code], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.strip()
+    return subprocess.run([_SYSTEM_PYTHON, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def _make_venv(folder: Path) -> None:
     venv = folder / "venv"
     loudly(f"making {venv}", [_SYSTEM_PYTHON, "-m", "venv", venv])
-    command = [
-        venv / "bin/python",
-        "-m",
-        "pip",
-        "install",
-        "-qq",
-        "--disable-pip-version-check",
-        *REQUIREMENTS,
-    ]
-    _from_pypi("installing prefect 1.4.1 from PyPI, about half a minute", command)
+    _pip("installing prefect 1.4.1 from PyPI, about half a minute", venv, "install", *REQUIREMENTS)
 
 
 def _download(python: str, folder: Path) -> None:
-    pip = prefect_python().with_name("pip")
-    platforms = ["--platform=manylinux2014_x86_64", "--platform=manylinux_2_28_x86_64"]
-    what = [
-        "--only-binary=:all:",
-        f"--python-version={python}",
-        *platforms,
-        *REQUIREMENTS,
-        *SERVER_REQUIREMENTS,
-    ]
-    command = [pip, "download", *_QUIETLY, "-d", folder / "wheels", *what]
-    _from_pypi(f"downloading wheels for Python {python}", command)
+    venv = prefect_python().parent.parent
+    which = ["--only-binary=:all:", f"--python-version={python}", *_PLATFORMS, f"--dest={folder / 'wheels'}"]
+    what = [*REQUIREMENTS, *SERVER_REQUIREMENTS]
+    _pip(f"downloading wheels for Python {python} from PyPI", venv, "download", *which, *what)
 
 
-def _from_pypi(doing: str, command: Sequence[str | Path]) -> None:
+def _pip(doing: str, venv: Path, command: str, *arguments: str) -> None:
+    pip = [venv / "bin/pip", command, "-qq", "--disable-pip-version-check"]
     try:
-        loudly(doing, command, tries=_NETWORK_TRIES)
+        loudly(doing, [*pip, *arguments], tries=_NETWORK_TRIES)
     except SetUpError as error:
         raise SetUpError(f"{error}\n{_HINT}") from None
 
