@@ -41,18 +41,16 @@ _NAMES = {_parameter(option): option.key for option in OPTIONS if option.flag}
 
 def click_option(option: Option) -> Callable[[Command], Command]:
     """Given an option, return the decorator that adds its flag to a command."""
+    short = (option.short,) if option.short else ()
     if option.off:
         names = f"{option.flag}/{option.off}"
-        short = (option.short,) if option.short else ()
         return click.option(_parameter(option), names, *short, default=None, help=option.help)
-    names = option.flag
-    short = (option.short,) if option.short else ()
     return click.option(
         _parameter(option),
-        names,
+        option.flag,
         *short,
         metavar=option.metavar or None,
         multiple=option.multiple,
         default=None,
-        help=option.help,
+        help=option.help.removesuffix(".") + "; may be repeated." if option.multiple else option.help,
     )

@@ -29,7 +29,9 @@ class Findings:
 
     def problem(self, where: object, what: str, hint: str = "") -> None:
         """Note a problem; the settings will not be used."""
-        self.problems.append(Problem(str(where), what, hint))
+        found = Problem(str(where), what, hint)
+        if found not in self.problems:
+            self.problems.append(found)
 
     def warn(self, sentence: str) -> None:
         """Note something that works and should be changed all the same."""
@@ -43,7 +45,7 @@ class Findings:
         if self.problems:
             lines = tuple(f"{problem} ({problem.hint})" if problem.hint else str(problem) for problem in self.problems)
             raise ConfigError(
-                f"{len(lines)} settings are wrong, nothing was started",
+                f"{len(lines)} settings are wrong",
                 hint="`local-agent config` checks the settings and starts nothing",
                 problems=lines,
             )

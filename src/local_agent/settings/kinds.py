@@ -7,7 +7,6 @@ with a sentence about the value. What would have been right stands in the kind i
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -100,11 +99,15 @@ def show_url(value: object) -> object:
     return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:********@", str(value))
 
 
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
+
+
 def _parse_uuid(value: object) -> str:
-    try:
-        return str(uuid.UUID(_text_of(value).strip()))
-    except ValueError as error:
-        raise ValueError(f'"{value}" is not a UUID') from error
+    text = _text_of(value).strip().lower()
+    if not _UUID.fullmatch(text):
+        raise ValueError(f'"{value}" is not a UUID')
+    digits = text.replace("-", "")
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def _parse_secret(value: object) -> Secret:
@@ -143,7 +146,9 @@ def _parse_whole(value: object, at_least: int, at_most: int | None) -> int:
 
 def whole(at_least: int, at_most: int | None = None, *, example: str = "4") -> Kind[int]:
     """A whole number between two bounds, both allowed."""
-    noun = f"a whole number, {at_least} or more" if at_most is None else f"a number, {at_least} to {at_most}"
+    noun = (
+        f"a whole number of {at_least} or more" if at_most is None else f"a whole number from {at_least} to {at_most}"
+    )
     return Kind(noun, example, lambda value: _parse_whole(value, at_least, at_most), (int,))
 
 
@@ -233,15 +238,15 @@ URL = Kind("a URL", "http://localhost:4200", _parse_url, show=show_url)
 UUID = Kind("a UUID", "11111111-1111-4111-8111-111111111111", _parse_uuid)
 SECRET = Kind("an API key", "pcu_...", _parse_secret)
 BOOL = Kind("true or false", "true", _parse_bool, (bool,))
-INSTANCE = Kind("1 to 64 of A-Z a-z 0-9 _ . : -", "prod1", _parse_instance)
+INSTANCE = Kind("1 to 64 letters, digits, _ . : or -", "prod1", _parse_instance)
 PATH = Kind("a path", "/srv/flows", _parse_path)
 ADDRESS = Kind("a URL or HOST:PORT", "127.0.0.1:8080", _parse_address)
 CRASH_POLICY = Kind("fail, leave or reschedule(N)", "fail", _parse_crash_policy)
-LABELS = Kind('a list, for example ["prod1", "gpu"], or words with commas', "prod1", parse_list, (list,))
-PATHS = Kind('a list, for example ["/srv/flows"], or paths with colons', "/srv/flows", parse_paths, (list,))
+LABELS = Kind("a list of texts", "prod1", parse_list, (list,))
+PATHS = Kind("a list of paths", "/srv/flows", parse_paths, (list,))
 ENV = Kind("KEY=VALUE", "TZ=UTC", parse_env, (dict,))
-MEMORY = Kind("a size such as 512M or 4G", "4G", parse_memory, (int, str), show=show_bytes)
-PERCENT = Kind("a percentage such as 150%", "150%", parse_percent, (int, str), show=lambda n: f"{n}%")
+MEMORY = Kind("a size in bytes, K, M, G or T", "4G", parse_memory, (int, str), show=show_bytes)
+PERCENT = Kind("a percentage", "150%", parse_percent, (int, str), show=lambda n: f"{n}%")
 SHARE = Kind(
     "a percentage, 1% to 100%",
     "40%",
@@ -249,4 +254,4 @@ SHARE = Kind(
     (int, str),
     show=lambda n: f"{n}%",
 )
-SECONDS = Kind("seconds, or a time span such as 6h 30min", "30", parse_seconds, (int, float, str), show=show_seconds)
+SECONDS = Kind("seconds or a time span", "6h 30min", parse_seconds, (int, float, str), show=show_seconds)

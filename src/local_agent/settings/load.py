@@ -94,7 +94,7 @@ class _Table:
         try:
             value = self._expanded(option, option.kind.parse(given.value))
         except ValueError as error:
-            hint = f"write {option.kind.noun}, for example {option.kind.example}"
+            hint = f"write {option.kind.noun}, for example {option.example or option.kind.example}"
             self.findings.problem(given.source, str(error), hint)
             return
         if option.key not in self.sources:
@@ -174,7 +174,7 @@ def _settle_api(table: _Table, prefect: PrefectConfig) -> None:
             table.derive("backend", "cloud", "the API is Prefect Cloud's")
     elif "api" not in table.sources:
         backend = str(table.values["backend"])
-        table.derive("api", prefect.default("cloud.api", backend=backend), f"of the backend {backend}")
+        table.derive("api", prefect.default("cloud.api", backend=backend), f"the backend is {backend}")
 
 
 def _credential(environ: Mapping[str, str]) -> Path | None:

@@ -63,12 +63,14 @@ class Settings:
         help="API key; other users can read it on a command line, so prefer a credential or --api-key-file.",
         )] = None
     api_key_file: Annotated[Path | None, Option(kind=optional(kinds.PATH), flag="--api-key-file",
-        metavar="FILE", expand_home=True, help="File that holds the API key and nothing else.")] = None
+        metavar="FILE", expand_home=True, example="/etc/local-agent/api-key",
+        help="File that holds the API key and nothing else.")] = None
     tenant_id: Annotated[str | None, Option(kind=optional(kinds.UUID), flag="--tenant-id", metavar="UUID",
         prefect_key="cloud.tenant_id", default_text="the one that the API names",
         help="Tenant to take flow runs of.")] = None
     agent_config_id: Annotated[str | None, Option(kind=optional(kinds.TEXT), flag="--agent-config-id",
-        metavar="ID", help="Agent configuration at the API to link this agent with.")] = None
+        metavar="ID", example="agent-config-1",
+        help="Agent configuration at the API to link this agent with.")] = None
     request_timeout_seconds: Annotated[float, Option(kind=kinds.SECONDS, key="request_timeout",
         flag="--request-timeout", metavar="SECONDS", prefect_key="cloud.request_timeout",
         help="How long to wait for an answer of the API.")] = 15
@@ -86,7 +88,7 @@ class Settings:
         help="Name of this agent at the API.")] = "agent"
     labels: Annotated[tuple[str, ...], Option(kind=kinds.LABELS, flag="--label", short="-l", metavar="LABEL",
         multiple=True, prefect_key="cloud.agent.labels", default_text="the instance's name if it has one",
-        help="Label of the flow runs to take; may be repeated.")] = ()
+        help="Label of the flow runs to take.")] = ()
     hostname_label: Annotated[bool, Option(kind=kinds.BOOL, flag="--hostname-label", off="--no-hostname-label",
         default_text="true, or false for an instance without configured labels",
         help="Take flow runs with this machine's name as a label too.")] = True
@@ -115,6 +117,7 @@ class Settings:
     # --- how they run
 
     python: Annotated[Path, Option(kind=kinds.PATH, flag="--python", metavar="PATH", expand_home=True,
+        example="/opt/flows/bin/python",
         default_text="the interpreter that runs local-agent",
         help="Python interpreter with Prefect 1 in it, which runs the flow runs.",
         )] = Path(sys.executable)
@@ -123,11 +126,11 @@ class Settings:
         help="Start flow runs as systemd scopes or as plain processes.")] = "auto"
     env: Annotated[Mapping[str, str], Option(kind=kinds.ENV, flag="--env", short="-e", metavar="KEY=VALUE",
         multiple=True, prefect_key="cloud.agent.env_vars",
-        help="Environment variable for every flow run; may be repeated.",
+        help="Environment variable for every flow run.",
         )] = field(default_factory=dict, repr=False)
     import_paths: Annotated[tuple[str, ...], Option(kind=kinds.PATHS, flag="--import-path", short="-p", metavar="PATH",
         multiple=True, expand_home=True,
-        help="Folder to import from, for every flow run; may be repeated.")] = ()
+        help="Folder to import from, for every flow run.")] = ()
     cloud_logs: Annotated[bool, Option(kind=kinds.BOOL, flag="--cloud-logs", off="--no-cloud-logs",
         prefect_key="cloud.send_flow_run_logs",
         help="Send logs of the agent and of its flow runs to the API.")] = True
@@ -157,7 +160,7 @@ class Settings:
     agent_address: Annotated[Address | None, Option(kind=optional(kinds.ADDRESS), flag="--agent-address",
         metavar="URL", prefect_key="cloud.agent.agent_address", reloadable=False,
         help="Where to serve /api/health and /api/poke.")] = None
-    log_level: Annotated[str, Option(kind=choice("DEBUG", "INFO", "WARNING", "ERROR"), flag="--log-level",
+    log_level: Annotated[str, Option(kind=choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), flag="--log-level",
         metavar="DEBUG|INFO|WARNING|ERROR", prefect_key="cloud.agent.level",
         help="Least level of what the agent logs.")] = "INFO"
     show_flow_logs: Annotated[bool, Option(kind=kinds.BOOL,
@@ -166,6 +169,7 @@ class Settings:
     state_dir: Annotated[Path, Option(kind=kinds.PATH, flag="--state-dir", metavar="FOLDER",
         expand_home=True, reloadable=False,
         default_text="$STATE_DIRECTORY, or $XDG_STATE_HOME/local-agent/INSTANCE",
+        example="/var/lib/local-agent/prod1",
         help="Where the agent remembers its flow runs.")]
     config_dir: Annotated[Path, Option(kind=kinds.PATH, flag="--config-dir", metavar="FOLDER",
         expand_home=True, reloadable=False, in_files=False,
@@ -200,6 +204,24 @@ class Settings:
 
 
 _LIMIT_ATTRIBUTES = {option.key: attribute for attribute, option in LIMIT_OPTIONS.items()}
+
+
+def _declared() -> Iterator[tuple[str, Option]]:
+    for attribute, annotation in Settings.__annotations__.items():
+        for option in getattr(annotation, "__metadata__", ()):
+            yield attribute, replace(option, key=option.key or attribute)
+        if attribute in ("limits", "ceilings"):
+            for option in LIMIT_OPTIONS.values():
+                yield f"{attribute}.{option.key}", _limit_option(attribute, option)
+
+
+def _limit_option(table: str, option: Option) -> Option:
+    if table == "limits":
+        return replace(option, key=f"limits.{option.key}", flag="--" + option.key.replace("_", "-"))
+    return replace(option, key=f"ceilings.{option.key}", help=f"Ceiling of limits.{option.key}.")
+
+
+_ATTRIBUTES = {option.key: attribute for attribute, option in LIMIT_OPTIONS.items()}
 
 
 def _declared() -> Iterator[tuple[str, Option]]:

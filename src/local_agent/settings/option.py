@@ -28,6 +28,8 @@ class Option:
     """The flag that says no; a flag with one takes no value."""
     metavar: str = ""
     prefect_key: str = ""
+    example: str = ""
+    """A better one than its kind's."""
     default_text: str = ""
     """What the default is, where it is no fixed value."""
     secret: bool = False

@@ -125,10 +125,10 @@ def _type_fits(path: Path, option: Option, value: object, findings: Findings) ->
 
 def example_of(option: Option) -> str:
     """Given an option, return a value for it as TOML writes it."""
-    kind = option.kind
-    if list in kind.toml_types:
-        return f'["{kind.example}"]'
-    if dict in kind.toml_types:
+    types, example = option.kind.toml_types, option.example or option.kind.example
+    if list in types:
+        return f'["{example}"]'
+    if dict in types:
         return '{ TZ = "UTC" }'
-    bare = kind.toml_types[0] in (int, float, bool) and re.fullmatch(r"[0-9]+|true|false", kind.example)
-    return kind.example if bare else f'"{kind.example}"'
+    bare = types[0] in (int, float, bool) and re.fullmatch(r"[0-9]+|true|false", example)
+    return example if bare else f'"{example}"'
