@@ -221,25 +221,6 @@ def _limit_option(table: str, option: Option) -> Option:
     return replace(option, key=f"ceilings.{option.key}", help=f"Ceiling of limits.{option.key}.")
 
 
-_ATTRIBUTES = {option.key: attribute for attribute, option in LIMIT_OPTIONS.items()}
-
-
-def _declared() -> Iterator[tuple[str, Option]]:
-    for attribute, annotation in Settings.__annotations__.items():
-        for option in getattr(annotation, "__metadata__", ()):
-            yield attribute, replace(option, key=option.key or attribute)
-        if attribute in ("limits", "ceilings"):
-            for option in LIMIT_OPTIONS.values():
-                yield f"{attribute}.{option.key}", _limit_option(attribute, option)
-
-
-def _limit_option(table: str, option: Option) -> Option:
-    if table == "limits":
-        return replace(option, key=f"limits.{option.key}", flag="--" + option.key.replace("_", "-"))
-    ceiling = f"The most that a flow run may ask for itself: {option.help[0].lower()}{option.help[1:]}"
-    return replace(option, key=f"ceilings.{option.key}", help=ceiling)
-
-
 _ATTRIBUTES = {option.key: attribute for attribute, option in _declared() if "." not in option.key}
 OPTIONS: tuple[Option, ...] = tuple(option for _, option in _declared())
 """All options, in the order of the manual."""
