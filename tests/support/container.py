@@ -75,6 +75,16 @@ class Container:
         """Return what was printed on its console."""
         return (self._folder / "console").read_text(errors="replace")
 
+    def enter(self) -> list[str]:
+        """Return the words to put before a command that shall run inside, in the cgroup of its PID 1.
+
+        From a cgroup outside, logind and others could not tell who asks.
+        """
+        cgroup = Path("/proc", str(self.leader_pid), "cgroup").read_text().rpartition("0::/")[2].strip()
+        script = 'echo $$ >"$1/cgroup.procs" && shift && exec nsenter "$@"'
+        joined = ["sh", "-c", script, "sh", str(unified_hierarchy() / cgroup)]
+        return [*joined, "-t", str(self.leader_pid), "-a", "--"]
+
     def _make_folder(self, ends: contextlib.ExitStack) -> None:
         self._folder.mkdir()
         ends.enter_context(_held(self._folder / "alive"))

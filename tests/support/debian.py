@@ -51,7 +51,7 @@ chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 sh
     systemctl --quiet disable supervisor.service
     systemctl --quiet set-default multi-user.target
     useradd --create-home --shell /bin/bash alice
-    rm -r /tmp/wheels
+    rm -r /tmp/wheels /etc/hostname
     : >/etc/machine-id
 '
 """

@@ -162,7 +162,7 @@ class Machine:
     def _words(self, command: Command, user: str, *, term: str = "dumb") -> list[str]:
         words = ["sh", "-c", command] if isinstance(command, str) else list(command)
         environment = ["env", "-i", f"PATH={_PATH}", "LANG=C.UTF-8", f"TERM={term}"]
-        inside = ["nsenter", "-t", str(self._container.leader_pid), "-a", "--"]
+        inside = self._container.enter()
         if user == "root":
             return [*inside, *environment, "HOME=/root", "USER=root", *words]
         # what a login by ssh would set
