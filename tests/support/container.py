@@ -56,10 +56,11 @@ class Container:
             with locked(_FOLDERS / "lock"):
                 _remove_dead()
                 self._make_folder(ends)
-            notices = ends.enter_context(_notify_socket(self._folder / "notify"))
             ends.callback(self._end_processes)
-            self._process = self._boot()
-            self._wait_until_up(notices)
+            # closed when it is up: systemd-nspawn would hang on a socket that is full because nobody reads it
+            with _notify_socket(self._folder / "notify") as notices:
+                self._process = self._boot()
+                self._wait_until_up(notices)
             self._ends = ends.pop_all()
 
     def stop(self) -> None:

@@ -64,7 +64,7 @@ def test_command_that_fails_or_hangs_says_so(machine: Machine) -> None:
         machine.run("echo for this reason >&2; exit 3")
     with pytest.raises(AssertionError, match=r"did not end within 0\.5 s"):
         machine.run("sleep 1000", timeout_seconds=0.5)
-    assert machine.run("pgrep -x sleep", check=False).stdout == ""
+    machine.wait_until("! pgrep -x sleep")
 
 
 def test_spawned_command_ends_with_the_test(machine: Machine) -> None:
@@ -72,7 +72,7 @@ def test_spawned_command_ends_with_the_test(machine: Machine) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     machine.reset()
-    assert machine.run("pgrep -x sleep", check=False).stdout == ""
+    machine.wait_until("! pgrep -x sleep")
 
 
 _BOOT_AND_WAIT = """\
