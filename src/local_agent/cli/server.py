@@ -1,0 +1,105 @@
+"""`local-agent server`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from local_agent.errors import ConfigError, CredentialError
+
+
+def default_data_path(environment: Mapping[str, str]) -> Path:
+    """Given the environment, return where the data file lies: in systemd's state folder, else in the user's own."""
+    if environment.get("STATE_DIRECTORY"):
+        return Path(environment["STATE_DIRECTORY"].split(":")[0]) / "server.db"
+    state_home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state_home) / "local-agent" / "server" / "server.db"
+
+
+def read_key(key: str | None, key_file: Path | None, environment: Mapping[str, str]) -> str | None:
+    """Return the API key: the option's, the file's, the environment's, or None. Raise CredentialError."""
+    if key_file is not None:
+        key = _read_key_file(key_file)
+    elif key is None:
+        key = environment.get("LOCAL_AGENT_SERVER_API_KEY")
+    if key is None or not key.strip():
+        return None
+    if not key.strip().isascii() or not key.strip().isprintable() or " " in key.strip():
+        raise CredentialError(
+            "the API key cannot be sent in a header: it must be printable ASCII without blanks",
+            hint="make one with: openssl rand -hex 24",
+        )
+    return key.strip()
+
+
+def _read_key_file(path: Path) -> str:
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CredentialError(
+            f"the API key file {path} cannot be read: {error}", hint="check --api-key-file"
+        ) from error
+    if not key:
+        raise CredentialError(f"the API key file {path} is empty", hint="write the key into it")
+    return key
+
+
+@click.command(name="server")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=4200, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0: any free."
+)
+@click.option(
+    "--data",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="SQLite file that holds everything.  [default: $STATE_DIRECTORY/server.db, or"
+    " $XDG_STATE_HOME/local-agent/server/server.db]",
+)
+@click.option(
+    "--api-key",
+    help="Key that requests must carry, as with Prefect Cloud. Other users see command lines:"
+    " better use --api-key-file or LOCAL_AGENT_SERVER_API_KEY.",
+)
+@click.option("--api-key-file", type=click.Path(dir_okay=False, path_type=Path), help="File that holds the key.")
+@click.option("--insecure", is_flag=True, help="Listen beyond this machine although there is no key.")
+@click.option(
+    "--no-submit-lock",
+    is_flag=True,
+    help="Let a flow run be submitted again at once, as a Prefect Server of several replicas does. For tests.",
+)
+def command(
+    *,
+    host: str,
+    port: int,
+    data: Path | None,
+    api_key: str | None,
+    api_key_file: Path | None,
+    insecure: bool,
+    no_submit_lock: bool,
+) -> None:
+    """Run the embedded Prefect 1 API, for one machine and for trying things out.
+
+    One process and one SQLite file. Point Prefect at it with `prefect backend server` and
+    PREFECT__SERVER__ENDPOINT=http://127.0.0.1:4200. GET /stats counts requests by agent and operation.
+    """
+    if importlib.util.find_spec("graphql") is None:
+        raise ConfigError(
+            "the embedded API needs the Python package graphql-core, which is not installed",
+            hint="apt install python3-graphql-core (Debian 13 and later), or pip install 'local-agent[server]'",
+        )
+    # Only here: the command line must start without graphql-core, to say the above.
+    from local_agent.server import app
+
+    settings = app.Settings(
+        data=data or default_data_path(os.environ),
+        host=host,
+        port=port,
+        api_key=read_key(api_key, api_key_file, os.environ),
+        insecure=insecure,
+        submit_lock=not no_submit_lock,
+    )
+    app.run(settings, say=click.echo)

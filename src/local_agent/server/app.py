@@ -1,0 +1,131 @@
+"""Builds the embedded API and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import sdnotify
+
+from local_agent.errors import ConfigError, UnavailableError
+from local_agent.server import timestamps
+from local_agent.server.auth import Keys
+from local_agent.server.database import Database
+from local_agent.server.engine import Engine
+from local_agent.server.locks import SUBMIT_LOCK_SECONDS, ExpiringSet
+from local_agent.server.stats import Stats
+from local_agent.server.timestamps import Clock
+from local_agent.server.web import Site, WebServer
+
+# A request in work may finish; what it wrote is safe either way, so there is no reason to wait longer.
+_LAST_ANSWERS_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `local-agent server` is told."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 4200
+    api_key: str | None = field(default=None, repr=False)
+    insecure: bool = False
+    submit_lock: bool = True
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError if other machines could use an API that asks for no key."""
+    if settings.api_key is None and not settings.insecure and not is_loopback(settings.host):
+        raise ConfigError(
+            f"without an API key, --host {settings.host} would let everybody who reaches this machine run code on"
+            " it: whoever can create flow runs here chooses what the agents start",
+            hint="set a key (--api-key-file PATH or LOCAL_AGENT_SERVER_API_KEY), or add --insecure on a network"
+            " that you trust",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address is only reached from this machine. Names other than localhost are taken as not."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def build_engine(
+    database: Database,
+    settings: Settings,
+    *,
+    stats: Stats,
+    say: Callable[[str], None],
+    monotonic: Callable[[], float] | None = None,
+) -> Engine:
+    """Given an open database, return what answers requests."""
+    seconds = SUBMIT_LOCK_SECONDS if settings.submit_lock else 0.0
+    lock = ExpiringSet(seconds, monotonic) if monotonic else ExpiringSet(seconds)
+    return Engine(database, submit_lock=lock, keys=Keys(settings.api_key), stats=stats, say=say)
+
+
+def run(settings: Settings, *, say: Callable[[str], None], clock: Clock = timestamps.utc_now) -> None:
+    """Serve until SIGTERM or SIGINT. Raise a LocalAgentError if it cannot be begun."""
+    check(settings)
+    stop = _StopOnSignal()
+    with closing(Database(settings.data, clock)) as database:
+        stats = Stats()
+        engine = build_engine(database, settings, stats=stats, say=say)
+        with closing(_listen(settings, Site(engine, Keys(settings.api_key), stats))) as web:
+            _serve(web, stop, say)
+
+
+class _StopOnSignal:
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.event.set()
+
+
+class _ClosableWeb(WebServer):
+    def close(self) -> None:
+        self.server_close()
+
+
+def _listen(settings: Settings, site: Site) -> _ClosableWeb:
+    try:
+        return _ClosableWeb((settings.host, settings.port), site)
+    except OSError as error:
+        address = f"{settings.host} port {settings.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise UnavailableError(
+                f"{address} is taken by another program",
+                hint=f"see which with `ss -ltnp sport = :{settings.port}`, or choose another with --port (0: any free)",
+            ) from error
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror or error}", hint="check --host and --port"
+        ) from error
+    except OverflowError as error:
+        raise ConfigError(f"{settings.port} is no port", hint="choose one from 1 to 65535, or 0 for any") from error
+
+
+def _serve(web: WebServer, stop: _StopOnSignal, say: Callable[[str], None]) -> None:
+    thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.05}, name="listen")
+    thread.start()
+    try:
+        say(f"local-agent server listens on {web.url}")
+        notifier = sdnotify.SystemdNotifier()
+        notifier.notify(f"READY=1\nSTATUS=Listening on {web.url}")
+        stop.event.wait()
+        notifier.notify("STOPPING=1")
+    finally:
+        web.shutdown()
+        thread.join()
+        web.wait_until_idle(_LAST_ANSWERS_SECONDS)

@@ -1,0 +1,42 @@
+"""Who may ask: everybody, or those who bring the API key, as with Prefect Cloud."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from local_agent.server.database import Database
+
+
+class Unauthenticated(Exception):  # noqa: N818 - the word that Prefect looks for
+    """The request does not show that it may be made."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The API key that requests must carry, or none."""
+
+    key: str | None = field(default=None, repr=False)
+
+    @property
+    def required(self) -> bool:
+        """Whether a key is needed at all."""
+        return self.key is not None
+
+    def check_key(self, headers: Mapping[str, str]) -> None:
+        """Raise Unauthenticated unless the request carries the key, or none is needed."""
+        if self.key is None:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not given:
+            raise Unauthenticated("UNAUTHENTICATED: this API needs an API key (Authorization: Bearer ...)")
+        # Compared in constant time: a guess must not learn how much of it was right.
+        if not hmac.compare_digest(given.strip().encode(), self.key.encode()):
+            raise Unauthenticated("UNAUTHENTICATED: the API key is wrong")
+
+    def check_tenant(self, headers: Mapping[str, str], database: Database) -> None:
+        """Raise Unauthenticated if the request names a tenant that is not there."""
+        tenant_id = headers.get("x-prefect-tenant-id")
+        if tenant_id and not database.value("SELECT 1 FROM tenant WHERE id = ?", (tenant_id,)):
+            raise Unauthenticated(f"UNAUTHENTICATED: the API key has no tenant {tenant_id}")

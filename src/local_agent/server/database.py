@@ -1,0 +1,253 @@
+"""SQLite: one file, one connection, one lock.
+
+Requests take turns. Each is one transaction, committed (and on disk: synchronous=FULL) before its answer is sent, so
+that kill -9 loses nothing that was acknowledged. Within it every mutation has a savepoint: one that is refused
+leaves no trace and takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from local_agent.errors import StateError
+from local_agent.server import likeness, tables, timestamps
+from local_agent.server.tables import Column, Kind, Table
+from local_agent.server.timestamps import Clock
+
+SCHEMA_VERSION = 1
+
+Row = sqlite3.Row
+
+
+class RefusedError(Exception):
+    """A request that the API understands and refuses. Its text is the GraphQL error's message."""
+
+
+class PartlyRefusedError(RefusedError):
+    """Refused in part: what was done before stays done, as the real API has it for a list of states."""
+
+
+def to_json(value: object) -> str:
+    """Given a JSON value, return its text. Raise RefusedError for what JSON does not have (NaN, infinity)."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise RefusedError(f"This is not JSON: {error}") from None
+
+
+def new_id() -> str:
+    """Return a new random id."""
+    return str(uuid.uuid4())
+
+
+class Database:
+    """The API's data. Everything but `transaction` is called within a transaction."""
+
+    def __init__(self, path: Path, clock: Clock = timestamps.utc_now) -> None:
+        """Open or create the file. Raise StateError if that cannot be done or it is not ours."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._connection = _open(path)
+        try:
+            _prepare(self._connection, path)
+        except BaseException:
+            self._connection.close()
+            raise
+        with self.transaction(writes=True):
+            self._create_first_tenant()
+
+    def _create_first_tenant(self) -> None:
+        if self.value("SELECT count(*) FROM tenant") == 0:
+            self.insert("tenant", name="default", slug="default", settings={}, info={})
+
+    def now(self) -> str:
+        """Return now as the API writes it."""
+        return timestamps.to_text(self._clock())
+
+    @contextmanager
+    def transaction(self, *, writes: bool) -> Iterator[None]:
+        """Take the database for one request. On leaving, what was written is on disk; an exception undoes it."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what is written inside if it raises, unless it is only refused in part."""
+        self._connection.execute("SAVEPOINT one")
+        try:
+            yield
+        except PartlyRefusedError:
+            self._connection.execute("RELEASE one")
+            raise
+        except BaseException:
+            self._connection.execute("ROLLBACK TO one")
+            self._connection.execute("RELEASE one")
+            raise
+        self._connection.execute("RELEASE one")
+
+    def close(self) -> None:
+        """Close the file, after the request that is being answered."""
+        with self._lock:
+            self._connection.close()
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] | Iterable[Any] = ()) -> list[Row]:
+        """Return the rows that a statement selects."""
+        return self._connection.execute(sql, _bindable(parameters)).fetchall()
+
+    def row(self, sql: str, parameters: Mapping[str, Any] | Iterable[Any] = ()) -> Row | None:
+        """Return the first row that a statement selects, or None."""
+        row: Row | None = self._connection.execute(sql, _bindable(parameters)).fetchone()
+        return row
+
+    def value(self, sql: str, parameters: Mapping[str, Any] | Iterable[Any] = ()) -> Any:  # noqa: ANN401 - any column
+        """Return the first column of the first row that a statement selects, or None."""
+        row = self.row(sql, parameters)
+        return None if row is None else row[0]
+
+    def write(self, sql: str, parameters: Mapping[str, Any] | Iterable[Any] = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+        return self._connection.execute(sql, _bindable(parameters)).rowcount
+
+    def insert(self, table: str, **values: object) -> str:
+        """Insert a row and return its id. `id`, `created`, `updated` are made here; JSON columns take JSON values."""
+        self.insert_many(table, [values])
+        return str(values["id"])
+
+    def insert_many(self, table: str, rows: list[dict[str, Any]], *, or_ignore: bool = False) -> None:
+        """Insert rows that all name the same columns. `or_ignore` leaves out those that are already there."""
+        if not rows:
+            return
+        now = self.now()
+        for row in rows:
+            row.setdefault("id", new_id())
+            row.update(created=now, updated=now)
+        names = list(rows[0])
+        verb = "INSERT OR IGNORE" if or_ignore else "INSERT"
+        sql = f"{verb} INTO {table} ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
+        columns = tables.BY_NAME[table].by_name
+        self._connection.executemany(sql, [_storable(columns, row) for row in rows])
+
+    def update(self, table: str, row_id: str, **values: object) -> bool:
+        """Change a row and say whether there is one with this id."""
+        values["updated"] = self.now()
+        settings = ", ".join(f"{name} = :{name}" for name in values)
+        sql = f"UPDATE {table} SET {settings} WHERE id = :row_id"  # noqa: S608 - names of our own
+        return self.write(sql, {**_storable(tables.BY_NAME[table].by_name, values), "row_id": row_id}) > 0
+
+    def delete(self, table: str, row_id: str) -> bool:
+        """Delete a row and all that belongs to it, and say whether there was one."""
+        return self.write(f"DELETE FROM {table} WHERE id = ?", (row_id,)) > 0  # noqa: S608 - a name of our own
+
+
+def _storable(columns: Mapping[str, Column], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: to_json(value) if value is not None and columns[name].kind is Kind.JSON else value
+        for name, value in values.items()
+    }
+
+
+def _bindable(parameters: Mapping[str, Any] | Iterable[Any]) -> Any:  # noqa: ANN401 - what sqlite3 takes
+    return parameters if isinstance(parameters, Mapping) else tuple(parameters)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Only for its owner: it holds parameters and secrets.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+    except (OSError, sqlite3.Error) as error:
+        raise _unusable(path, error) from error
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _unusable(path: Path, error: object) -> StateError:
+    return StateError(f"the data file {path} cannot be used: {error}", hint="choose a writable place with --data PATH")
+
+
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    # A second server on one file would hand runs out twice: the first keeps it for itself.
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA busy_timeout = 1000",
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        for name, function in _FUNCTIONS:
+            connection.create_function(name, 2, function, deterministic=True)
+        # The order matters: WAL without shared memory needs the exclusive mode first.
+        for pragma in reversed(_PRAGMAS):
+            connection.execute(pragma)
+        connection.execute("BEGIN IMMEDIATE")
+        _create_tables(connection, path)
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise StateError(
+                f"the data file {path} is in use by another local-agent server",
+                hint="stop that one, or give this one a file of its own with --data PATH",
+            ) from error
+        raise _unusable(path, error) from error
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+
+
+_FUNCTIONS: tuple[tuple[str, Callable[[Any, Any], int | None]], ...] = (
+    ("like_exactly", likeness.like),
+    ("like_any_case", likeness.like_any_case),
+)
+
+
+def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == SCHEMA_VERSION:
+        return
+    if version != 0 or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise StateError(
+            f"the data file {path} is not one of this local-agent (its version is {version}, not {SCHEMA_VERSION})",
+            hint="choose another place with --data PATH, or move the file away",
+        )
+    for table in tables.TABLES:
+        for statement in definition(table):
+            connection.execute(statement)
+    connection.execute(SECRETS)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+# No GraphQL type shows this table: a secret's value is only given out by name.
+SECRETS = (
+    "CREATE TABLE secret (tenant_id TEXT NOT NULL REFERENCES tenant(id) ON DELETE CASCADE, name TEXT NOT NULL,"
+    " value TEXT NOT NULL, PRIMARY KEY (tenant_id, name))"
+)
+
+
+def definition(table: Table) -> list[str]:
+    """Given a table, return the SQL statements that create it and its indexes."""
+    stored = [
+        f"{column.name} {column.kind.sql} {column.stored}".strip() for column in table.columns if not column.computed
+    ]
+    statements = [f"CREATE TABLE {table.name} ({', '.join([*stored, *table.constraints])})"]
+    for number, index in enumerate(table.indexes):
+        where = f" WHERE {index.where}" if index.where else ""
+        statements.append(f"CREATE INDEX {table.name}_{number} ON {table.name} ({index.columns}){where}")
+    return statements

@@ -1,0 +1,178 @@
+"""Queries: what is selected, with everything nested in it, as one SQL statement that returns JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import FieldNode
+
+from local_agent.server.arguments import Reader
+from local_agent.server.database import Database, RefusedError
+from local_agent.server.filters import ALL, Statement, as_list, condition
+from local_agent.server.tables import BY_NAME, Column, Kind, Relation, Table
+
+# json_object takes 127 arguments at most, two for each field.
+_MOST_FIELDS = 63
+
+_DIRECTIONS = {
+    # Null counts as the greatest value, as in PostgreSQL; to SQLite it is the least.
+    "asc": "ASC NULLS LAST",
+    "desc": "DESC NULLS FIRST",
+    "asc_nulls_first": "ASC NULLS FIRST",
+    "asc_nulls_last": "ASC NULLS LAST",
+    "desc_nulls_first": "DESC NULLS FIRST",
+    "desc_nulls_last": "DESC NULLS LAST",
+}
+
+
+@dataclass(frozen=True)
+class Query:
+    """Reads tables for one request."""
+
+    database: Database
+    reader: Reader
+
+    def rows(self, table: Table, nodes: list[FieldNode]) -> list[dict[str, Any]]:
+        """Given the nodes of a list field, return its rows, keyed as the answer needs them."""
+        return self._read(table, nodes, self.reader.arguments(nodes[0]))
+
+    def by_key(self, table: Table, nodes: list[FieldNode]) -> dict[str, Any] | None:
+        """Given the nodes of a `_by_pk` field, return the row with that id, or None."""
+        key = self.reader.arguments(nodes[0]).get("id")
+        found = self._read(table, nodes, {"where": {"id": {"_eq": key}}, "limit": 1})
+        return found[0] if found else None
+
+    def aggregate(self, table: Table, nodes: list[FieldNode]) -> dict[str, Any]:
+        """Given the nodes of an `_aggregate` field, return its object."""
+        statement = Statement()
+        expression = _Selection(statement, self.reader).aggregate(table, nodes, ALL, statement.new_row())
+        text = self.database.value(f"SELECT {expression}", statement.parameters)
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def _read(self, table: Table, nodes: list[FieldNode], arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        statement = Statement()
+        row = statement.new_row()
+        selection = _Selection(statement, self.reader)
+        sql = selection.select(selection.fields(table, row, nodes), table, row, arguments, ALL)
+        return [json.loads(found[0]) for found in self.database.rows(sql, statement.parameters)]
+
+
+@dataclass(frozen=True)
+class _Selection:
+    statement: Statement
+    reader: Reader
+
+    def fields(self, table: Table, row: str, nodes: list[FieldNode]) -> str:
+        """Return an expression for the JSON object of what is selected of a row."""
+        selected = {
+            name: same for name, same in self.reader.fields(nodes).items() if same[0].name.value != "__typename"
+        }
+        if len(selected) > _MOST_FIELDS:
+            raise RefusedError(f"More than {_MOST_FIELDS} fields of one {table.name} in one selection")
+        pairs = (f"'{name}', {self._field(table, row, same)}" for name, same in selected.items())
+        return f"json_object({', '.join(pairs)})"
+
+    def _field(self, table: Table, row: str, nodes: list[FieldNode]) -> str:
+        name = nodes[0].name.value
+        if name in table.by_name:
+            return _value(table.by_name[name], row)
+        if name in table.relation_by_name:
+            return self._related(table.relation_by_name[name], row, nodes)
+        relation = table.relation_by_name[name.removesuffix("_aggregate")]
+        other = self.statement.new_row()
+        return f"json({self.aggregate(BY_NAME[relation.table], nodes, _join(relation, row, other), other)})"
+
+    def _related(self, relation: Relation, row: str, nodes: list[FieldNode]) -> str:
+        table = BY_NAME[relation.table]
+        other = self.statement.new_row()
+        fields = self.fields(table, other, nodes)
+        join = _join(relation, row, other)
+        if not relation.many:
+            return f"json((SELECT {fields} FROM {table.name} {other} WHERE {join}))"  # noqa: S608 - names of our own
+        return self._list(table, other, fields, self.reader.arguments(nodes[0]), join)
+
+    def _list(self, table: Table, row: str, fields: str, arguments: dict[str, Any], join: str) -> str:
+        # The limit keeps SQLite from dropping the order of the inner select.
+        inner = self.select(f"{fields} AS j", table, row, {"limit": -1, **arguments}, join)
+        return f"json((SELECT json_group_array(json(j)) FROM ({inner})))"  # noqa: S608 - names of our own
+
+    def aggregate(self, table: Table, nodes: list[FieldNode], join: str, row: str) -> str:
+        """Return an expression for the JSON object of an aggregate over the rows that `join` picks."""
+        arguments = self.reader.arguments(nodes[0])
+        pairs = []
+        for name, same in self.reader.fields(nodes).items():
+            if same[0].name.value == "nodes":
+                fields = self.fields(table, row, same)
+                pairs.append(f"'{name}', {self._list(table, row, fields, arguments, join)}")
+            elif same[0].name.value == "aggregate":
+                pairs.append(f"'{name}', {self._counts(table, row, same, arguments, join)}")
+        return f"json_object({', '.join(pairs)})"
+
+    def _counts(self, table: Table, row: str, nodes: list[FieldNode], arguments: dict[str, Any], join: str) -> str:
+        inner = self.select("1", table, row, arguments, join)
+        pairs = (
+            f"'{name}', (SELECT count(*) FROM ({inner}))"  # noqa: S608 - names of our own
+            for name, same in self.reader.fields(nodes).items()
+            if same[0].name.value == "count"
+        )
+        return f"json_object({', '.join(pairs)})"
+
+    def select(self, what: str, table: Table, row: str, arguments: dict[str, Any], join: str) -> str:
+        """Return a SELECT of `what` from the table's rows that fit `join` and the arguments, in their order."""
+        where = condition(self.statement, table, row, arguments.get("where"))
+        order = _order(table, row, arguments.get("order_by"))
+        source = f"{table.name} {row} WHERE ({join}) AND ({where})"
+        if arguments.get("distinct_on"):
+            source = self._distinct(table, row, source, arguments["distinct_on"], order)
+        return f"SELECT {what} FROM {source}{order}{self._page(arguments)}"  # noqa: S608 - names of our own
+
+    def _distinct(self, table: Table, row: str, source: str, columns: object, order: str) -> str:
+        by = ", ".join(table.by_name[str(name)].sql(row) for name in as_list(columns))
+        ranked = f"SELECT {row}.*, row_number() OVER (PARTITION BY {by}{order}) AS place FROM {source}"  # noqa: S608
+        return f"({ranked}) {row} WHERE {row}.place = 1"
+
+    def _page(self, arguments: dict[str, Any]) -> str:
+        limit, offset = arguments.get("limit"), arguments.get("offset")
+        if limit is None and offset is None:
+            return ""
+        page = f" LIMIT {self.statement.bind(-1 if limit is None else int(limit))}"
+        return page if offset is None else f"{page} OFFSET {self.statement.bind(int(offset))}"
+
+
+def _value(column: Column, row: str) -> str:
+    value = column.sql(row)
+    return f"json({value})" if column.kind is Kind.JSON else value
+
+
+def _join(relation: Relation, row: str, other: str) -> str:
+    return f"{other}.{relation.there} = {row}.{relation.here}"
+
+
+def _order(table: Table, row: str, order_by: object) -> str:
+    terms = [
+        term
+        for each in as_list(order_by or [])
+        for name, direction in each.items()
+        for term in _terms(table, row, name, direction)
+    ]
+    return f" ORDER BY {', '.join(terms)}" if terms else ""
+
+
+def _terms(table: Table, row: str, name: str, direction: object) -> list[str]:
+    if direction is None:
+        return []
+    if name in table.by_name:
+        return [f"{table.by_name[name].sql(row)} {_DIRECTIONS[str(direction)]}"]
+    relation = table.relation_by_name.get(name)
+    if relation is None or relation.many or not isinstance(direction, dict):
+        raise RefusedError(f"{table.name} cannot be ordered by {name}")
+    target = BY_NAME[relation.table]
+    return [
+        f"(SELECT {target.by_name[inner].sql('o')} FROM {target.name} o WHERE {_join(relation, row, 'o')})"  # noqa: S608
+        f" {_DIRECTIONS[str(inner_direction)]}"
+        for inner, inner_direction in direction.items()
+        if inner_direction is not None and inner in target.by_name
+    ]

@@ -1,0 +1,39 @@
+"""One request, as the functions that answer it see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_agent.server.database import Database
+from local_agent.server.locks import ExpiringSet
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a mutation has at hand. Headers are keyed in lower case; `say` prints a line for the administrator."""
+
+    database: Database
+    submit_lock: ExpiringSet
+    say: Callable[[str], None]
+    headers: Mapping[str, str]
+    variables: Mapping[str, Any]
+    keyed: bool = False
+
+    @property
+    def agent_id(self) -> str:
+        """The agent that asks, or nothing: flow runs do not say whose they are."""
+        return self.headers.get("x-prefect-agent-id", "")
+
+    @property
+    def core_version(self) -> str | None:
+        """The version of Prefect that asks."""
+        return self.headers.get("x-prefect-core-version")
+
+    def tenant_id(self) -> str:
+        """Return the tenant of the request: the one its header names, else the first."""
+        named = self.headers.get("x-prefect-tenant-id")
+        if named:
+            return named
+        return str(self.database.value("SELECT id FROM tenant ORDER BY created, rowid LIMIT 1"))
