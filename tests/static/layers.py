@@ -1,0 +1,45 @@
+"""Which module may import which: the one table. Upper layers import lower ones, never the other way.
+
+A name stands for the module and everything below it; the longest name that fits decides.
+"""
+
+from __future__ import annotations
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
+    ("cli",),
+    ("app",),
+    ("agent", "recovery"),
+    ("flow_run",),
+    ("launchers", "admission", "outage", "install", "health"),
+    ("backends", "events"),
+    ("systemd", "store", "settings"),
+    ("procfs", "wording"),
+    ("batching", "clock", "threads"),
+    ("model",),
+    ("limits",),
+    ("errors",),
+    ("",),  # the package's own __init__: its version
+)
+
+# They stand apart: each may import only what it names here, and only the modules named after it may import it.
+APART: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "broker": (frozenset(), frozenset({"cli.broker"})),
+    "server": (frozenset({"", "errors"}), frozenset({"cli.server"})),
+}
+
+
+def layer_of(module: str) -> int | None:
+    """Given a module's name below the package, return its layer's number, counted from the top. None if it has none."""
+    places = {name: number for number, names in enumerate(LAYERS) for name in names}
+    return next((places[name] for name in _longest_first(module) if name in places), None)
+
+
+def apart_name(module: str) -> str | None:
+    """Given a module's name, return which of those that stand apart it belongs to, if any."""
+    return next((name for name in _longest_first(module) if name in APART), None)
+
+
+def _longest_first(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]

@@ -1,0 +1,53 @@
+"""Imports go one way."""
+
+from __future__ import annotations
+
+import pytest
+
+from static.imports import PACKAGE, cycles, import_graph
+from static.layers import APART, apart_name, layer_of
+from support.checkout import CHECKOUT
+
+Graph = dict[str, set[str]]
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """Who imports whom, of the whole package."""
+    return import_graph(CHECKOUT / "src" / PACKAGE)
+
+
+def test_modules_import_only_downwards(graph: Graph) -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for module, all_imported in graph.items()
+        for imported in sorted(all_imported)
+        if not _may_import(module, imported)
+    ]
+    assert not wrong, "see tests/static/layers.py"
+
+
+def test_every_module_has_its_place(graph: Graph) -> None:
+    nowhere = [module for module in graph if apart_name(module) is None and layer_of(module) is None]
+    assert not nowhere, "give these their place in tests/static/layers.py"
+
+
+def test_imports_have_no_cycle(graph: Graph) -> None:
+    assert "errors" in graph["cli.main"]
+    assert cycles(graph) == []
+
+
+def test_cycle_would_be_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"]]
+
+
+def _may_import(module: str, imported: str) -> bool:
+    own, other = apart_name(module), apart_name(imported)
+    if own and own == other:
+        return True
+    if own:
+        return imported in APART[own][0]
+    if other:
+        return module in APART[other][1]
+    upper, lower = layer_of(module), layer_of(imported)
+    return upper is not None and lower is not None and upper <= lower
