@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
+from local_agent.model import CrashAction, CrashPolicy
 from local_agent.settings.lists import parse_env, parse_list, parse_paths
 from local_agent.settings.quantities import (
     parse_memory,
@@ -25,6 +25,7 @@ from local_agent.settings.quantities import (
 from local_agent.settings.secret import Secret
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 INSTANCE_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 NOTHING = frozenset({"", "none", "infinity"})
@@ -42,12 +43,12 @@ def plain(value: object) -> object:
 
 
 @dataclass(frozen=True)
-class Kind(Generic[T]):
+class Kind(Generic[T_co]):
     """One kind of value: `noun` completes the sentence "write ...", `example` is one that is accepted."""
 
     noun: str
     example: str
-    parse: Callable[[object], T]
+    parse: Callable[[object], T_co]
     toml_types: tuple[type, ...] = (str,)
     choices: tuple[str, ...] = ()
     show: Callable[[Any], object] = plain
@@ -202,25 +203,6 @@ def _parse_address(value: object) -> Address:
     if parts.scheme not in ("", "http") or not port or parts.path.strip("/") or " " in text:
         raise ValueError(complaint)
     return Address(parts.hostname or "", port)
-
-
-class CrashAction(Enum):
-    """What happens to a flow run whose process ended without a word."""
-
-    FAIL = "fail"
-    LEAVE = "leave"
-    RESCHEDULE = "reschedule"
-
-
-@dataclass(frozen=True)
-class CrashPolicy:
-    """The action, and for `reschedule` how many times at most (otherwise 0)."""
-
-    action: CrashAction
-    times: int = 0
-
-    def __str__(self) -> str:
-        return f"reschedule({self.times})" if self.times else self.action.value
 
 
 def _parse_crash_policy(value: object) -> CrashPolicy:

@@ -151,11 +151,8 @@ def _prefect_layers(
     for option in OPTIONS:
         if not option.prefect_key or option.key == "backend":
             continue
-        resolved = (
-            prefect.table(option.prefect_key)
-            if option.key == "env"
-            else prefect.resolve(option.prefect_key, backend=str(table.values["backend"]))
-        )
+        look_up = prefect.table if option.key == "env" else prefect.resolve
+        resolved = look_up(option.prefect_key, backend=str(table.values["backend"]))
         if resolved is not None:
             first = resolved.sources[0]
             layer = above if first.kind is SourceKind.VARIABLE else below

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from local_agent.limits import Limits
+from local_agent.model import CrashAction, CrashPolicy
 from local_agent.settings import kinds
-from local_agent.settings.kinds import Address, CrashAction, CrashPolicy, choice, optional, whole
+from local_agent.settings.kinds import Address, choice, optional, whole
 from local_agent.settings.option import Option, Source
 from local_agent.settings.secret import Secret
 

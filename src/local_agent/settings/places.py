@@ -118,7 +118,8 @@ def _type_fits(path: Path, option: Option, value: object, findings: Findings) ->
         return True
     if kind.optional and isinstance(value, str) and value.strip().lower() in NOTHING:
         return True
-    what = f"it is {_TOML_WORDS.get(type(value), 'a date or time')} ({value!r}), and must be {kind.noun}"
+    shown = "" if option.secret else f" ({value!r})"
+    what = f"it is {_TOML_WORDS.get(type(value), 'a date or time')}{shown}, and must be {kind.noun}"
     findings.problem(f"{path}: {option.key}", what, f"write {option.key.rpartition('.')[2]} = {example_of(option)}")
     return False
 

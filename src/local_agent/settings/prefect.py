@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +33,10 @@ _PACKAGED: Mapping[str, object] = {
     "server.endpoint": "${server.host}:${server.port}",
     "cloud.api": "${${backend}.endpoint}",
     "cloud.endpoint": "https://api.prefect.io",
+    "cloud.graphql": "${cloud.api}/graphql",
+    "cloud.agent.name": "agent",
+    "cloud.agent.level": "INFO",
+    "logging.level": "INFO",
 }
 
 Expand = Callable[[str], str]
@@ -64,37 +68,42 @@ class PrefectConfig:
         value = self._follow(key, backend, sources)
         if not sources or value is None or value in ("", [], {}, ()):
             return None
-        strongest_first = sorted(sources, key=lambda source: source.kind is not SourceKind.VARIABLE)
-        return Resolved(value, tuple(strongest_first))
+        return Resolved(value, _strongest_first(sources))
 
     def default(self, key: str, *, backend: str) -> str:
         """Given a key, return its value even if only Prefect itself says it."""
         return str(self._follow(key, backend, []))
 
-    def table(self, key: str) -> Resolved | None:
-        """Given the key of a table of variables, return it as a mapping."""
-        prefix = f"{key}."
+    def table(self, key: str, *, backend: str) -> Resolved | None:
+        """Given the key of a table of variables, return it as a mapping. A mapping as one value replaces the files'."""
+        whole = self.given.get(key)
         entries: dict[str, object] = {}
         sources: list[Source] = []
-        whole = self.given.get(key)
-        from_files = {name: given for name, given in self.given.items() if name.startswith(prefix)}
         if whole is not None:
             value = typed(self.expand(whole.value)) if isinstance(whole.value, str) else whole.value
             if not isinstance(value, Mapping):
                 return Resolved(value, (whole.source,)) if value else None
             entries.update({str(name): item for name, item in value.items()})
             sources.append(whole.source)
-            from_files = {name: given for name, given in from_files.items() if given.source.kind is SourceKind.VARIABLE}
-        for name, given in from_files.items():
-            text = self.expand(given.value) if isinstance(given.value, str) else given.value
-            entries[name.removeprefix(prefix)] = text
-            sources.append(given.source)
-        strongest_first = sorted(sources, key=lambda source: source.kind is not SourceKind.VARIABLE)
-        return Resolved(entries, tuple(strongest_first)) if entries else None
+        for name, given in self._below(key):
+            if whole is None or given.source.kind is SourceKind.VARIABLE:
+                text = self.expand(given.value) if isinstance(given.value, str) else given.value
+                entries[name] = self._replaced(text, backend, [])
+                sources.append(given.source)
+        return Resolved(entries, _strongest_first(sources)) if entries else None
+
+    def _below(self, key: str) -> Iterator[tuple[str, Given]]:
+        prefix = f"{key}."
+        for name, given in self.given.items():
+            if name.startswith(prefix):
+                yield name.removeprefix(prefix), given
 
     def _follow(self, key: str, backend: str, sources: list[Source]) -> object:
-        """The value of a key, its references replaced one after another as Prefect does."""
-        value = self._raw(key, backend, sources)
+        """The value of a key, its references replaced."""
+        return self._replaced(self._raw(key, backend, sources), backend, sources)
+
+    def _replaced(self, value: object, backend: str, sources: list[Source]) -> object:
+        """A value with its references replaced one after another, as Prefect does."""
         for _ in range(_ROUNDS):
             if not isinstance(value, str):
                 break
@@ -115,6 +124,10 @@ class PrefectConfig:
             return self.expand(given.value) if isinstance(given.value, str) else given.value
         packaged = _PACKAGED.get(key, "")
         return self.expand(packaged) if isinstance(packaged, str) else packaged
+
+
+def _strongest_first(sources: Sequence[Source]) -> tuple[Source, ...]:
+    return tuple(sorted(sources, key=lambda source: source.kind is not SourceKind.VARIABLE))
 
 
 def typed(text: str) -> object:
