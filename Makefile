@@ -1,0 +1,73 @@
+# All set-up is done by these targets themselves, on a Debian 12 or 13 that has git, make and python3.
+#
+#   make demo          runs three real Prefect flows with the agent and the embedded API of this checkout
+#   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest
+#   make test-unit     runs one tier: static, unit, api, process, prefect, system
+#   make shell         boots a Debian with this checkout's agent and gives a root shell; DEBIAN=12 or 13
+#   make lint          runs the linters
+#   make format        formats the code
+#   make clean         removes what these targets made in the checkout; make clean-cache what lies outside
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+TIERS := static unit api process prefect system
+DEBIAN := 13
+ARGS :=
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' Makefile
+
+.PHONY: venv
+venv:
+	@packaging/setup/install.sh run
+	@/usr/bin/python3 packaging/setup/venv.py server dev
+
+.PHONY: test-setup
+test-setup: venv
+	@packaging/setup/install.sh run test
+
+# Made here and not in a test, so that no test's time is spent on it
+.PHONY: prefect
+prefect: venv
+	@PYTHONPATH=tests $(PYTHON) tests/support/prefect_venv.py >/dev/null
+
+.PHONY: debians
+debians: test-setup prefect
+	@[ "$$(id -u)" -ne 0 ] || PYTHONPATH=tests $(PYTHON) tests/support/debian.py >/dev/null
+
+.PHONY: demo
+demo: venv prefect
+	@$(PYTHON) packaging/demo/demo.py --prefect-python "$$(PYTHONPATH=tests $(PYTHON) tests/support/prefect_venv.py)"
+
+.PHONY: test
+test: test-setup prefect debians
+	$(PYTEST) $(ARGS)
+
+.PHONY: $(TIERS:%=test-%)
+test-static test-unit test-api test-process: test-setup
+test-prefect: test-setup prefect
+test-system: debians
+$(TIERS:%=test-%):
+	$(PYTEST) tests/$(@:test-%=%) $(ARGS)
+
+.PHONY: shell
+shell: debians
+	@PYTHONPATH=tests $(PYTHON) tests/support/shell.py $(DEBIAN)
+
+.PHONY: lint
+lint: test-static
+
+.PHONY: format
+format: venv
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+.PHONY: clean
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: clean-cache
+clean-cache:
+	rm -rf "$${LOCAL_AGENT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/local-agent}"
