@@ -10,7 +10,6 @@ from graphql import (
     GraphQLError,
     GraphQLObjectType,
     GraphQLResolveInfo,
-    GraphQLScalarType,
     GraphQLSchema,
     ValueNode,
     build_schema,
@@ -122,11 +121,15 @@ def _parsed_by(schema: GraphQLSchema, name: str, parse: Callable[[object], str])
     def parse_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> str:
         return parse(value_from_ast_untyped(node, variables))
 
+    # A scalar of build_schema has no parser of its own. graphql-core 3.2 looks for the first of these names and
+    # 3.3 for the second; a literal is found by the third in both.
     scalar = schema.get_type(name)
-    assert isinstance(scalar, GraphQLScalarType)
-    # Both are where graphql-core 3.2 and 3.3 look for them; a scalar of build_schema has no parser of its own.
-    scalar.parse_value = parse  # type: ignore[method-assign, assignment]
-    scalar.parse_literal = parse_literal  # type: ignore[method-assign]
+    for attribute, parser in (
+        ("parse_value", parse),
+        ("coerce_input_value", parse),
+        ("parse_literal", parse_literal),
+    ):
+        setattr(scalar, attribute, parser)
 
 
 def _parse_uuid(value: object) -> str:
