@@ -93,9 +93,7 @@ def _start_ticks(pid: int) -> int | None:
 
 def _command_line(pid: int) -> str:
     words = _read(_PROC / str(pid) / "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
-    return (
-        words or f"{_read(_PROC / str(pid) / 'comm').decode().strip()} (ended, but nobody has waited for it)"
-    )
+    return words or f"{_read(_PROC / str(pid) / 'comm').decode().strip()} (ended, but nobody has waited for it)"
 
 
 def _read(path: Path) -> bytes:
