@@ -53,8 +53,9 @@ class Backoff:
         """Start again from the first delay."""
         self._next_seconds = self._first_seconds
 
-    def next_seconds(self) -> float:
-        """Return the next delay in seconds."""
-        delay = self._next_seconds
-        self._next_seconds = min(self._most_seconds, delay * 2)
+    def next_seconds(self, most_seconds: float | None = None) -> float:
+        """Return the next delay in seconds; `most_seconds`, where given, bounds this one instead."""
+        most_seconds = self._most_seconds if most_seconds is None else most_seconds
+        delay = min(most_seconds, self._next_seconds)
+        self._next_seconds = min(most_seconds, delay * 2)
         return delay * random.uniform(0.75, 1.0)  # noqa: S311 - jitter guards no secret

@@ -5,9 +5,9 @@
     ├── CredentialError       77  the API does not accept the key, or the key cannot be read
     ├── UnavailableError      69  something outside does not answer now and may later
     │   ├── ApiUnreachableError     no answer, or an answer that is not the API's
-    │   └── ManagerUnreachableError systemd's bus or the broker does not answer
+    │   └── ManagerUnreachableError systemd's bus or the broker does not answer, or refuses a scope
     ├── ApiRefusedError       70  the API understood the request and said no
-    ├── LaunchError           71  a flow run's process or scope could not be started
+    ├── LaunchError           71  a flow run's own settings keep it from being started: it will fail everywhere
     └── StateError            74  the state folder cannot be read or written
 
 Each carries a message (what failed, on what), a hint (what to do) and the exit code of sysexits.h(3head) with
@@ -57,7 +57,10 @@ class ApiUnreachableError(UnavailableError):
 
 
 class ManagerUnreachableError(UnavailableError):
-    """systemd's manager or the broker does not answer. What was asked may have been done all the same."""
+    """systemd's manager or the broker does not answer, or refuses. What was asked may have been done all the same.
+
+    That is this machine's fault and not the flow run's: the run goes back to the queue.
+    """
 
 
 class ApiRefusedError(LocalAgentError):
@@ -71,7 +74,7 @@ class ApiRefusedError(LocalAgentError):
 
 
 class LaunchError(LocalAgentError):
-    """A flow run's process or scope could not be started."""
+    """A flow run's own settings keep it from being started: its folder, its environment."""
 
     exit_code = 71
 

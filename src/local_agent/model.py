@@ -129,20 +129,23 @@ class End:
         return self.cause is Cause.EXITED and self.exit_code == 0
 
 
-class OnCrash(Enum):
-    """What is reported when a flow run's process died without saying so."""
+class CrashAction(Enum):
+    """What happens to a flow run whose process ended without a word."""
 
     FAIL = "fail"
-    RESCHEDULE = "reschedule"
     LEAVE = "leave"
+    RESCHEDULE = "reschedule"
 
 
 @dataclass(frozen=True, slots=True)
 class CrashPolicy:
-    """What to do about a crash: `attempts` counts the times that a run may be started again."""
+    """The action, and for `reschedule` how many times at most (otherwise 0)."""
 
-    action: OnCrash = OnCrash.FAIL
-    attempts: int = 0
+    action: CrashAction
+    times: int = 0
+
+    def __str__(self) -> str:
+        return f"reschedule({self.times})" if self.times else self.action.value
 
 
 class Outcome(Enum):
@@ -179,6 +182,7 @@ class Child:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     working_dir: Path
+    sends_heartbeat: bool = True  # False where somebody chose that it has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,7 @@ class Record:
     flow_name: str
     nonce: str
     step: Step
+    boot_id: str  # of the boot on which it was claimed
     due: datetime
     claimed_at: datetime
     launcher: str = ""
@@ -199,6 +204,7 @@ class Record:
     end: End | None = None
     attempt: int = 0
     task_runs: tuple[str, ...] = ()
+    sends_heartbeat: bool = True  # False where the flow run chose to have none
 
     @property
     def label(self) -> str:

@@ -38,6 +38,9 @@ class Backend(Protocol):
     async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Return what the queue holds for this agent's labels and starts before `before`, less what is `known`."""
 
+    async def due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
+        """Return due runs, less what is `known`, that an agent with this one label more would get."""
+
     def unsupported(self, run: FlowRun) -> str:
         """Return why this agent can never run it, as a sentence; "" where it can."""
 

@@ -104,22 +104,23 @@ class Prefect1Backend:
 
     async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Poll the queue, and ask for the details of what is new on the page."""
-        settings = self._settings()
-        answer = await self._one(
-            queries.RUNS_IN_QUEUE,
-            {
-                "before": before.isoformat(),
-                "labels": list(settings.effective_labels),
-                "tenant_id": self._tenant_id,
-            },
-            "get_runs_in_queue",
-        )
-        ids = [str(flow_run_id) for flow_run_id in answer.get("flow_run_ids") or ()]
+        ids = await self._queue(before, self._settings().effective_labels)
         new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
         if not new:
             return QueuePage((), is_full=False)
         runs, problems = await self._details(new)
         return QueuePage(runs, is_full=len(ids) >= _PAGE, problems=problems)
+
+    async def due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
+        """Poll as an agent with one label more would. Polling takes nothing: only a claim does."""
+        ids = await self._queue(self._clock.now(), (*self._settings().effective_labels, label))
+        new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
+        return (await self._details(new))[0] if new else ()
+
+    async def _queue(self, before: datetime, labels: Sequence[str]) -> list[str]:
+        given = {"before": before.isoformat(), "labels": list(labels), "tenant_id": self._tenant_id}
+        answer = await self._one(queries.RUNS_IN_QUEUE, given, "get_runs_in_queue")
+        return [str(flow_run_id) for flow_run_id in answer.get("flow_run_ids") or ()]
 
     async def _details(self, ids: Sequence[str]) -> tuple[tuple[FlowRun, ...], tuple[str, ...]]:
         read_at = self._clock.monotonic()

@@ -39,7 +39,7 @@ _SYSTEMD_NAMES = frozenset(
 )
 _SCRUBBED_PREFIXES = ("LISTEN_", "LOCAL_AGENT_")
 
-HEARTBEAT_MODE = "PREFECT__CLOUD__HEARTBEAT_MODE"
+_HEARTBEAT_MODE = "PREFECT__CLOUD__HEARTBEAT_MODE"
 _SEND_LOGS = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
 
 
@@ -50,8 +50,9 @@ def child(run: FlowRun, settings: Settings, environ: Mapping[str, str], tenant_i
     """
     working_dir = _working_dir(run)
     env = scrubbed(environ)
-    # a thread in the child instead of a second process: 49 MB instead of 91 (prefect 1.4.1)
-    env.setdefault(HEARTBEAT_MODE, "thread")
+    env["PREFECT__LOGGING__LEVEL"] = settings.flow_log_level
+    # by default a thread in the child instead of a second process: 49 MB instead of 91 (prefect 1.4.1)
+    env[_HEARTBEAT_MODE] = settings.heartbeat_mode
     env["PYTHONPATH"] = _python_path(working_dir, env.get("PYTHONPATH", ""), settings.import_paths)
     env.update(settings.env)
     env.update({name: text for name, text in run.run_config.env.items() if text is not None})
@@ -60,7 +61,7 @@ def child(run: FlowRun, settings: Settings, environ: Mapping[str, str], tenant_i
     env.setdefault(_SEND_LOGS, "true")
     env.update(_forced(run, settings, tenant_id))
     argv = (str(settings.python), "-m", "prefect", "execute", "flow-run")
-    return Child(argv, env, working_dir)
+    return Child(argv, env, working_dir, sends_heartbeat=env.get(_HEARTBEAT_MODE) != "off")
 
 
 def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
@@ -100,6 +101,6 @@ def _working_dir(run: FlowRun) -> Path:
     return path.absolute()
 
 
-def _python_path(working_dir: Path, inherited: str, import_paths: tuple[Path, ...] | tuple[str, ...]) -> str:
-    parts = [str(working_dir), inherited, *(str(path) for path in import_paths)]
+def _python_path(working_dir: Path, inherited: str, import_paths: tuple[str, ...]) -> str:
+    parts = [str(working_dir), inherited, *import_paths]
     return os.pathsep.join(part for part in parts if part)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.fields import get_list, get_object
 from local_agent.backends.prefect1.writer import RunReader, StateChange, StateWriter, rows
-from local_agent.model import Cause, OnCrash, Outcome, RunState
+from local_agent.model import Cause, CrashAction, Outcome, RunState
 from local_agent.wording import sentence
 
 if TYPE_CHECKING:
@@ -119,10 +119,10 @@ def _decide_unfinished(facts: RunFacts, record: Record, end: End, policy: CrashP
 
 
 def _decide_crash(facts: RunFacts, record: Record, end: End, policy: CrashPolicy, now: datetime) -> Decision:
-    if policy.action is OnCrash.LEAVE:
+    if policy.action is CrashAction.LEAVE:
         return Decision(Outcome.NOTHING_TO_SAY)
     attempt = max(record.attempt, states.attempt_of(facts.serialized_state))
-    if policy.action is OnCrash.RESCHEDULE and attempt < policy.attempts and end.cause is not Cause.DEADLINE:
+    if policy.action is CrashAction.RESCHEDULE and attempt < policy.times and end.cause is not Cause.DEADLINE:
         return _start_again(facts, record, attempt + 1, now, end)
     kind = "TimedOut" if end.cause is Cause.DEADLINE else "Failed"
     return _finish(facts, record, kind, _crash_message(facts, end))

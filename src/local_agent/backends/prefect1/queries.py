@@ -1,4 +1,4 @@
-"""The GraphQL documents, each beside its name. Values travel as variables wherever the Server's own parser lets them."""
+"""The GraphQL documents. Values travel as variables wherever the Server's own parser lets them."""
 
 from __future__ import annotations
 

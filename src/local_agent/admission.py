@@ -1,0 +1,87 @@
+"""May this machine take one more flow run now, and why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from local_agent import procfs
+from local_agent.wording import in_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local_agent.settings import Settings
+
+# once short, the machine must recover by this much before more is taken, or intake would flutter at the threshold
+_HYSTERESIS = 0.8
+
+
+class Admission:
+    """Counts places, and looks at the machine's pressure and free memory.
+
+    A place is held from before the claim until the run's end is known. `pressure_percent` and `available_bytes` read
+    the machine (procfs has the real ones).
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        pressure_percent: Callable[[str], float | None] = procfs.pressure_percent,
+        available_bytes: Callable[[], int | None] = procfs.available_memory_bytes,
+    ) -> None:
+        self._settings = settings
+        self._pressure_percent = pressure_percent
+        self._available_bytes = available_bytes
+        self._held: set[str] = set()
+        self._short = False
+        self.draining = False
+
+    @property
+    def held(self) -> int:
+        """How many places are taken."""
+        return len(self._held)
+
+    def free(self) -> int | None:
+        """Return how many places are free, None where there is no limit."""
+        limit = self._settings().limit
+        return None if limit is None else max(0, limit - len(self._held))
+
+    def take(self, flow_run_id: str) -> bool:
+        """Take a place, unless there is a reason not to."""
+        if self.reason_against():
+            return False
+        self._held.add(flow_run_id)
+        return True
+
+    def hold(self, flow_run_id: str) -> None:
+        """Count a run that lives here already, limit or not."""
+        self._held.add(flow_run_id)
+
+    def leave(self, flow_run_id: str) -> None:
+        """Free a place."""
+        self._held.discard(flow_run_id)
+
+    def reason_against(self) -> str:
+        """Return why no further run is taken, "" where one may be."""
+        if self.draining:
+            return "draining"
+        if self.free() == 0:
+            return f"all {self._settings().limit} places are taken"
+        reason = self._shortage(_HYSTERESIS if self._short else 1.0)
+        self._short = bool(reason)
+        return reason
+
+    def _shortage(self, strictness: float) -> str:
+        settings = self._settings()
+        for resource, most in (
+            ("memory", settings.pressure_memory_percent),
+            ("cpu", settings.pressure_cpu_percent),
+        ):
+            now = self._pressure_percent(resource) if most is not None else None
+            if now is not None and most is not None and now > most * strictness:
+                return f"{resource} pressure is {now:.0f} % (at most {most} %)"
+        least = settings.min_free_memory_bytes
+        free = self._available_bytes() if least is not None else None
+        if free is not None and least is not None and free < least / strictness:
+            return f"only {in_bytes(free)} of memory are free (at least {in_bytes(least)})"
+        return ""

@@ -1,0 +1,258 @@
+"""The agent's loops: poll the queue and hand over, look after what lives, tell systemd how things stand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from local_agent import events
+from local_agent.clock import Backoff
+from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError, UnavailableError
+from local_agent.events import Subject
+from local_agent.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+
+    from local_agent.admission import Admission
+    from local_agent.backends import Backend, QueuePage
+    from local_agent.clock import Clock
+    from local_agent.events import EventLog
+    from local_agent.flow_run import Stories
+    from local_agent.model import FlowRun, Record
+    from local_agent.outage import Reachability
+    from local_agent.progress import Progress
+    from local_agent.settings import Settings
+
+_PREFETCH = timedelta(seconds=10)
+_FIRST_DELAY_SECONDS = 0.25
+_FULL_DELAY_SECONDS = 0.02
+_OUTAGE_DELAY_SECONDS = 10.0
+_UNSUPPORTED_SECONDS = 3600.0
+_HOSTNAME_SECONDS = 60.0
+_STOP_GRACE_SECONDS = 0.3
+_MOST_STRANGERS = 10_000
+
+
+class Agent:
+    """Takes flow runs and sees to them until it is told to stop.
+
+    `may_launch` returns why no run could be started at all (no prefect in the interpreter), "" where runs can.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        stories: Stories,
+        admission: Admission,
+        reachability: Reachability,
+        progress: Progress,
+        clock: Clock,
+        log: EventLog,
+        settings: Callable[[], Settings],
+        may_launch: Callable[[], Awaitable[str]],
+    ) -> None:
+        self._backend = backend
+        self._stories = stories
+        self._admission = admission
+        self._reachability = reachability
+        self._progress = progress
+        self._clock = clock
+        self._log = log
+        self._settings = settings
+        self._may_launch = may_launch
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._left_alone: dict[str, float] = {}
+        self._strangers: set[str] = set()
+        self._wake = asyncio.Event()
+        self._connected = False
+        self._paused_for = ""
+        self._hostname_looked_at: float | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the API knows this agent."""
+        return self._connected
+
+    def poke(self) -> None:
+        """Poll now."""
+        self._wake.set()
+
+    def settings_changed(self) -> None:
+        """Register anew, as labels or the name may be others now, and look at everything again."""
+        self._connected = False
+        self._left_alone.clear()
+        self.poke()
+
+    def status(self) -> str:
+        """Say in words how things stand, for STATUS=."""
+        free = self._admission.free()
+        places = "" if free is None else f", {free} slot{'' if free == 1 else 's'} free"
+        paused = f"; takes none: {self._paused_for}" if self._paused_for else ""
+        return f"{len(self._stories.live)} running{places}; {self._reachability.in_words()}{paused}"
+
+    async def run(self, records: Iterable[Record]) -> None:
+        """Finish the stories of `records`, take new ones. Return after --max-polls; otherwise run until cancelled."""
+        for record in records:
+            self._start(record.id, self._stories.resume(record))
+        watch = Watch(self._backend, self._stories, self._clock, self._log, self._settings)
+        beside = [asyncio.create_task(loop) for loop in (watch.for_ever(), self._backend.flush_logs())]
+        try:
+            await self._poll_for_ever()
+            await self._until_launched()
+        finally:
+            await self._leave_everything_running(beside)
+
+    async def _poll_for_ever(self) -> None:
+        backoff = Backoff(_FIRST_DELAY_SECONDS, 1)
+        polls = 0
+        while (most := self._settings().max_polls) is None or polls < most:
+            polls += 1
+            self._progress.mark()
+            delay = await self._poll_once(backoff)
+            if most is None or polls < most:
+                await self._nap(delay)
+
+    async def _poll_once(self, backoff: Backoff) -> float:
+        """Poll, hand over what came, and return for how many seconds to wait now."""
+        try:
+            if not self._connected:
+                await self._connect()
+            page = await self._backend.due_runs(self._clock.now() + _PREFETCH, self._known())
+            await self._look_for_hostname_labels()
+        except (UnavailableError, CredentialError) as error:
+            self._reachability.failed(error)
+            return backoff.next_seconds(_OUTAGE_DELAY_SECONDS)
+        except ApiRefusedError as error:
+            self._reachability.failed(error)
+            self._connected = False
+            return backoff.next_seconds(_OUTAGE_DELAY_SECONDS)
+        self._reachability.answered()
+        if await self._hand_over(page):
+            backoff.reset()
+            return _FULL_DELAY_SECONDS if page.is_full else _FIRST_DELAY_SECONDS
+        return backoff.next_seconds(self._settings().poll_interval_seconds)
+
+    async def _connect(self) -> None:
+        await self._backend.connect()
+        self._connected = True
+        settings = self._settings()
+        self._log.say(events.REGISTERED, api=settings.api, labels=list(settings.effective_labels))
+
+    async def _hand_over(self, page: QueuePage) -> bool:
+        """Begin the story of each run that this agent may take. Return whether there was one."""
+        for problem in page.problems:
+            self._say_once(problem, events.NOT_UNDERSTOOD, reason=problem)
+        runs = [run for run in page.runs if self._is_for_us(run)]
+        reason = await self._reason_to_pause(runs)
+        self._note_pause(reason)
+        if reason:
+            return False
+        for run in runs:
+            self._log.say(events.TAKEN, _subject(run))
+            self._start(run.id, self._tell(run))
+        return bool(runs)
+
+    async def _reason_to_pause(self, runs: list[FlowRun]) -> str:
+        reason = self._admission.reason_against()
+        if reason or not runs:
+            return reason
+        return await self._may_launch()
+
+    def _note_pause(self, reason: str) -> None:
+        """Say once when intake stops, and once when it goes on."""
+        if bool(reason) != bool(self._paused_for):
+            event = events.INTAKE_PAUSED if reason else events.INTAKE_RESUMED
+            self._log.say(event, **({"reason": reason} if reason else {}))
+        self._paused_for = reason
+
+    def _is_for_us(self, run: FlowRun) -> bool:
+        reason = self._backend.unsupported(run)
+        if not reason or self._settings().reject_unsupported:
+            return True
+        self._left_alone[run.id] = self._clock.monotonic() + _UNSUPPORTED_SECONDS
+        if self._say_once(run.id, events.UNSUPPORTED, _subject(run), reason=reason):
+            self._backend.log(run.id, f"Left to other agents: {reason}", "WARNING")
+        return False
+
+    def _say_once(self, key: str, event: events.Event, subject: Subject | None = None, **fields: object) -> bool:
+        if key in self._strangers:
+            return False
+        if len(self._strangers) >= _MOST_STRANGERS:
+            self._strangers.clear()
+        self._strangers.add(key)
+        self._log.say(event, subject, **fields)
+        return True
+
+    async def _look_for_hostname_labels(self) -> None:
+        """Name due runs that this agent would take if it had the hostname label: registering adds that to Local storage."""
+        settings, now = self._settings(), self._clock.monotonic()
+        is_due = self._hostname_looked_at is None or now - self._hostname_looked_at > _HOSTNAME_SECONDS
+        if settings.hostname_label or not is_due:
+            return
+        self._hostname_looked_at = now
+        known = {*self._known(), *self._strangers}
+        for run in await self._backend.due_with_label(settings.hostname, known):
+            self._say_once(run.id, events.HOSTNAME_LABEL, _subject(run), hostname=settings.hostname)
+
+    async def _tell(self, run: FlowRun) -> None:
+        leave_alone_seconds = await self._stories.new(run)
+        if leave_alone_seconds:
+            self._left_alone[run.id] = self._clock.monotonic() + leave_alone_seconds
+
+    def _known(self) -> set[str]:
+        now = self._clock.monotonic()
+        self._left_alone = {run_id: until for run_id, until in self._left_alone.items() if until > now}
+        return {*self._tasks, *self._left_alone}
+
+    def _start(self, flow_run_id: str, story: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(self._guard(flow_run_id, story))
+        self._tasks[flow_run_id] = task
+
+    async def _guard(self, flow_run_id: str, story: Coroutine[None, None, None]) -> None:
+        """Keep a fault of one story from the others. Its record stays on disk for the next start."""
+        try:
+            await story
+        except LocalAgentError as error:
+            self._log.say(events.STATE_PROBLEM, reason=error.message)
+        except Exception:
+            self._log.say(events.INTERNAL_ERROR, reason=traceback.format_exc())
+        finally:
+            self._tasks.pop(flow_run_id, None)
+            self._poke_if_full()
+
+    def _poke_if_full(self) -> None:
+        """A place is free again: no need to wait for the next poll, where there may be a backlog."""
+        if self._admission.free() is not None and self._paused_for:
+            self.poke()
+
+    async def _nap(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _until_launched(self) -> None:
+        """After --max-polls: what was taken is started, as the original does, and goes on running."""
+        while any(run_id not in self._stories.live for run_id in self._tasks):
+            await self._clock.sleep(0.05)
+
+    async def _leave_everything_running(self, beside: list[asyncio.Task[None]]) -> None:
+        """Stop. Claims and launches that are under way get a moment to come to something."""
+        until = self._clock.monotonic() + _STOP_GRACE_SECONDS
+        while self._stories.launching and self._clock.monotonic() < until:
+            await asyncio.sleep(0.01)
+        tasks = [*beside, *self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for live in self._stories.live.values():
+            live.process.detach()
+
+
+def _subject(run: FlowRun) -> Subject:
+    return Subject(run.id, run.name, run.flow_name)

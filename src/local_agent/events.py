@@ -1,0 +1,144 @@
+"""Everything the agent says about itself, as a table, and the two places it says it to: the journal and a console.
+
+Each event has an id for `journalctl MESSAGE_ID=` and `journalctl -x`; a test checks that none is used twice. To add
+one, add a line here and say it with `log.say(NEW_EVENT, ...)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from local_agent.systemd import journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One kind of message: its id, its syslog priority (3 error, 4 warning, 5 notice, 6 info, 7 debug), its text."""
+
+    message_id: str
+    priority: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The flow run that an event is about."""
+
+    id: str
+    name: str
+    flow_name: str
+
+
+STARTED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c101", 6, "local-agent {version} started: {launcher} launcher, {manager}")
+REGISTERED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c102", 6, "Registered at {api} with labels {labels}")
+API_LOST = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c103", 4, "{reason}; trying again until it answers")
+API_BACK = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c104", 5, "The API answers again after {outage}")
+SETTING_WARNING = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c105", 4, "{warning}")
+RELOADED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c106", 5, "Settings read again: {changed}")
+RELOAD_FAILED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c107", 3, "The old settings stay: {reason}")
+STOPPING = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c108", 6, "Stopping because of {reason}; {live} flow runs go on running")
+NO_PREFECT = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c109", 3, "No flow run is taken: {reason}")
+PREFECT_FOUND = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10a", 5, "{python} has prefect now; flow runs are taken")
+INTAKE_PAUSED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10b", 5, "No further flow run is taken: {reason}")
+INTAKE_RESUMED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10c", 5, "Flow runs are taken again")
+API_REFUSES = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10d", 3, "{reason}")
+STATE_PROBLEM = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10e", 3, "{reason}")
+INTERNAL_ERROR = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10f", 3, "A fault of local-agent itself: {reason}")
+
+TAKEN = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c201", 7, "Took flow run {run} from the queue")
+CLAIM_LOST = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c202", 7, "Flow run {run} went to another agent, or was cancelled")
+LAUNCHED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c203", 6, "Flow run {run} of {flow} started: {where}")
+LAUNCH_FAILED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c204", 3, "Flow run {run} could not be started: {reason}")
+ADOPTED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c205", 6, "Flow run {run} of {flow} is still running, adopted: {where}")
+ENDED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c206", 6, "Flow run {run} of {flow} ended: {how}")
+CRASHED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c207", 4, "Flow run {run} of {flow} ended: {how}; {outcome}")
+CANCELLING = Event(
+    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c208", 5, "Flow run {run} is cancelled and did not end itself: stopping it"
+)
+GIVEN_BACK = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c209", 5, "Flow run {run} was given back to the queue: {reason}")
+UNSUPPORTED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20a", 4, "Flow run {run} of {flow} is left to other agents: {reason}")
+HEARTBEAT_SENT = Event(
+    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c20b", 7, "Flow run {run} lives but sends no heartbeat; sent for it"
+)
+REPORT_WAITS = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20c", 4, "The end of flow run {run} is not reported yet: {reason}")
+NOT_UNDERSTOOD = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20d", 3, "Left alone, its data cannot be understood: {reason}")
+HINT_PROBLEM = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20e", 4, "Flow run {run}: {reason}")
+HOSTNAME_LABEL = Event(
+    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c20f",
+    4,
+    "Flow run {run} of {flow} waits: it has every label of this agent but the hostname label {hostname}",
+)
+
+
+class EventLog(Protocol):
+    """Takes events."""
+
+    def say(self, event: Event, subject: Subject | None = None, **fields: object) -> None:
+        """Say an event; `fields` fill its text."""
+
+
+class JournalLog:
+    """Writes entries with fields: FLOW_RUN_ID=, FLOW_RUN_NAME=, FLOW_NAME=, LOCAL_AGENT=."""
+
+    def __init__(self, instance: str, least_priority: Callable[[], int]) -> None:
+        self._fields = {"LOCAL_AGENT": instance, "SYSLOG_IDENTIFIER": "local-agent"}
+        self._least_priority = least_priority
+
+    def say(self, event: Event, subject: Subject | None = None, **fields: object) -> None:
+        """Send one entry."""
+        if event.priority > self._least_priority():
+            return
+        extra = {"MESSAGE_ID": event.message_id, **self._fields, **_subject_fields(subject)}
+        journal.send(_filled(event, subject, fields), event.priority, extra)
+
+
+class ConsoleLog:
+    """Writes lines as the original agent did: [time in UTC] LEVEL - name | text."""
+
+    def __init__(
+        self, stream: TextIO, name: str, now: Callable[[], datetime], least_priority: Callable[[], int]
+    ) -> None:
+        self._stream = stream
+        self._name = name
+        self._now = now
+        self._least_priority = least_priority
+
+    def say(self, event: Event, subject: Subject | None = None, **fields: object) -> None:
+        """Print one line, for as long as somebody takes it."""
+        if event.priority > self._least_priority():
+            return
+        at = self._now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
+        level = _LEVELS[event.priority]
+        try:
+            print(f"[{at}] {level} - {self._name} | {_filled(event, subject, fields)}", file=self._stream, flush=True)
+        except (BrokenPipeError, ValueError):
+            return  # the terminal or the pipe is gone; the agent's work goes on
+
+
+_LEVELS = {3: "ERROR", 4: "WARNING", 5: "INFO", 6: "INFO", 7: "DEBUG"}
+
+
+def priority_of(level: str) -> int:
+    """Given a level's name, return the least syslog priority that it lets through."""
+    return {"DEBUG": 7, "INFO": 6, "WARNING": 4}.get(level, 3)
+
+
+def _filled(event: Event, subject: Subject | None, fields: Mapping[str, object]) -> str:
+    about = {"run": f"{subject.name} ({subject.id})", "flow": subject.flow_name} if subject else {}
+    return event.text.format(**about, **fields)
+
+
+def _subject_fields(subject: Subject | None) -> dict[str, str]:
+    if subject is None:
+        return {}
+    return {"FLOW_RUN_ID": subject.id, "FLOW_RUN_NAME": subject.name, "FLOW_NAME": subject.flow_name}
+
+
+def all_events() -> Mapping[str, Event]:
+    """Return every event by its name, for the message catalog and the manual."""
+    return {name: value for name, value in globals().items() if isinstance(value, Event)}

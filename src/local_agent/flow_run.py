@@ -1,0 +1,286 @@
+"""The story of one flow run, from the queue to the end: read `Stories.new` from top to bottom.
+
+Each step survives a kill -9 before, in and after it: the record on disk says what was under way, and `Stories.resume`
+finishes it at the next start.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from local_agent import events, procfs
+from local_agent.clock import Backoff
+from local_agent.errors import LaunchError, LocalAgentError, StateError, UnavailableError
+from local_agent.events import Subject
+from local_agent.model import Cause, Claim, End, Outcome, Record, Step
+from local_agent.settings.limits import parse_hints
+from local_agent.wording import cost_sentence, sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from local_agent.admission import Admission
+    from local_agent.backends import Backend
+    from local_agent.clock import Clock
+    from local_agent.events import EventLog
+    from local_agent.launchers import Launcher, LiveRun
+    from local_agent.limits import Limits
+    from local_agent.model import FlowRun
+    from local_agent.settings import Settings
+    from local_agent.store import Store
+    from local_agent.threads import Workers
+
+_Result = TypeVar("_Result")
+
+_AGAIN_SECONDS = 30.0  # how long a run is left alone that could not be claimed or started now
+_NAP_SECONDS = 5.0  # the wall clock may jump while a run waits for its time
+_ROUNDING_SECONDS = 0.01  # a process started a moment before its time does not run (prefect 1.4.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A flow run whose process is past the gate."""
+
+    record: Record
+    process: LiveRun
+
+
+class Stories:
+    """Tells the stories of flow runs; `live` holds those that run now, by id."""
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        launcher: Launcher,
+        launchers: Mapping[str, Launcher],
+        store: Store,
+        disk: Workers,
+        admission: Admission,
+        clock: Clock,
+        log: EventLog,
+        settings: Callable[[], Settings],
+    ) -> None:
+        self._backend = backend
+        self._launcher = launcher
+        self._launchers = launchers
+        self._store = store
+        self._disk = disk
+        self._admission = admission
+        self._clock = clock
+        self._log = log
+        self._settings = settings
+        self.live: dict[str, Live] = {}
+        self.launching: set[str] = set()
+
+    async def new(self, run: FlowRun) -> float:
+        """Tell the story of a run from the queue. Return for how many seconds its id is to be left alone after it."""
+        await self._until_due(run)
+        if not self._admission.take(run.id):
+            return 0.0
+        try:
+            self.launching.add(run.id)
+            record = await self._record(run)
+            if record is None:
+                return _AGAIN_SECONDS
+            claim = await self._backend.claim(run, record.nonce)
+            if claim is not Claim.OURS:
+                return await self._let_go(record, claim)
+            live = await self._launch(run, record)
+            self.launching.discard(run.id)
+            if live is None:
+                return _AGAIN_SECONDS
+            await self._see_through(live)
+            return 0.0
+        finally:
+            self.launching.discard(run.id)
+            self._admission.leave(run.id)
+
+    async def resume(self, record: Record) -> None:
+        """Finish the story of a run that an earlier life of this agent began."""
+        self._admission.hold(record.id)
+        try:
+            if record.step is Step.CLAIMING:
+                await self._settle_old_claim(record)
+            elif record.step is Step.ENDED and record.end is not None:
+                await self._tell_the_api(record, record.end)
+            else:
+                await self._adopt_or_conclude(record)
+        finally:
+            self._admission.leave(record.id)
+
+    async def _until_due(self, run: FlowRun) -> None:
+        while (wait := (run.due - self._clock.now()).total_seconds() + _ROUNDING_SECONDS) > 0:
+            await self._clock.sleep(min(wait, _NAP_SECONDS))
+
+    async def _record(self, run: FlowRun) -> Record | None:
+        """Write down that a claim is under way, before the API is told. None where the disk refuses."""
+        record = Record(
+            id=run.id,
+            name=run.name,
+            flow_name=run.flow_name,
+            nonce=uuid.uuid4().hex,
+            step=Step.CLAIMING,
+            boot_id=procfs.boot_id(),
+            due=run.due,
+            claimed_at=self._clock.now(),
+            task_runs=tuple(task.id for task in run.waiting_task_runs),
+        )
+        try:
+            await self._save(record, durable=True)
+        except StateError as error:
+            self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
+            return None
+        return record
+
+    async def _let_go(self, record: Record, claim: Claim) -> float:
+        """Forget a run that is not ours."""
+        self._store.remove(record.id)
+        self._log.say(events.CLAIM_LOST, _subject(record))
+        return _AGAIN_SECONDS if claim is Claim.LATER else 0.0
+
+    async def _launch(self, run: FlowRun, record: Record) -> Live | None:
+        """Start its process, write down which, open the gate. None where that failed; then nothing is left of it."""
+        limits = self._limits(run)
+        try:
+            child = self._backend.child(run)
+            process = await self._launcher.launch(record, child, limits)
+        except LaunchError as error:
+            await self._refuse(record, error)
+            return None
+        except (UnavailableError, StateError) as error:
+            await self._give_back(record, error.message)
+            return None
+        running = replace(
+            record,
+            step=Step.RUNNING,
+            launcher=self._launcher.name,
+            unit=process.unit,
+            process=process.identity,
+            limits=limits,
+            sends_heartbeat=child.sends_heartbeat,
+        )
+        try:
+            await self._save(running)
+        except BaseException as error:
+            await process.abandon()
+            if not isinstance(error, StateError):
+                raise
+            await self._give_back(record, error.message)
+            return None
+        live = self.live[run.id] = Live(running, process)
+        process.open_gate()
+        self._say_where(events.LAUNCHED, live)
+        self._backend.log(run.id, f"Submitted for execution: {_where(live)}")
+        return live
+
+    async def _see_through(self, live: Live) -> None:
+        """Watch it to its end, sweep, learn how it ended, report, forget."""
+        record, process = live.record, live.process
+        await process.ended()
+        if self._settings().leftovers == "stop":
+            await self._insist(record, process.sweep)
+        end = await self._insist(record, process.evidence)
+        self.live.pop(record.id, None)
+        await self._tell_the_api(record, end)
+        await self._insist(record, process.release)
+
+    async def _adopt_or_conclude(self, record: Record) -> None:
+        launcher = self._launchers.get(record.launcher, self._launcher)
+        process = await launcher.adopt(record)
+        if process is not None:
+            live = self.live[record.id] = Live(record, process)
+            self._say_where(events.ADOPTED, live)
+            await self._see_through(live)
+            return
+        end = await self._insist(record, lambda: launcher.end_of(record))
+        await self._tell_the_api(record, end)
+        await self._insist(record, lambda: launcher.forget(record))
+
+    async def _settle_old_claim(self, record: Record) -> None:
+        if record.boot_id != procfs.boot_id():
+            # the records that came after this one went with the power, and so did its process
+            await self._tell_the_api(record, End(Cause.POWER_LOST))
+            return
+        claim = await self._backend.claimed(record)
+        if claim is Claim.OURS:
+            await self._give_back(record, "the agent ended before it could start it")
+        else:
+            self._store.remove(record.id)
+
+    async def _tell_the_api(self, record: Record, end: End) -> None:
+        """Report an end, or find that it needs no word, and forget the run. Lasts as long as an outage does."""
+        if end.cause is Cause.NEVER_STARTED:
+            await self._give_back(record, sentence(end).lower())
+            return
+        await self._insist(record, lambda: self._save(replace(record, step=Step.ENDED, end=end)))
+        policy = self._settings().on_crash
+        outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
+        self._say_end(record, end, outcome)
+        self._store.remove(record.id)
+
+    async def _give_back(self, record: Record, reason: str) -> None:
+        outcome = await self._insist(record, lambda: self._backend.give_back(record))
+        if outcome is Outcome.GIVEN_BACK:
+            self._log.say(events.GIVEN_BACK, _subject(record), reason=reason)
+        self._store.remove(record.id)
+
+    async def _refuse(self, record: Record, error: LaunchError) -> None:
+        self._log.say(events.LAUNCH_FAILED, _subject(record), reason=error.message)
+        self._backend.log(record.id, error.message, "ERROR")
+        await self._insist(record, lambda: self._backend.refuse(record, error.message))
+        self._store.remove(record.id)
+
+    async def _insist(self, record: Record, action: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Do something until it works: the record stays on disk, so nothing is lost if the agent ends meanwhile."""
+        backoff, said = Backoff(0.5, 30), False
+        while True:
+            try:
+                return await action()
+            except LocalAgentError as error:
+                if not said:
+                    self._log.say(events.REPORT_WAITS, _subject(record), reason=error.message)
+                    said = True
+                await self._clock.sleep(backoff.next_seconds())
+
+    async def _save(self, record: Record, *, durable: bool = False) -> None:
+        await self._disk.run(lambda: self._store.save(record, durable=durable))
+
+    def _limits(self, run: FlowRun) -> Limits:
+        settings = self._settings()
+        limits, problems = parse_hints(run.run_config.env, settings.limits, settings.ceilings)
+        for problem in problems:
+            self._log.say(events.HINT_PROBLEM, Subject(run.id, run.name, run.flow_name), reason=problem)
+            self._backend.log(run.id, problem, "WARNING")
+        return limits
+
+    def _say_where(self, event: events.Event, live: Live) -> None:
+        self._log.say(event, _subject(live.record), where=_where(live))
+
+    def _say_end(self, record: Record, end: End, outcome: Outcome) -> None:
+        cost = cost_sentence(end.cost)
+        how = sentence(end) + (f"; used {cost}" if cost else "")
+        if outcome is Outcome.NOTHING_TO_SAY:
+            self._log.say(events.ENDED, _subject(record), how=how)
+        else:
+            self._log.say(events.CRASHED, _subject(record), how=how, outcome=_OUTCOMES[outcome])
+        self._backend.log(record.id, how, "INFO" if end.is_clean else "ERROR")
+
+
+_OUTCOMES = {
+    Outcome.REPORTED: "reported to the API",
+    Outcome.GIVEN_BACK: "given back to the queue",
+    Outcome.RESCHEDULED: "scheduled again",
+    Outcome.NOT_OURS: "it is another agent's by now",
+}
+
+
+def _subject(record: Record) -> Subject:
+    return Subject(record.id, record.name, record.flow_name)
+
+
+def _where(live: Live) -> str:
+    pid = f"PID {live.process.identity.pid}"
+    return f"{live.process.unit}, {pid}" if live.process.unit else pid

@@ -1,0 +1,72 @@
+"""Starting a flow run's process, watching it, ending it.
+
+A launcher is one way to do so: `scope` puts each flow run into a systemd scope of its own, `process` into a session of
+its own where there is no systemd. A new way is a new file that fulfils `Launcher`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from local_agent.limits import Limits
+    from local_agent.model import Child, End, ProcessIdentity, Record
+
+
+class LiveRun(Protocol):
+    """A flow run's process that exists on this machine: at the gate, running, or just ended."""
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """The process of the shim."""
+
+    @property
+    def unit(self) -> str:
+        """The scope that it lies in, "" where there is none."""
+
+    def open_gate(self) -> None:
+        """Let the flow run start. To be called once, when its record is on disk."""
+
+    async def abandon(self) -> None:
+        """Instead of opening the gate, shut it for good and leave nothing behind."""
+
+    async def ended(self) -> None:
+        """Return when its process has ended, whether by itself or not."""
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End everything of it: SIGTERM first, SIGKILL for what is left after the grace. Return when it is gone."""
+
+    async def sweep(self) -> None:
+        """After its process has ended, end what that left behind. Return when nothing is left."""
+
+    async def evidence(self) -> End:
+        """After its process has ended, return how. To be asked once, before `release`."""
+
+    def detach(self) -> None:
+        """Leave it running, for the agent's next life: let go of descriptors and of nothing else."""
+
+    async def release(self) -> None:
+        """Let go of everything that is held for it: descriptors, the failed scope's name, the exit record."""
+
+
+class Launcher(Protocol):
+    """One way to run flow runs."""
+
+    @property
+    def name(self) -> str:
+        """What the setting `launcher` calls it; stands in each record."""
+
+    async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
+        """Start a flow run's process and leave it waiting at the gate. When it raises, nothing is left.
+
+        Raise LaunchError for what is the flow run's own fault, ManagerUnreachableError or StateError for the machine's.
+        """
+
+    async def adopt(self, record: Record) -> LiveRun | None:
+        """Take up a flow run that an earlier life of this agent launched; None where its process has ended."""
+
+    async def end_of(self, record: Record) -> End:
+        """Return how a flow run ended that ended while no agent watched, and end what it left behind."""
+
+    async def forget(self, record: Record) -> None:
+        """Let go of what is kept for a flow run of an earlier life: the failed scope's name, the exit record."""

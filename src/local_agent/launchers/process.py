@@ -1,0 +1,184 @@
+"""Flow runs as plain processes, each in a session and process group of its own: for machines without systemd."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from local_agent.launchers import evidence
+from local_agent.launchers.output import Output, remove_output
+from local_agent.launchers.shim import Shim
+from local_agent.procfs import boot_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local_agent.clock import Clock
+    from local_agent.launchers import LiveRun
+    from local_agent.limits import Limits
+    from local_agent.model import Child, End, ProcessIdentity, Record
+
+_SWEEP_GRACE_SECONDS = 2.0
+_LOOK_SECONDS = 0.05
+
+
+class ProcessLauncher:
+    """Starts shims in process groups. `base_of` gives the path of a run's files without suffix."""
+
+    name = "process"
+
+    def __init__(self, base_of: Callable[[str], Path], output: Output, clock: Clock) -> None:
+        self._base_of = base_of
+        self._output = output
+        self._clock = clock
+
+    async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
+        """Start a shim at its gate."""
+        base = self._base_of(record.id)
+        evidence.remove_exit_record(base)
+        with self._output.open(record.id, base) as descriptor:
+            shim = Shim.spawn(base, child, descriptor, limits.nice)
+        return ProcessRun(shim, base, limits, self._output, self._clock)
+
+    async def adopt(self, record: Record) -> LiveRun | None:
+        """Take up a shim by its pid and start time."""
+        shim = Shim.adopt(record.process) if record.process else None
+        if shim is None:
+            return None
+        return ProcessRun(shim, self._base_of(record.id), record.limits, self._output, self._clock)
+
+    async def end_of(self, record: Record) -> End:
+        """Read what the shim left. What its flow run left behind is unknown by now: its group's number is free."""
+        base = self._base_of(record.id)
+        return evidence.conclude(
+            evidence.Traces(
+                record=evidence.read_exit_record(base),
+                passed_gate=evidence.passed_gate(base),
+                same_boot=record.process is None or record.process.boot_id == boot_id(),
+                limits=record.limits,
+                last_lines=self._output.last_lines(base),
+            )
+        )
+
+    async def forget(self, record: Record) -> None:
+        """Remove the run's files."""
+        evidence.remove_exit_record(self._base_of(record.id))
+        remove_output(self._base_of(record.id))
+
+
+class ProcessRun:
+    """A flow run in a process group, whose number is the shim's pid."""
+
+    unit = ""
+
+    def __init__(self, shim: Shim, base: Path, limits: Limits | None, output: Output, clock: Clock) -> None:
+        self._shim = shim
+        self._base = base
+        self._limits = limits
+        self._output = output
+        self._clock = clock
+        self._cancelled = False
+        self._overran = False
+        self._deadline = self._arm_deadline()
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """The shim's process."""
+        return self._shim.identity
+
+    def open_gate(self) -> None:
+        """Let it start."""
+        self._shim.open_gate()
+
+    async def abandon(self) -> None:
+        """Shut the gate."""
+        await self._shim.abandon()
+        await self.release()
+
+    async def ended(self) -> None:
+        """Wait for the shim's end."""
+        await self._shim.ended()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop the group because the API asked for it."""
+        self._cancelled = True
+        await self._end_group(grace_seconds)
+        await self._shim.ended()
+
+    async def sweep(self) -> None:
+        """End what is left in the group. The shim is not reaped yet, so the group's number is still its own."""
+        await self._end_group(_SWEEP_GRACE_SECONDS)
+
+    async def evidence(self) -> End:
+        """Put together how it ended."""
+        return evidence.conclude(
+            evidence.Traces(
+                record=evidence.read_exit_record(self._base),
+                passed_gate=evidence.passed_gate(self._base),
+                shim_status=self._shim.reap(),
+                cancelled=self._cancelled,
+                overran=self._overran,
+                limits=self._limits,
+                last_lines=self._output.last_lines(self._base),
+            )
+        )
+
+    def detach(self) -> None:
+        """Let go of the descriptors."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._shim.close()
+
+    async def release(self) -> None:
+        """Close the pidfd, remove the files."""
+        self.detach()
+        evidence.remove_exit_record(self._base)
+        remove_output(self._base)
+
+    def _arm_deadline(self) -> asyncio.TimerHandle | None:
+        allowed = self._limits.runtime_max_seconds if self._limits else None
+        if allowed is None:
+            return None
+        return asyncio.get_running_loop().call_later(allowed, self._overrun)
+
+    def _overrun(self) -> None:
+        self._overran = True
+        self._deadline = asyncio.get_running_loop().call_later(_SWEEP_GRACE_SECONDS * 5, self._signal, signal.SIGKILL)
+        self._signal(signal.SIGTERM)
+
+    async def _end_group(self, grace_seconds: float) -> None:
+        """Send SIGTERM, then SIGKILL, until nobody but the shim's own zombie is left in the group."""
+        until = self._clock.monotonic() + grace_seconds
+        self._signal(signal.SIGTERM)
+        while _others_in_group(self.identity.pid):
+            if self._clock.monotonic() > until:
+                self._signal(signal.SIGKILL)
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.identity.pid, number)
+
+
+def _others_in_group(group: int) -> bool:
+    """Tell whether a process that is no zombie belongs to the group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return any(_group_of(entry) == group for entry in os.listdir("/proc") if entry.isdigit())  # noqa: PTH208 - as above
+
+
+def _group_of(pid: str) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", errors="replace") as stat:  # noqa: PTH123 - one of thousands, every 50 ms
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[2]) if len(fields) > 2 and fields[0] not in ("Z", "X") else None

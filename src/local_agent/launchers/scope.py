@@ -1,0 +1,218 @@
+"""Flow runs in systemd scopes: each with a cgroup, limits, accounting and a name that an admin can stop."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_agent.errors import ManagerUnreachableError
+from local_agent.launchers import evidence
+from local_agent.launchers.output import Output, remove_output
+from local_agent.launchers.shim import Shim
+from local_agent.procfs import boot_id, cgroup_of
+from local_agent.systemd import ScopeRequest
+from local_agent.systemd.names import scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local_agent.clock import Clock
+    from local_agent.launchers import LiveRun
+    from local_agent.limits import Limits
+    from local_agent.model import Child, End, ProcessIdentity, Record
+    from local_agent.systemd import ScopeManager
+
+_STOP_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instance's scopes lie, and behind which unit they are ordered ("" for none).
+
+    Behind its service a scope is stopped before it at shutdown, so that the agent sees and reports the end.
+    """
+
+    slice: str
+    after: str
+
+
+class ScopeLauncher:
+    """Starts shims and moves each into a scope before its gate opens."""
+
+    name = "scope"
+
+    def __init__(
+        self, manager: ScopeManager, place: Place, base_of: Callable[[str], Path], output: Output, clock: Clock
+    ) -> None:
+        self._manager = manager
+        self._place = place
+        self._base_of = base_of
+        self._output = output
+        self._clock = clock
+
+    async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
+        """Start a shim at its gate and a scope around it."""
+        base = self._base_of(record.id)
+        evidence.remove_exit_record(base)
+        with self._output.open(record.id, base) as descriptor:
+            shim = Shim.spawn(base, child, descriptor, limits.nice)
+        try:
+            await self._enclose(shim.identity, record, limits)
+        except BaseException:
+            await shim.abandon()
+            evidence.remove_exit_record(base)
+            raise
+        return self._run(shim, record, limits)
+
+    async def adopt(self, record: Record) -> LiveRun | None:
+        """Take up a shim that is the recorded process, in the recorded scope."""
+        if record.process is None or not _is_in(record.process.pid, record.unit):
+            return None
+        shim = Shim.adopt(record.process)
+        return self._run(shim, record, record.limits) if shim is not None else None
+
+    async def end_of(self, record: Record) -> End:
+        """Put together how it ended, and stop what is left of its scope."""
+        base, unit = self._base_of(record.id), scope_of(record.id)
+        await end_scope(self._manager, unit)
+        status = await self._manager.status(unit)
+        return evidence.conclude(
+            evidence.Traces(
+                record=evidence.read_exit_record(base),
+                passed_gate=evidence.passed_gate(base),
+                result=status.result if status else "",
+                same_boot=record.process is None or record.process.boot_id == boot_id(),
+                limits=record.limits,
+                last_lines=self._output.last_lines(base),
+            )
+        )
+
+    async def forget(self, record: Record) -> None:
+        """Free the scope's name and remove the run's files."""
+        await self._manager.reset_failed(scope_of(record.id))
+        evidence.remove_exit_record(self._base_of(record.id))
+        remove_output(self._base_of(record.id))
+
+    async def _enclose(self, identity: ProcessIdentity, record: Record, limits: Limits) -> None:
+        unit = scope_of(record.id)
+        request = ScopeRequest(
+            unit=unit,
+            slice=self._place.slice,
+            pid=identity.pid,
+            description=f"Flow run {record.name} of {record.flow_name}".replace(".service", ""),
+            after=self._place.after,
+            limits=limits,
+            stop_seconds=_STOP_SECONDS,
+        )
+        try:
+            await self._manager.start_scope(request)
+        except ManagerUnreachableError:
+            if not _is_in(identity.pid, unit):  # asked instead of assumed: it may have been done all the same
+                raise
+        if not _is_in(identity.pid, unit):
+            raise ManagerUnreachableError(f"systemd says that {unit} is up, but process {identity.pid} is not in it")
+
+    def _run(self, shim: Shim, record: Record, limits: Limits | None) -> ScopeRun:
+        return ScopeRun(
+            shim, scope_of(record.id), self._manager, self._base_of(record.id), limits, self._output, self._clock
+        )
+
+
+class ScopeRun:
+    """A flow run in its scope."""
+
+    def __init__(
+        self,
+        shim: Shim,
+        unit: str,
+        manager: ScopeManager,
+        base: Path,
+        limits: Limits | None,
+        output: Output,
+        clock: Clock,
+    ) -> None:
+        self.unit = unit
+        self._shim = shim
+        self._manager = manager
+        self._base = base
+        self._limits = limits
+        self._output = output
+        self._clock = clock
+        self._cancelled = False
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """The shim's process."""
+        return self._shim.identity
+
+    def open_gate(self) -> None:
+        """Let it start."""
+        self._shim.open_gate()
+
+    async def abandon(self) -> None:
+        """Shut the gate; with its only process gone the scope goes too."""
+        await self._shim.abandon()
+        await self.release()
+
+    async def ended(self) -> None:
+        """Wait for the shim's end."""
+        await self._shim.ended()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop the scope because the API asked for it: SIGTERM to all of it, after the grace SIGKILL."""
+        self._cancelled = True
+        await self._manager.kill(self.unit, signal.SIGTERM)
+        until = self._clock.monotonic() + grace_seconds
+        while self._clock.monotonic() < until and await self._is_active():
+            await self._clock.sleep(_LOOK_SECONDS * 4)
+        await self._manager.kill(self.unit, signal.SIGKILL)
+        await self._shim.ended()
+
+    async def sweep(self) -> None:
+        """Stop what is left in the scope: daemons, and Prefect's own orphaned heartbeat process."""
+        await end_scope(self._manager, self.unit)
+
+    async def evidence(self) -> End:
+        """Put together how it ended, while the scope still knows its Result."""
+        status = await self._manager.status(self.unit)
+        return evidence.conclude(
+            evidence.Traces(
+                record=evidence.read_exit_record(self._base),
+                passed_gate=evidence.passed_gate(self._base),
+                shim_status=self._shim.reap(),
+                result=status.result if status else "",
+                shutting_down=await self._manager.is_shutting_down(),
+                cancelled=self._cancelled,
+                limits=self._limits,
+                last_lines=self._output.last_lines(self._base),
+            )
+        )
+
+    def detach(self) -> None:
+        """Let go of the descriptors."""
+        self._shim.close()
+
+    async def release(self) -> None:
+        """Close the pidfd, free the scope's name, remove the files."""
+        self.detach()
+        await self._manager.reset_failed(self.unit)
+        evidence.remove_exit_record(self._base)
+        remove_output(self._base)
+
+    async def _is_active(self) -> bool:
+        status = await self._manager.status(self.unit)
+        return status is not None and status.active_state in ("active", "deactivating")
+
+
+async def end_scope(manager: ScopeManager, unit: str) -> None:
+    """Given a scope whose flow run has ended, return when nothing of it is left. A failed one stays loaded."""
+    status = await manager.status(unit)
+    if status is not None and status.active_state not in ("inactive", "failed"):
+        await manager.stop(unit)
+
+
+def _is_in(pid: int, unit: str) -> bool:
+    return unit != "" and f"/{unit}" in cgroup_of(pid)

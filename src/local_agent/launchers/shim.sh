@@ -1,0 +1,49 @@
+#!/bin/sh
+# The few lines between the agent and a flow run. It stays the flow run's parent, inside its cgroup, because a scope
+# keeps no exit status and a restarted agent is no parent any more.
+#
+#   shim.sh BASE COMMAND...
+#
+# waits at the gate (standard input) for a line; without one (the agent died) the flow run never starts. BASE.started says that
+# the gate opened, BASE.exit how it ended.
+
+base=$1
+shift
+stopped=no
+# stopping the scope signals everything in it: outlive the flow run, and note that somebody asked
+trap 'stopped=yes' TERM
+trap '' HUP INT
+
+record() {
+    {
+        echo "$1"
+        echo "stopped $stopped"
+        cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
+        # an empty scope's cgroup is removed at once, so this is the last moment to read what it counted
+        for file in memory.peak memory.events cpu.stat io.stat; do
+            if [ -r "$cgroup/$file" ]; then
+                sed "s/^/$file /" "$cgroup/$file"
+            fi
+        done
+    } >"$base.exit.new" 2>/dev/null && mv -f "$base.exit.new" "$base.exit"
+}
+
+if ! read -r gate || [ "$gate" != open ]; then
+    record "never-started"
+    exit 0
+fi
+: >"$base.started" || exit 74
+
+# sh starts what it puts into the background with SIGINT and SIGQUIT ignored (POSIX), and then Python installs no
+# handler and Prefect's own cancellation does nothing
+env --default-signal=INT,QUIT,HUP,PIPE,TERM "$@" </dev/null &
+child=$!
+wait "$child"
+code=$?
+# a trap ends wait early; once the child is reaped its pid is gone
+while kill -0 "$child" 2>/dev/null; do
+    wait "$child"
+    code=$?
+done
+record "exit $code"
+exit "$code"

@@ -1,0 +1,62 @@
+"""What /proc tells of processes and of the machine (proc(5))."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from local_agent.model import ProcessIdentity
+
+_PROC = Path("/proc")
+_START_TIME_FIELD = 21  # starttime, counted from 0 as in the split line; proc(5) counts from 1
+
+
+def boot_id() -> str:
+    """Return the id of this boot of the machine."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def identity_of(pid: int) -> ProcessIdentity | None:
+    """Return the identity of a process, None where there is no such process or it is a zombie."""
+    try:
+        # the command's name is in parentheses and may hold blanks and parentheses itself
+        head, _, tail = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")
+    except OSError:
+        return None
+    fields = [head, *tail.split()]
+    if len(fields) <= _START_TIME_FIELD - 1 or fields[1] in ("Z", "X"):
+        return None
+    return ProcessIdentity(pid, int(fields[_START_TIME_FIELD - 1]), boot_id())
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """Tell whether exactly this process still runs."""
+    return identity_of(identity.pid) == identity
+
+
+def cgroup_of(pid: int) -> str:
+    """Return the path of a process's cgroup below the unified hierarchy's root, "" where it has none or is gone."""
+    try:
+        lines = (_PROC / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
+
+
+def available_memory_bytes() -> int | None:
+    """Return MemAvailable, None where the kernel does not say."""
+    try:
+        lines = (_PROC / "meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return next((int(kib) * 1024 for kib in sizes), None)
+
+
+def pressure_percent(resource: str) -> float | None:
+    """Return how much of the last 10 s some task waited for `resource` (cpu, memory, io), None without PSI."""
+    try:
+        first = (_PROC / "pressure" / resource).read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return None
+    figures = dict(part.partition("=")[::2] for part in first.split()[1:])
+    return float(figures.get("avg10", "0"))

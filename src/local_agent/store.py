@@ -1,0 +1,163 @@
+"""The records of flow runs on disk: one JSON file each, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from local_agent.errors import ConfigError, StateError
+from local_agent.limits import Limits
+from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FORMAT = 1
+
+
+class Store:
+    """The state folder of one instance. One agent at a time holds it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._runs = folder / "runs"
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """Make the folder if need be and lock it. Raise StateError, or ConfigError where another agent has it."""
+        try:
+            self._runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(self.folder, error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            raise ConfigError(
+                f"another agent uses {self.folder}",
+                hint="give each agent an --instance name, and with it a state folder, of its own",
+            ) from error
+
+    def close(self) -> None:
+        """Let the next agent have the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def base_of(self, flow_run_id: str) -> Path:
+        """Return the path of a run's files without their suffix."""
+        return self._runs / flow_run_id
+
+    def save(self, record: Record, *, durable: bool = False) -> None:
+        """Put a record on disk, whole or not at all. Raise StateError, e.g. on a full disk.
+
+        A durable one is there even after a power cut. Only the first record of a claim needs that: what later ones
+        add concerns processes, and after a power cut there are none.
+        """
+        path = self.base_of(record.id).with_suffix(".json")
+        new = path.with_suffix(".json.new")
+        try:
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(_as_json(record), file)
+                if durable:
+                    file.flush()
+                    os.fsync(descriptor)
+            new.replace(path)
+            if durable:
+                self._sync_folder()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise _unusable(path, error) from error
+
+    def remove(self, flow_run_id: str) -> None:
+        """Forget a run. What is not there any more is forgotten already."""
+        try:
+            self.base_of(flow_run_id).with_suffix(".json").unlink(missing_ok=True)
+        except OSError as error:
+            raise _unusable(self._runs, error) from error
+
+    def load_all(self) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+        """Return every record, and a sentence for each that cannot be read; those are put aside, not deleted."""
+        records, problems = [], []
+        for path in sorted(self._runs.glob("*.json")):
+            try:
+                records.append(_from_json(json.loads(path.read_text())))
+            except (ValueError, KeyError, TypeError) as error:
+                path.replace(path.with_suffix(".json.unreadable"))
+                problems.append(f"{path} is not a record of this version ({error}); it was put aside as .unreadable")
+            except OSError as error:
+                raise _unusable(path, error) from error
+        return tuple(records), tuple(problems)
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._runs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def opened(store: Store) -> Iterator[Store]:
+    """Hold the state folder for the length of the context."""
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _unusable(path: Path, error: OSError) -> StateError:
+    return StateError(
+        f"cannot use {path}: {error.strerror or error}",
+        hint="check its owner, its mode and the free space (df -h, df -i); --state-dir names another place",
+    )
+
+
+def _as_json(record: Record) -> dict[str, Any]:
+    obj = asdict(record)
+    obj["format"] = _FORMAT
+    obj["step"] = record.step.value
+    obj["due"] = record.due.isoformat()
+    obj["claimed_at"] = record.claimed_at.isoformat()
+    if record.end is not None:
+        obj["end"]["cause"] = record.end.cause.value
+    return obj
+
+
+def _from_json(obj: dict[str, Any]) -> Record:
+    if obj.pop("format") != _FORMAT:
+        raise ValueError("another format")
+    return Record(
+        **{
+            **obj,
+            "step": Step(obj["step"]),
+            "due": datetime.fromisoformat(obj["due"]),
+            "claimed_at": datetime.fromisoformat(obj["claimed_at"]),
+            "process": ProcessIdentity(**obj["process"]) if obj["process"] else None,
+            "limits": Limits(**obj["limits"]) if obj["limits"] else None,
+            "end": _end(obj["end"]) if obj["end"] else None,
+            "task_runs": tuple(obj["task_runs"]),
+        }
+    )
+
+
+def _end(obj: dict[str, Any]) -> End:
+    return End(
+        **{
+            **obj,
+            "cause": Cause(obj["cause"]),
+            "cost": Cost(**obj["cost"]),
+            "limits": Limits(**obj["limits"]) if obj["limits"] else None,
+            "last_lines": tuple(obj["last_lines"]),
+        }
+    )

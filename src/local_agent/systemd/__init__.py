@@ -1,0 +1,58 @@
+"""systemd as the agent meets it: names, the manager, the notify socket, the journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from local_agent.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRequest:
+    """A scope to start around a process that exists: its name, where it lies, what it may use."""
+
+    unit: str
+    slice: str
+    pid: int
+    description: str
+    after: str
+    limits: Limits
+    stop_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeStatus:
+    """A loaded scope, in systemd's own words (systemd.unit(5), org.freedesktop.systemd1(5))."""
+
+    active_state: str
+    result: str
+
+
+class ScopeManager(Protocol):
+    """Whatever can make scopes for this agent: the system's manager, a user's own, the broker.
+
+    Each method raises ManagerUnreachableError when there is no answer, or a no; what was asked may have been done.
+    """
+
+    async def start_scope(self, request: ScopeRequest) -> None:
+        """Move a process into a new scope and return when its job is done."""
+
+    async def stop(self, unit: str) -> None:
+        """End everything in a scope and return when it is gone. One that is not loaded is gone already."""
+
+    async def kill(self, unit: str, signal: int) -> None:
+        """Send a signal to every process of a scope."""
+
+    async def status(self, unit: str) -> ScopeStatus | None:
+        """Return how a scope stands, None where it is not loaded."""
+
+    async def reset_failed(self, unit: str) -> None:
+        """Let go of a failed scope, so that its name is free again."""
+
+    async def is_shutting_down(self) -> bool:
+        """Tell whether the machine is going down."""
+
+    async def close(self) -> None:
+        """Let go of the connection."""

@@ -1,0 +1,197 @@
+"""systemd's manager over D-Bus: the system's, or a user's own. The one place that knows its methods and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from jeepney import DBusAddress, HeaderFields, MatchRule, new_method_call
+from jeepney.bus_messages import message_bus
+from jeepney.io.asyncio import DBusRouter, Proxy, open_dbus_connection
+from jeepney.io.common import RouterClosed
+from jeepney.wrappers import DBusErrorResponse, unwrap_msg
+
+from local_agent.errors import ManagerUnreachableError
+from local_agent.systemd import ScopeRequest, ScopeStatus
+from local_agent.systemd.properties import scope_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+_NAME = "org.freedesktop.systemd1"
+_MANAGER = DBusAddress("/org/freedesktop/systemd1", _NAME, f"{_NAME}.Manager")
+# PID 1 takes seconds to answer when a hundred units start at once (measured by others: up to 25 s)
+_TIMEOUT_SECONDS = 30.0
+_MOST_AT_ONCE = 8
+_REMEMBERED_JOBS = 256
+_NOT_LOADED = (f"{_NAME}.NoSuchUnit", f"{_NAME}.LoadFailed")
+_GONE = (ConnectionError, EOFError, RouterClosed, OSError)
+
+
+class DBusScopeManager:
+    """A ScopeManager on the bus at `bus` ("SYSTEM", or an address). Connects when first needed, and again when lost."""
+
+    def __init__(self, bus: str) -> None:
+        self._bus = bus
+        self._router: DBusRouter | None = None
+        self._connecting = asyncio.Lock()
+        self._listener: asyncio.Task[None] | None = None
+        self._results: OrderedDict[str, str] = OrderedDict()
+        self._waiters: dict[str, asyncio.Future[str]] = {}
+        self._places = asyncio.Semaphore(_MOST_AT_ONCE)
+
+    async def start_scope(self, request: ScopeRequest) -> None:
+        """Start a scope around a process.
+
+        The caller must see for itself that the process is in it: on the system bus any local user can send a
+        message that looks like the end of a job.
+        """
+        body: tuple[Any, ...] = (request.unit, "fail", scope_properties(request), [])
+        async with self._places:
+            try:
+                result = await self._run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", body)
+            except DBusErrorResponse as error:
+                raise ManagerUnreachableError(
+                    f"systemd does not start {request.unit}: {_in_words(error)}",
+                    hint=f"systemctl status {request.unit}",
+                ) from error
+        if result != "done":
+            raise ManagerUnreachableError(f"systemd's job for {request.unit} ended as {result!r}", hint="journalctl -b _PID=1")
+
+    async def stop(self, unit: str) -> None:
+        """Stop a scope."""
+        with _unless_not_loaded():
+            await self._run_job("StopUnit", "ss", (unit, "replace"))
+
+    async def kill(self, unit: str, signal: int) -> None:
+        """Signal a scope's processes."""
+        with _unless_not_loaded():
+            await self._call("KillUnit", "ssi", (unit, "all", signal))
+
+    async def status(self, unit: str) -> ScopeStatus | None:
+        """Read a scope's ActiveState and Result."""
+        try:
+            (path,) = await self._call("GetUnit", "s", (unit,))
+            address = DBusAddress(path, _NAME, "org.freedesktop.DBus.Properties")
+            (active,) = await self._call_at(address, "Get", "ss", (f"{_NAME}.Unit", "ActiveState"))
+            (result,) = await self._call_at(address, "Get", "ss", (f"{_NAME}.Scope", "Result"))
+        except DBusErrorResponse:  # not loaded, or unloaded between two of the questions
+            return None
+        return ScopeStatus(active[1], result[1])
+
+    async def reset_failed(self, unit: str) -> None:
+        """Reset a failed scope."""
+        with _unless_not_loaded():
+            await self._call("ResetFailedUnit", "s", (unit,))
+
+    async def is_shutting_down(self) -> bool:
+        """Read the manager's SystemState."""
+        address = DBusAddress("/org/freedesktop/systemd1", _NAME, "org.freedesktop.DBus.Properties")
+        try:
+            (state,) = await self._call_at(address, "Get", "ss", (f"{_NAME}.Manager", "SystemState"))
+        except DBusErrorResponse:
+            return False
+        return bool(state[1] == "stopping")
+
+    async def close(self) -> None:
+        """Close the connection."""
+        router, self._router = self._router, None
+        if self._listener is not None:
+            self._listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listener
+            self._listener = None
+        if router is not None:
+            with contextlib.suppress(*_GONE):
+                await router.__aexit__(None, None, None)
+                await router._conn.close()  # noqa: SLF001 - jeepney 0.8 and 0.9 have no other way to the connection
+
+    async def _run_job(self, method: str, signature: str, body: tuple[Any, ...]) -> str:
+        (path,) = await self._call(method, signature, body)
+        if path in self._results:  # a fast job: its signal came with the reply
+            return self._results.pop(path)
+        future = self._waiters[path] = asyncio.get_running_loop().create_future()
+        try:
+            return str(await _in_time(future, f"the end of {method}"))
+        finally:
+            self._waiters.pop(path, None)
+
+    async def _call(self, method: str, signature: str, body: tuple[Any, ...]) -> tuple[Any, ...]:
+        return await self._call_at(_MANAGER, method, signature, body)
+
+    async def _call_at(
+        self, address: DBusAddress, method: str, signature: str, body: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        message = new_method_call(address, method, signature, body)
+        router = await self._connected()
+        try:
+            reply = await _in_time(router.send_and_get_reply(message), method)
+        except _GONE as error:
+            await self.close()
+            raise ManagerUnreachableError(
+                f"the connection to systemd broke during {method}", hint="systemctl status dbus"
+            ) from error
+        body_of_reply: tuple[Any, ...] = unwrap_msg(reply)
+        return body_of_reply
+
+    async def _connected(self) -> DBusRouter:
+        async with self._connecting:
+            if self._router is None:
+                try:
+                    self._router = await _in_time(self._connect(), "the bus")
+                except (*_GONE, DBusErrorResponse) as error:
+                    raise ManagerUnreachableError(
+                        f"cannot reach systemd on the bus {self._bus}: {error}", hint="systemctl status dbus"
+                    ) from error
+        return self._router
+
+    async def _connect(self) -> DBusRouter:
+        connection = await open_dbus_connection(self._bus)
+        router = DBusRouter(connection)
+        rule = MatchRule(type="signal", interface=f"{_NAME}.Manager", member="JobRemoved")
+        signals: asyncio.Queue[Any] = asyncio.Queue()
+        router.filter(rule, queue=signals)
+        self._listener = asyncio.create_task(self._listen(signals))
+        # before any job is started, or the signal of a fast one is missed
+        await Proxy(message_bus, router).AddMatch(rule)
+        unwrap_msg(await router.send_and_get_reply(new_method_call(_MANAGER, "Subscribe")))
+        return router
+
+    async def _listen(self, signals: asyncio.Queue[Any]) -> None:
+        while True:
+            message = await signals.get()
+            if message.header.fields.get(HeaderFields.signature) != "uoss":
+                continue  # not systemd's: any user of the bus can send a signal of this name
+            _, path, _, result = message.body
+            waiter = self._waiters.get(path)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(result)
+                continue
+            self._results[path] = result
+            if len(self._results) > _REMEMBERED_JOBS:
+                self._results.popitem(last=False)
+
+
+async def _in_time(answer: asyncio.Future[Any] | Coroutine[Any, Any, Any], what: str) -> Any:  # noqa: ANN401 - D-Bus
+    try:
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            return await answer
+    except TimeoutError as error:
+        raise ManagerUnreachableError(
+            f"systemd did not answer {what} within {_TIMEOUT_SECONDS:.0f} s", hint="is PID 1 busy? systemctl list-jobs"
+        ) from error
+
+
+@contextlib.contextmanager
+def _unless_not_loaded() -> Any:  # noqa: ANN401 - a generator of nothing
+    try:
+        yield
+    except DBusErrorResponse as error:
+        if error.name not in _NOT_LOADED:
+            raise ManagerUnreachableError(f"systemd refuses: {_in_words(error)}") from error
+
+
+def _in_words(error: DBusErrorResponse) -> str:
+    return str(error.data[0]) if error.data else str(error.name)

@@ -1,0 +1,41 @@
+"""Names of units: a flow run's scope, an instance's slice and service.
+
+Only slices nest by their dashes, so only there the instance is escaped (systemd.slice(5), systemd-escape(1)).
+"""
+
+from __future__ import annotations
+
+import string
+
+_PLAIN = frozenset(string.ascii_letters + string.digits + ":_.")
+
+
+def scope_of(flow_run_id: str) -> str:
+    """Return the scope of a flow run."""
+    return f"flow-run-{flow_run_id}.scope"
+
+
+def identifier_of(flow_run_id: str) -> str:
+    """Return the syslog identifier under which a flow run's output lies in the journal."""
+    return f"flow-run-{flow_run_id}"
+
+
+def slice_of(instance: str) -> str:
+    """Return the slice that holds an instance's flow runs."""
+    return f"flowruns-{escaped(instance)}.slice"
+
+
+def service_of(instance: str) -> str:
+    """Return the service of an instance."""
+    return f"local-agent@{instance}.service"
+
+
+def escaped(text: str) -> str:
+    """Escape a text as one component of a unit's name."""
+    return "".join(
+        char if char in _PLAIN and not (char == "." and index == 0) else _hex(char) for index, char in enumerate(text)
+    )
+
+
+def _hex(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode())
