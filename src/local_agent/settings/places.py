@@ -14,8 +14,11 @@ from local_agent.settings.option import VARIABLE_PREFIX, Given, Layer, Option, S
 
 TABLES = ("limits", "ceilings")
 
-# Kubernetes and Docker tell a container about a service named local-agent in variables of these forms.
-_SERVICE_LINK = re.compile(r"LOCAL_AGENT_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+# Not settings, though they have our prefix: what Kubernetes and Docker tell a container about a service named
+# local-agent, and what this project's own tests are steered by (their children inherit it).
+_OTHERS = re.compile(
+    r"LOCAL_AGENT_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|TESTS?_\w+|CACHE)"
+)
 
 _TOML_WORDS: dict[type, str] = {
     str: "a text", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "a table",
@@ -36,7 +39,7 @@ def variables_layer(environ: Mapping[str, str], findings: Findings) -> Layer:
     by_variable = {option.variable: option for option in OPTIONS}
     layer = {}
     for name, text in environ.items():
-        if not name.startswith(VARIABLE_PREFIX) or _SERVICE_LINK.fullmatch(name):
+        if not name.startswith(VARIABLE_PREFIX) or _OTHERS.fullmatch(name):
             continue
         if name not in by_variable:
             _unknown(findings, f"variable {name}", name, by_variable)
@@ -64,10 +67,16 @@ def read_toml(path: Path, findings: Findings) -> dict[str, object] | None:
     except UnicodeDecodeError as error:
         findings.problem(path, f"it is not UTF-8 at byte {error.start}", "write it again as UTF-8")
     except tomllib.TOMLDecodeError as error:
-        findings.problem(path, f"it is not TOML: {error}", 'texts need quotes, lists brackets, as in key = ["a"]')
+        findings.problem(path, f"it is not TOML: {error}", _toml_hint(str(error)))
     except OSError as error:
         findings.problem(path, f"it cannot be read: {error.strerror}", "make it readable for the agent's user")
     return None
+
+
+def _toml_hint(complaint: str) -> str:
+    if complaint.startswith("Cannot"):
+        return "a key or a table stands in it twice"
+    return 'texts need quotes, lists brackets, as in key = ["a"]'
 
 
 def file_layer(path: Path, findings: Findings) -> Layer | None:
