@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MARKER = "LOCAL_AGENT_TEST_RUN"
+# not LOCAL_AGENT_*: the agent keeps those from its flow runs, which have to be found too
+MARKER = "PYTEST_RUN_ID"
 
 _PROC = Path("/proc")
 
