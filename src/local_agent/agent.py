@@ -78,6 +78,11 @@ class Agent:
         """Whether the API knows this agent."""
         return self._connected
 
+    @property
+    def live_count(self) -> int:
+        """How many flow runs live here."""
+        return len(self._stories.live)
+
     def poke(self) -> None:
         """Poll now."""
         self._wake.set()
@@ -166,8 +171,7 @@ class Agent:
     def _note_pause(self, reason: str) -> None:
         """Say once when intake stops, and once when it goes on."""
         if bool(reason) != bool(self._paused_for):
-            event = events.INTAKE_PAUSED if reason else events.INTAKE_RESUMED
-            self._log.say(event, **({"reason": reason} if reason else {}))
+            self._log.say(events.INTAKE_PAUSED if reason else events.INTAKE_RESUMED, reason=reason)
         self._paused_for = reason
 
     def _is_for_us(self, run: FlowRun) -> bool:
@@ -189,7 +193,7 @@ class Agent:
         return True
 
     async def _look_for_hostname_labels(self) -> None:
-        """Name due runs that this agent would take if it had the hostname label: registering adds that to Local storage."""
+        """Name due runs that only lack the hostname label here: registering adds it to flows with Local storage."""
         settings, now = self._settings(), self._clock.monotonic()
         is_due = self._hostname_looked_at is None or now - self._hostname_looked_at > _HOSTNAME_SECONDS
         if settings.hostname_label or not is_due:
@@ -245,7 +249,7 @@ class Agent:
         """Stop. Claims and launches that are under way get a moment to come to something."""
         until = self._clock.monotonic() + _STOP_GRACE_SECONDS
         while self._stories.launching and self._clock.monotonic() < until:
-            await asyncio.sleep(0.01)
+            await self._clock.sleep(0.01)
         tasks = [*beside, *self._tasks.values()]
         for task in tasks:
             task.cancel()

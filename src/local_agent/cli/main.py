@@ -15,7 +15,8 @@ _COMMANDS = {
     "start": "Take flow runs from the Prefect API and run them on this machine.",
     "config": "Show every setting and where it came from.",
     "install": "Print the units, or a supervisord.conf, that run an agent as a service.",
-    "poke": "Wake a running agent's poll now.",
+    "poke": "Make a running agent poll now.",
+    "reload": "Make a running agent read its settings again.",
     "server": "Run the embedded Prefect 1 API, for one machine and for trying things out.",
 }
 

@@ -14,8 +14,10 @@ from local_agent.systemd import journal
 from local_agent.systemd.names import identifier_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from local_agent.model import Record
 
 _LAST_BYTES = 8192
 _LAST_LINES = 10
@@ -24,7 +26,7 @@ _LAST_LINES = 10
 class Output(Protocol):
     """A place for the output of flow runs."""
 
-    def open(self, flow_run_id: str, base: Path) -> contextlib.AbstractContextManager[int]:
+    def open(self, record: Record, base: Path) -> contextlib.AbstractContextManager[int]:
         """Give a descriptor to write to, open until the context ends. Raise StateError."""
 
     def last_lines(self, base: Path) -> tuple[str, ...]:
@@ -35,10 +37,10 @@ class JournalOutput:
     """The journal, under the identifier flow-run-<id>. An unprivileged agent cannot read it back."""
 
     @contextlib.contextmanager
-    def open(self, flow_run_id: str, base: Path) -> Iterator[int]:  # noqa: ARG002 - the Protocol's
+    def open(self, record: Record, base: Path) -> Iterator[int]:  # noqa: ARG002 - the Protocol's
         """Open a stream into the journal."""
         try:
-            stream = journal.open_stream(identifier_of(flow_run_id))
+            stream = journal.open_stream(identifier_of(record.id))
         except OSError as error:
             raise StateError(
                 f"the journal takes no output: {error.strerror}", hint="systemctl status systemd-journald"
@@ -52,16 +54,21 @@ class JournalOutput:
 
 
 class FileOutput:
-    """A file beside the run's record, which goes when the run is forgotten."""
+    """A file beside the run's record, gone when the run is forgotten. `on_open` is told of each, to read along."""
+
+    def __init__(self, on_open: Callable[[Record, Path], None]) -> None:
+        self._on_open = on_open
 
     @contextlib.contextmanager
-    def open(self, flow_run_id: str, base: Path) -> Iterator[int]:  # noqa: ARG002 - the Protocol's
+    def open(self, record: Record, base: Path) -> Iterator[int]:
         """Open the run's file for appending, so that it may be cut short meanwhile."""
+        path = output_file(base)
         try:
-            descriptor = os.open(output_file(base), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateError(f"cannot write {output_file(base)}: {error.strerror}") from error
+            raise StateError(f"cannot write {path}: {error.strerror}") from error
         try:
+            self._on_open(record, path)
             yield descriptor
         finally:
             os.close(descriptor)

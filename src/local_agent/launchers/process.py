@@ -35,21 +35,32 @@ class ProcessLauncher:
         self._base_of = base_of
         self._output = output
         self._clock = clock
+        self._runs: set[ProcessRun] = set()
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that this launcher waits for itself."""
+        return {run.identity.pid for run in self._runs}
 
     async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
         """Start a shim at its gate."""
         base = self._base_of(record.id)
         evidence.remove_exit_record(base)
-        with self._output.open(record.id, base) as descriptor:
+        with self._output.open(record, base) as descriptor:
             shim = Shim.spawn(base, child, descriptor, limits.nice)
-        return ProcessRun(shim, base, limits, self._output, self._clock)
+        return self._run(shim, base, limits)
 
     async def adopt(self, record: Record) -> LiveRun | None:
         """Take up a shim by its pid and start time."""
         shim = Shim.adopt(record.process) if record.process else None
         if shim is None:
             return None
-        return ProcessRun(shim, self._base_of(record.id), record.limits, self._output, self._clock)
+        return self._run(shim, self._base_of(record.id), record.limits)
+
+    def _run(self, shim: Shim, base: Path, limits: Limits | None) -> ProcessRun:
+        run = ProcessRun(shim, base, limits, self._output, self._clock, self._runs.discard)
+        self._runs.add(run)
+        return run
 
     async def end_of(self, record: Record) -> End:
         """Read what the shim left. What its flow run left behind is unknown by now: its group's number is free."""
@@ -75,12 +86,21 @@ class ProcessRun:
 
     unit = ""
 
-    def __init__(self, shim: Shim, base: Path, limits: Limits | None, output: Output, clock: Clock) -> None:
+    def __init__(
+        self,
+        shim: Shim,
+        base: Path,
+        limits: Limits | None,
+        output: Output,
+        clock: Clock,
+        on_detach: Callable[[ProcessRun], None],
+    ) -> None:
         self._shim = shim
         self._base = base
         self._limits = limits
         self._output = output
         self._clock = clock
+        self._on_detach = on_detach
         self._cancelled = False
         self._overran = False
         self._deadline = self._arm_deadline()
@@ -132,6 +152,7 @@ class ProcessRun:
         if self._deadline is not None:
             self._deadline.cancel()
         self._shim.close()
+        self._on_detach(self)
 
     async def release(self) -> None:
         """Close the pidfd, remove the files."""

@@ -57,7 +57,7 @@ class ScopeLauncher:
         """Start a shim at its gate and a scope around it."""
         base = self._base_of(record.id)
         evidence.remove_exit_record(base)
-        with self._output.open(record.id, base) as descriptor:
+        with self._output.open(record, base) as descriptor:
             shim = Shim.spawn(base, child, descriptor, limits.nice)
         try:
             await self._enclose(shim.identity, record, limits)

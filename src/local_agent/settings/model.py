@@ -53,11 +53,12 @@ class Settings:
     # fmt: off
     # --- the API
 
-    api: Annotated[str, Option(kind=kinds.URL, flag="--api", short="-a", metavar="URL", prefect_key="cloud.api",
+    api: Annotated[str, Option(kind=kinds.URL, reloadable=False, flag="--api", short="-a", metavar="URL",
+        prefect_key="cloud.api",
         default_text="the backend's: http://localhost:4200, or https://api.prefect.io for cloud",
         help="URL of the Prefect API.")] = "http://localhost:4200"
-    backend: Annotated[str, Option(kind=choice("server", "cloud"), flag="--backend", metavar="server|cloud",
-        prefect_key="backend", default_text="server, or cloud if the API is Prefect Cloud's",
+    backend: Annotated[str, Option(kind=choice("server", "cloud"), reloadable=False, flag="--backend",
+        metavar="server|cloud", prefect_key="backend", default_text="server, or cloud if the API is Prefect Cloud's",
         help="What Prefect calls the backend: it decides how the tenant is found.")] = "server"
     api_key: Annotated[Secret | None, Option(kind=optional(kinds.SECRET), flag="--key", short="-k", metavar="KEY",
         prefect_key="cloud.api_key", secret=True,
@@ -66,14 +67,14 @@ class Settings:
     api_key_file: Annotated[Path | None, Option(kind=optional(kinds.PATH), flag="--api-key-file",
         metavar="FILE", expand_home=True, example="/etc/local-agent/api-key",
         help="File that holds the API key and nothing else.")] = None
-    tenant_id: Annotated[str | None, Option(kind=optional(kinds.UUID), flag="--tenant-id", metavar="UUID",
-        prefect_key="cloud.tenant_id", default_text="the one that the API names",
+    tenant_id: Annotated[str | None, Option(kind=optional(kinds.UUID), reloadable=False, flag="--tenant-id",
+        metavar="UUID", prefect_key="cloud.tenant_id", default_text="the one that the API names",
         help="Tenant to take flow runs of.")] = None
-    agent_config_id: Annotated[str | None, Option(kind=optional(kinds.TEXT), flag="--agent-config-id",
+    agent_config_id: Annotated[str | None, Option(kind=optional(kinds.TEXT), reloadable=False, flag="--agent-config-id",
         metavar="ID", example="agent-config-1",
         help="Agent configuration at the API to link this agent with.")] = None
     request_timeout_seconds: Annotated[float, Option(kind=kinds.SECONDS, key="request_timeout",
-        flag="--request-timeout", metavar="SECONDS", prefect_key="cloud.request_timeout",
+        reloadable=False, flag="--request-timeout", metavar="SECONDS", prefect_key="cloud.request_timeout",
         help="How long to wait for an answer of the API.")] = 15
     unhealthy_after_seconds: Annotated[float, Option(kind=kinds.SECONDS, key="unhealthy_after",
         flag="--unhealthy-after", metavar="SECONDS",
@@ -84,7 +85,7 @@ class Settings:
     instance: Annotated[str, Option(kind=kinds.INSTANCE, flag="--instance", metavar="NAME",
         reloadable=False, in_files=False,
         help="Name of this agent on this machine, the part after the @ of its unit.")] = DEFAULT_INSTANCE
-    name: Annotated[str, Option(kind=kinds.TEXT, flag="--name", short="-n", metavar="NAME",
+    name: Annotated[str, Option(kind=kinds.TEXT, reloadable=False, flag="--name", short="-n", metavar="NAME",
         prefect_key="cloud.agent.name", default_text="the instance's name, or agent",
         help="Name of this agent at the API.")] = "agent"
     labels: Annotated[tuple[str, ...], Option(kind=kinds.LABELS, flag="--label", short="-l", metavar="LABEL",
@@ -111,7 +112,7 @@ class Settings:
         flag="--poll-interval", metavar="SECONDS", help="Longest pause between two polls.")] = 2
     max_polls: Annotated[int | None, Option(kind=optional(whole(1)), flag="--max-polls", metavar="N",
         reloadable=False, help="Polls after which the agent ends.")] = None
-    claim_check: Annotated[str, Option(kind=choice("auto", "always", "never"), flag="--claim-check",
+    claim_check: Annotated[str, Option(kind=choice("auto", "always", "never"), reloadable=False, flag="--claim-check",
         metavar="auto|always|never",
         help="Whether to read a claim back before launching, for an API with several replicas.")] = "auto"
 
@@ -214,6 +215,11 @@ def _declared() -> Iterator[tuple[str, Option]]:
         if attribute in ("limits", "ceilings"):
             for option in LIMIT_OPTIONS.values():
                 yield f"{attribute}.{option.key}", _limit_option(attribute, option)
+
+
+def attribute_of(option: Option) -> str:
+    """Given an option, return the attribute of `Settings` that holds it, "" for one of the tables of limits."""
+    return _ATTRIBUTES.get(option.key, "")
 
 
 def _limit_option(table: str, option: Option) -> Option:

@@ -12,7 +12,7 @@ from local_agent.backends.prefect1.ends import SUBMIT_LOCK, Ends
 from local_agent.backends.prefect1.fields import WrongFieldError, get_object, get_str, get_time
 from local_agent.backends.prefect1.logs import RunLogs
 from local_agent.backends.prefect1.writer import StateChange, StateWriter, rows
-from local_agent.errors import ApiUnreachableError, CredentialError
+from local_agent.errors import ApiUnreachableError, CredentialError, LaunchError
 from local_agent.model import Outcome, RunView
 
 if TYPE_CHECKING:
@@ -143,7 +143,10 @@ class Prefect1Backend:
         return "it has Docker storage, which needs a Docker agent" if run.storage == "Docker" else ""
 
     def child(self, run: FlowRun) -> Child:
-        """Return the command that runs it."""
+        """Return the command that runs it. Raise LaunchError where nothing here can."""
+        reason = self.unsupported(run)
+        if reason:
+            raise LaunchError(f"Flow run {run.id} cannot run here: {reason}")
         return child.child(run, self._settings(), self._environ, self._tenant_id)
 
     async def claim(self, run: FlowRun, nonce: str) -> Claim:

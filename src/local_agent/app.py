@@ -1,0 +1,170 @@
+"""Builds the agent from its settings and runs it. The only file that knows the concrete classes.
+
+The order of `_run` is the order of life: what is entered first is left last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from local_agent import __version__, control, events, health, managers
+from local_agent.admission import Admission
+from local_agent.agent import Agent
+from local_agent.backends.prefect1 import Prefect1Backend, Transport
+from local_agent.clock import SystemClock
+from local_agent.events import ConsoleLog, EventLog, JournalLog, priority_of
+from local_agent.flow_run import Stories
+from local_agent.interpreter import Interpreter
+from local_agent.launchers.follow import Follower
+from local_agent.launchers.output import FileOutput, JournalOutput, Output
+from local_agent.launchers.process import ProcessLauncher
+from local_agent.launchers.scope import Place, ScopeLauncher
+from local_agent.outage import Reachability
+from local_agent.progress import Progress
+from local_agent.reaper import reap_orphans
+from local_agent.recovery import remembered
+from local_agent.service import Current, Service
+from local_agent.store import Store, opened
+from local_agent.systemd import journal
+from local_agent.systemd.manager import DBusScopeManager
+from local_agent.systemd.notify import ServiceNotifier
+from local_agent.threads import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from local_agent.launchers import Launcher
+    from local_agent.settings import Settings
+
+_DISK_THREADS = 4
+
+
+def run(settings: Settings, environ: Mapping[str, str], read_again: Callable[[], Settings]) -> None:
+    """Run the agent until a signal stops it or its polls are used up.
+
+    `read_again` reads the settings anew at a reload. Raise LocalAgentError where it cannot start.
+    """
+    # a flow run's process inherits what is blocked here, and one with SIGINT blocked cannot be cancelled
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    asyncio.run(_run(Current(settings), environ, read_again))
+
+
+async def _run(current: Current, environ: Mapping[str, str], read_again: Callable[[], Settings]) -> None:
+    settings, clock = current.now, SystemClock()
+    async with contextlib.AsyncExitStack() as stack:
+        log = _event_log(current, environ, clock)
+        notifier = ServiceNotifier(environ)
+        store = stack.enter_context(opened(Store(settings.state_dir)))
+        disk = Workers("disk", _DISK_THREADS)
+        stack.callback(disk.close)
+
+        follower, output = _output(settings, environ)
+        process = ProcessLauncher(store.base_of, output, clock)
+        launcher: Launcher = process
+        manager_words = "no scopes"
+        found = managers.find(os.geteuid(), environ)
+        if settings.launcher == "scope" or (settings.launcher == "auto" and found.bus):
+            manager = DBusScopeManager(managers.required(found).bus)
+            stack.push_async_callback(manager.close)
+            place = managers.place_of(settings.instance, environ, Place)
+            launcher, manager_words = ScopeLauncher(manager, place, store.base_of, output, clock), found.words
+
+        backend = _backend(current, environ, clock)
+        stack.callback(backend.close)
+        admission = Admission(current)
+        reachability = Reachability(log, clock)
+        progress = Progress(clock.monotonic)
+        stories = Stories(
+            backend=backend,
+            launcher=launcher,
+            launchers={one.name: one for one in (process, launcher)},
+            store=store,
+            disk=disk,
+            admission=admission,
+            clock=clock,
+            log=log,
+            settings=current,
+        )
+        agent = Agent(
+            backend=backend,
+            stories=stories,
+            admission=admission,
+            reachability=reachability,
+            progress=progress,
+            clock=clock,
+            log=log,
+            settings=current,
+            may_launch=Interpreter(current, disk, clock, log).reason_against,
+        )
+        service = Service(current, read_again, agent, notifier, log)
+        if settings.agent_address is not None:
+            loop = asyncio.get_running_loop()
+            stack.enter_context(
+                health.served(
+                    settings.agent_address,
+                    lambda: health.judge(progress, reachability, current.now.unhealthy_after_seconds),
+                    lambda: _soon(loop, agent.poke),
+                )
+            )
+        await stack.enter_async_context(control.served(settings.state_dir, service.commands()))
+        _say_start(log, settings, launcher, manager_words)
+        records = remembered(store, log)
+        notifier.notify("READY=1", f"STATUS={agent.status()}")
+        beside = [follower.for_ever(), service.keep_telling(progress)]
+        if os.getpid() == 1:
+            beside.append(_reap_for_ever(process))
+        await service.run_until_stopped(lambda: agent.run(records), beside)
+
+
+def _event_log(current: Current, environ: Mapping[str, str], clock: SystemClock) -> EventLog:
+    def least_priority() -> int:
+        return priority_of(current.now.log_level)
+
+    if _is_under_journal(environ):
+        return JournalLog(current.now.instance, least_priority)
+    return ConsoleLog(sys.stdout, current.now.name, clock.now, least_priority)
+
+
+def _is_under_journal(environ: Mapping[str, str]) -> bool:
+    """Tell whether our standard output is the journal's (systemd.exec(5), JOURNAL_STREAM)."""
+    status = os.fstat(sys.stdout.fileno())
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _output(settings: Settings, environ: Mapping[str, str]) -> tuple[Follower, Output]:
+    show = settings.show_flow_logs and not _is_under_journal(environ)
+    follower = Follower(sys.stdout if show else None)
+    output: Output = FileOutput(follower.follow) if show or not journal.is_there() else JournalOutput()
+    return follower, output
+
+
+def _backend(current: Current, environ: Mapping[str, str], clock: SystemClock) -> Prefect1Backend:
+    settings = current.now
+    transport = Transport(
+        settings.api,
+        api_key=settings.api_key.reveal() if settings.api_key else "",
+        tenant_id=settings.tenant_id or "",
+        timeout_seconds=settings.request_timeout_seconds,
+    )
+    return Prefect1Backend(transport, current, environ, clock)
+
+
+def _say_start(log: EventLog, settings: Settings, launcher: Launcher, manager: str) -> None:
+    for warning in settings.warnings:
+        log.say(events.SETTING_WARNING, warning=warning)
+    log.say(events.STARTED, version=__version__, launcher=launcher.name, manager=manager)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(call)
+
+
+async def _reap_for_ever(process: ProcessLauncher) -> None:
+    while True:
+        reap_orphans(lambda: process.pids)
+        await asyncio.sleep(1)

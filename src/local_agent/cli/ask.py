@@ -1,0 +1,27 @@
+"""What `poke` and `reload` share: finding a running agent's state folder and asking it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from local_agent import control
+from local_agent.settings import load_settings
+
+_SERVICE_STATE = Path("/var/lib/local-agent")
+
+
+def ask_agent(instance: str | None, state_dir: str | None, what: str) -> str:
+    """Ask the agent of an instance to do something, and return its answer."""
+    return control.ask(_state_dir(instance, state_dir), what)
+
+
+def _state_dir(instance: str | None, state_dir: str | None) -> Path:
+    given = {"instance": instance, "state_dir": state_dir}
+    flags: dict[str, object] = {key: value for key, value in given.items() if value is not None}
+    settings = load_settings(flags=flags, environ=os.environ, hostname=socket.gethostname())
+    of_service = _SERVICE_STATE / settings.instance
+    if state_dir is None and not (settings.state_dir / "runs").is_dir() and of_service.is_dir():
+        return of_service
+    return settings.state_dir

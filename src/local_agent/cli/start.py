@@ -1,0 +1,27 @@
+"""`local-agent start`."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import click
+
+from local_agent.cli.options import start_options
+from local_agent.settings import Settings, load_settings
+
+
+@click.command("start")
+@start_options
+def command(flags: dict[str, object]) -> None:
+    """Take flow runs that carry this agent's labels from the Prefect API and run them on this machine.
+
+    SIGTERM and SIGINT stop the agent and leave its flow runs running: the next start takes them up again.
+    SIGHUP reads the settings again, SIGUSR1 polls at once.
+    """
+    from local_agent import app
+
+    def read() -> Settings:
+        return load_settings(flags=flags, environ=os.environ, hostname=socket.gethostname())
+
+    app.run(read(), dict(os.environ), read)

@@ -1,0 +1,109 @@
+"""The agent's control socket in its state folder: `poke`, `reload`, `drain`, `undrain`, `status` ask here.
+
+One JSON line asks, one JSON line answers: {"do": "reload"} -> {"ok": true, "message": "..."}. The socket belongs to
+the agent's user and nobody else may write to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from local_agent.errors import LocalAgentError, StateError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from pathlib import Path
+
+_NAME = "control"
+_MOST_BYTES = 4096
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path, commands: Mapping[str, Callable[[], Awaitable[str]]]) -> AsyncIterator[None]:
+    """Answer on the folder's socket for the length of the context. A command returns what to say, or raises."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.LimitOverrunError, ValueError):
+            writer.write(json.dumps(await _carry_out(commands, await reader.readline())).encode() + b"\n")
+            await writer.drain()
+        writer.close()
+
+    path = folder / _NAME
+    with _short_path(folder) as short:
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(f"{short}/{_NAME}")
+            path.chmod(0o600)
+        except OSError as error:
+            listener.close()
+            raise StateError(f"cannot make the control socket {path}: {error.strerror}") from error
+    server = await asyncio.start_unix_server(answer, sock=listener, limit=_MOST_BYTES)
+    try:
+        yield
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+
+
+def ask(folder: Path, command: str, timeout_seconds: float = 30.0) -> str:
+    """Ask the agent that uses `folder` to do something; return what it says.
+
+    Raise UnavailableError where no agent answers, LocalAgentError with the agent's own words where it cannot.
+    """
+    try:
+        with _short_path(folder) as short, socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_seconds)
+            connection.connect(f"{short}/{_NAME}")
+            connection.sendall(json.dumps({"do": command}).encode() + b"\n")
+            reply = _read_line(connection)
+    except PermissionError as error:
+        raise UnavailableError(
+            f"may not speak to the agent at {folder}: {error.strerror}", hint="run this as root or as the agent's user"
+        ) from error
+    except OSError as error:
+        raise UnavailableError(
+            f"no agent answers at {folder}: {error.strerror or error}", hint="is it running? name it with --instance"
+        ) from error
+    if not reply.get("ok"):
+        raise LocalAgentError(str(reply.get("message", "the agent gave no reason")), hint=str(reply.get("hint", "")))
+    return str(reply.get("message", ""))
+
+
+async def _carry_out(commands: Mapping[str, Callable[[], Awaitable[str]]], line: bytes) -> dict[str, Any]:
+    try:
+        wanted = json.loads(line)["do"]
+        command = commands[wanted]
+    except (ValueError, KeyError, TypeError):
+        return {"ok": False, "message": f"the agent knows {', '.join(commands)}"}
+    try:
+        return {"ok": True, "message": await command()}
+    except LocalAgentError as error:
+        problems = [*getattr(error, "problems", ())]
+        return {"ok": False, "message": "\n  ".join([error.message, *problems]), "hint": error.hint}
+
+
+def _read_line(connection: socket.socket) -> dict[str, Any]:
+    data = b""
+    while not data.endswith(b"\n"):
+        chunk = connection.recv(_MOST_BYTES)
+        if not chunk:
+            raise OSError("it hung up without an answer")
+        data += chunk
+    reply: dict[str, Any] = json.loads(data)
+    return reply
+
+
+@contextlib.contextmanager
+def _short_path(folder: Path) -> Iterator[str]:
+    """Give a short path to a folder: a socket's own may have 107 bytes and no more (unix(7))."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

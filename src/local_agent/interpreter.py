@@ -1,0 +1,70 @@
+"""Whether the interpreter that runs flow runs has Prefect 1 in it."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from local_agent import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local_agent.clock import Clock
+    from local_agent.events import EventLog
+    from local_agent.settings import Settings
+    from local_agent.threads import Workers
+
+_AGAIN_SECONDS = 30.0
+_TIMEOUT_SECONDS = 30
+# the version from the metadata: importing prefect itself takes a second of CPU
+_ASK = "import importlib.metadata as m; print(m.version('prefect'))"
+
+
+class Interpreter:
+    """Asks the interpreter once, and again every half minute for as long as it is not fit."""
+
+    def __init__(self, settings: Callable[[], Settings], workers: Workers, clock: Clock, log: EventLog) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._clock = clock
+        self._log = log
+        self._asked: tuple[Path, float] | None = None
+        self._reason = ""
+
+    async def reason_against(self) -> str:
+        """Return why no flow run can be started with it, "" where they can."""
+        python, now = self._settings().python, self._clock.monotonic()
+        asked_python, asked_at = self._asked or (None, now)
+        if asked_python == python and (not self._reason or now - asked_at < _AGAIN_SECONDS):
+            return self._reason
+        reason = await self._workers.run(lambda: ask(python))
+        self._say_change(python, reason)
+        self._asked, self._reason = (python, now), reason
+        return reason
+
+    def _say_change(self, python: Path, reason: str) -> None:
+        if reason and reason != self._reason:
+            self._log.say(events.NO_PREFECT, reason=reason)
+        elif not reason and self._reason:
+            self._log.say(events.PREFECT_FOUND, python=python)
+
+
+def ask(python: Path) -> str:
+    """Given an interpreter, return why it cannot run flow runs of Prefect 1, "" where it can."""
+    try:
+        answer = subprocess.run(
+            [str(python), "-c", _ASK],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{python} does not run: {error}"
+    version = answer.stdout.strip()
+    if answer.returncode != 0:
+        return f"{python} has no prefect; install prefect 1.4.1 there, or set `python`"
+    return "" if version.startswith(("0.", "1.")) else f"{python} has prefect {version}; flow runs need Prefect 1"

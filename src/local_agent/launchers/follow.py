@@ -1,0 +1,85 @@
+"""Reading along with the output files of flow runs: onto the console, each line with its run's name before it.
+
+The flow runs write to their files themselves; whoever reads them may come and go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local_agent.model import Record
+
+_LOOK_SECONDS = 0.1
+_MOST_BYTES = 16 * 1024 * 1024  # what was read is dropped from a file that grows beyond it
+_CHUNK_BYTES = 256 * 1024
+_COLOURS = (36, 33, 32, 35, 34, 31)
+
+
+@dataclass
+class _Followed:
+    prefix: str
+    descriptor: int
+    rest: bytes = b""
+    seen_bytes: int = field(default=0)
+
+
+class Follower:
+    """Follows files until they are removed and read to their end. Shows nothing where `console` is None."""
+
+    def __init__(self, console: TextIO | None) -> None:
+        self._console = console
+        self._is_terminal = console is not None and console.isatty()
+        self._followed: list[_Followed] = []
+        self._count = 0
+
+    def follow(self, record: Record, path: Path) -> None:
+        """Follow a run's file from now on."""
+        prefix = f"{record.name or record.id[:8]} | "
+        if self._is_terminal:
+            prefix = f"\x1b[{_COLOURS[self._count % len(_COLOURS)]}m{prefix}\x1b[0m"
+        self._count += 1
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._followed.append(_Followed(prefix, descriptor))
+
+    async def for_ever(self) -> None:
+        """Read along until cancelled."""
+        try:
+            while True:
+                self._followed = [one for one in self._followed if self._goes_on(one)]
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            for one in self._followed:
+                os.close(one.descriptor)
+            self._followed = []
+
+    def _goes_on(self, one: _Followed) -> bool:
+        """Show what is new. Return False, with the file closed, once it is gone and read to its end."""
+        is_removed = os.fstat(one.descriptor).st_nlink == 0  # asked first: what comes later is read below
+        while chunk := os.read(one.descriptor, _CHUNK_BYTES):
+            one.seen_bytes += len(chunk)
+            *lines, one.rest = (one.rest + chunk).split(b"\n")
+            self._show(one, lines)
+        if is_removed:
+            self._show(one, [one.rest] if one.rest else [])
+            os.close(one.descriptor)
+            return False
+        if one.seen_bytes > _MOST_BYTES:
+            os.ftruncate(one.descriptor, 0)
+            os.lseek(one.descriptor, 0, os.SEEK_SET)
+            one.seen_bytes = 0
+        return True
+
+    def _show(self, one: _Followed, lines: list[bytes]) -> None:
+        if self._console is None or not lines:
+            return
+        try:
+            self._console.write("".join(f"{one.prefix}{line.decode(errors='replace')}\n" for line in lines))
+            self._console.flush()
+        except (BrokenPipeError, ValueError):
+            self._console = None
