@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,12 +25,13 @@ from demo_api import Api, FlowRun
 from processes import DemoError, Processes, wait_for_line
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_OUTPUT = _CHECKOUT / "build/demo"  # what the agent and the API print; stays, to be read after the end
+_OUTPUTS = _CHECKOUT / "build/demo"  # what the agent and the API print; stays, to be read after the end
 _COMMAND = (sys.executable, "-m", "local_agent")
 _LISTENS = "local-agent server listens on "
 _LONG_FLOW = "train-model"
 _EXPECTED = {"load-files": "Success", "ask-supplier": "Failed", _LONG_FLOW: "Cancelled"}
 _START_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
 _CANCELLATION_CHECK_SECONDS = 2
 
 
@@ -43,6 +45,10 @@ class _Demo:
     name: str
     started_seconds: float
 
+    def output_of(self, part: str) -> Path:
+        """Return the file for all that a part prints."""
+        return _OUTPUTS / self.name / f"{part}.log"
+
     def say(self, words: str) -> None:
         print(f"{time.monotonic() - self.started_seconds:6.1f} s  {words}", flush=True)
 
@@ -54,11 +60,11 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help="give up after this time")
     arguments = parser.parse_args()
     _let_signals_unwind()
-    _OUTPUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="local-agent-demo-", ignore_cleanup_errors=True) as folder:
         processes = Processes(_environment(Path(folder)))
         name = f"demo-{uuid.uuid4().hex[:8]}"
         demo = _Demo(arguments.prefect_python, processes, Path(folder), name, time.monotonic())
+        demo.output_of("agent").parent.mkdir(parents=True)
         try:
             runs = _run(demo, arguments.timeout)
         except DemoError as error:
@@ -68,85 +74,95 @@ def main() -> int:
             _ignore_signals()
             processes.end()
             _remove_slice(name)
-    return _conclude(runs)
+    return _conclude(demo, runs)
 
 
 def _run(demo: _Demo, timeout_seconds: float) -> list[FlowRun]:
     api = _start_api(demo)
-    _start_agent(demo, api)
+    agent = _start_agent(demo, api)
     runs = _register_flows(demo, api)
-    return _watch(demo, api, runs, timeout_seconds)
+    for now in _watch(demo, api, runs, timeout_seconds):
+        runs = now
+        if agent.poll() is not None:
+            raise DemoError(
+                f"the agent has ended with exit code {agent.returncode}; {_end_of(demo.output_of('agent'))}"
+            )
+    return runs
 
 
 def _start_api(demo: _Demo) -> Api:
-    output = _OUTPUT / "server.log"
+    output = demo.output_of("server")
     command = [*_COMMAND, "server", "--port", "0", "--data", str(demo.folder / "server.db")]
     url = wait_for_line(demo.processes.start(command, output), output, _LISTENS, timeout_seconds=_START_SECONDS)
     demo.say(f"the embedded API listens on {url}")
     return Api(url)
 
 
-def _start_agent(demo: _Demo, api: Api) -> None:
+def _start_agent(demo: _Demo, api: Api) -> subprocess.Popen[bytes]:
     command = [*_COMMAND, "start", "--api", api.url, "--instance", demo.name]
     command += ["--label", demo.name, "--no-hostname-label", "--python", str(demo.prefect_python)]
     command += ["--poll-interval", "0.5", "--show-flow-logs"]
     command += ["--env", f"PREFECT__CLOUD__CHECK_CANCELLATION_INTERVAL={_CANCELLATION_CHECK_SECONDS}"]
-    demo.processes.start(command, _OUTPUT / "agent.log")
+    agent = demo.processes.start(command, demo.output_of("agent"))
     first = Path("/proc/1/comm").read_text().strip()
     how = "systemd: flow runs become scopes" if _systemd_runs() else f"{first}: flow runs become plain processes"
     demo.say(f"the agent has started; PID 1 here is {how}")
+    return agent
 
 
 def _register_flows(demo: _Demo, api: Api) -> list[FlowRun]:
     demo.say("registering three flows with prefect 1.4.1")
-    backend = {"PREFECT__BACKEND": "server", "PREFECT__SERVER__ENDPOINT": api.url}
+    endpoint = {"PREFECT__SERVER__ENDPOINT": api.url}
     script = Path(__file__).with_name("flows.py")
-    output = _OUTPUT / "register.log"
-    process = demo.processes.start([demo.prefect_python, script, demo.name], output, more_environment=backend)
+    output = demo.output_of("register")
+    process = demo.processes.start([demo.prefect_python, script, demo.name], output, more_environment=endpoint)
     answer = json.loads(wait_for_line(process, output, "registered: ", timeout_seconds=_START_SECONDS))
     return [FlowRun(flow, run["id"], run["name"]) for flow, run in answer.items()]
 
 
-def _watch(demo: _Demo, api: Api, runs: list[FlowRun], timeout_seconds: float) -> list[FlowRun]:
-    """Tell every change of state, cancel the long one once it runs, and return when all have finished."""
+def _watch(demo: _Demo, api: Api, runs: list[FlowRun], timeout_seconds: float) -> Iterator[list[FlowRun]]:
+    """Yield the flow runs as they are, again and again until all have finished.
+
+    Tell every change of state, and cancel the long one when it is at work.
+    """
     deadline = demo.started_seconds + timeout_seconds
     while not all(run.is_finished for run in runs):
         if time.monotonic() > deadline:
             states = ", ".join(f"{run.name} {run.state}" for run in runs)
-            raise DemoError(f"after {timeout_seconds:g} s: {states}\nhint: see {_OUTPUT}/agent.log")
-        time.sleep(0.2)
+            raise DemoError(f"after {timeout_seconds:g} s: {states}; {_end_of(demo.output_of('agent'))}")
+        time.sleep(_LOOK_SECONDS)
         now = api.read(runs)
         for before, run in zip(runs, now, strict=True):
             if run.state != before.state:
-                _tell(demo, api, run)
+                demo.say(f"{run.name:16} {run.state}")
+            if run.flow == _LONG_FLOW and run.at_work and not before.at_work:
+                demo.say(f"{run.name:16} cancelling it at the API, as a click in the UI would")
+                api.cancel(run)
         runs = now
-    return runs
+        yield runs
 
 
-def _tell(demo: _Demo, api: Api, run: FlowRun) -> None:
-    demo.say(f"{run.name:16} {run.state}")
-    if run.flow == _LONG_FLOW and run.state == "Running":
-        api.cancel(run)
-        demo.say(f"{run.name:16} cancelling it at the API, as a click in the UI would")
+def _end_of(output: Path) -> str:
+    return f"the end of {output.relative_to(_CHECKOUT)}:\n{output.read_text(errors='replace')[-3000:]}"
 
 
-def _conclude(runs: list[FlowRun]) -> int:
+def _conclude(demo: _Demo, runs: list[FlowRun]) -> int:
     """Print the table, and return 0 if every flow run ended as it should."""
     print(f"\n{'flow run':16} {'state':10} {'seconds':>7}  where")
     for run in runs:
         print(f"{run.name:16} {run.state:10} {run.seconds:7.1f}  {run.where}")
-        print(f"{'':16} log: {_log_command(run)}")
+        print(f"{'':16} log: {_log_command(demo, run)}")
     wrong = [f"{run.name} should be {_EXPECTED[run.flow]}" for run in runs if run.state != _EXPECTED[run.flow]]
     for words in wrong:
         print(f"error: {words}", file=sys.stderr)
     return 1 if wrong else 0
 
 
-def _log_command(run: FlowRun) -> str:
+def _log_command(demo: _Demo, run: FlowRun) -> str:
     if _systemd_runs():
         mine = "" if os.geteuid() == 0 else "--user "
         return f"journalctl {mine}-t flow-run-{run.id}"
-    return f"grep -F {run.name} {_OUTPUT.relative_to(_CHECKOUT)}/agent.log"
+    return f"grep -F {run.name} {demo.output_of('agent').relative_to(_CHECKOUT)}"
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -155,8 +171,8 @@ def _environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     runtime = {name: os.environ[name] for name in ("XDG_RUNTIME_DIR",) if name in os.environ}
     source = str(_CHECKOUT / "src")
-    own = {"HOME": str(folder), "PREFECT__HOME_DIR": str(folder / "prefect"), "PYTHONPATH": source}
-    return {**kept, **runtime, **own}
+    prefect = {"PREFECT__BACKEND": "server", "PREFECT__HOME_DIR": str(folder / "prefect")}
+    return {**kept, **runtime, **prefect, "HOME": str(folder), "PYTHONPATH": source}
 
 
 def _systemd_runs() -> bool:

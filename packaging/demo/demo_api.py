@@ -16,7 +16,7 @@ _FINISHED = frozenset({"Success", "Failed", "Cancelled", "TimedOut"})
 _ANSWER_SECONDS = 30.0
 _READ = """\
 query ($ids: [uuid!]) {
-    flow_run(where: {id: {_in: $ids}}) { id state start_time end_time }
+    flow_run(where: {id: {_in: $ids}}) { id state start_time end_time task_runs { state } }
     log(where: {flow_run_id: {_in: $ids}}) { flow_run_id message }
 }
 """
@@ -33,6 +33,7 @@ class FlowRun:
     state: str = "Scheduled"
     seconds: float = 0.0
     where: str = ""
+    at_work: bool = False  # one of its task runs is running
 
     @property
     def is_finished(self) -> bool:
@@ -70,7 +71,8 @@ class Api:
 def _updated(run: FlowRun, row: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> FlowRun:
     own = [line["message"] for line in log if line["flow_run_id"] == run.id]
     seconds = _seconds(row["start_time"], row["end_time"])
-    return replace(run, state=row["state"], seconds=seconds, where=_where(own))
+    at_work = any(task["state"] == "Running" for task in row["task_runs"])
+    return replace(run, state=row["state"], seconds=seconds, where=_where(own), at_work=at_work)
 
 
 def _where(messages: Sequence[str]) -> str:
