@@ -36,7 +36,7 @@ def _items(value: object, *, separator: str) -> tuple[str, ...]:
 def parse_env(value: object) -> dict[str, str]:
     """Given KEY=VALUE texts, a mapping, or a text of either, return the mapping. None values are dropped."""
     if isinstance(value, str):
-        found = literal(value)
+        found = _json(value) or literal(value)
         value = found if isinstance(found, Mapping) else _words(value)
     if isinstance(value, Mapping):
         return {_name(str(key)): _env_value(str(key), item) for key, item in value.items() if item is not None}
@@ -57,6 +57,14 @@ def literal(text: str) -> object:
             continue
         return result
     return text
+
+
+def _json(text: str) -> object:
+    try:
+        result: object = json.loads(text)
+    except ValueError:
+        return None
+    return result
 
 
 def _words(text: str) -> list[str]:
