@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from local_agent.settings.example import toml_value
 from local_agent.settings.findings import Findings
 from local_agent.settings.model import BY_KEY, DEFAULT_INSTANCE, OPTIONS
 from local_agent.settings.option import Option
+from local_agent.settings.prefect import expand_home
 from local_agent.settings.secret import Secret
 
 PACKAGED_PROGRAM = ("/usr/bin/local-agent",)
@@ -40,14 +42,19 @@ class Plan:
     @property
     def key_file(self) -> Path | None:
         """The file that was named for the key."""
-        path = self.values.get("api_key_file")
-        return path if isinstance(path, Path) else None
+        return self._path("api_key_file")
 
     @property
     def config_dir(self) -> Path | None:
         """The folder that was named for the agent's files."""
-        path = self.values.get("config_dir")
-        return path if isinstance(path, Path) else None
+        return self._path("config_dir")
+
+    def _path(self, key: str) -> Path | None:
+        """A path as systemd takes one: absolute, and without `..`."""
+        path = self.values.get(key)
+        if not isinstance(path, Path):
+            return None
+        return Path(os.path.abspath(expand_home(str(path), Path.home())))  # noqa: PTH100 - it takes out `..`
 
     @property
     def env(self) -> Mapping[str, str]:

@@ -41,7 +41,7 @@ def toml_value(option: Option, value: object) -> str:
     """Given an option and its parsed value, return the value as TOML writes it."""
     shown = option.kind.show(value)
     if isinstance(shown, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {toml_text(str(v))}" for k, v in shown.items()) + " }"
+        return "{ " + ", ".join(f"{toml_text(str(k))} = {toml_text(str(v))}" for k, v in shown.items()) + " }"
     if isinstance(shown, list):
         return "[" + ", ".join(toml_text(str(item)) for item in shown) + "]"
     if isinstance(shown, bool):
