@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 _PREFETCH = timedelta(seconds=10)
 _FIRST_DELAY_SECONDS = 0.25
-_FULL_DELAY_SECONDS = 0.02
+_LOOK_SECONDS = 0.005
+_CLAIM_SECONDS = 2.0
 _OUTAGE_DELAY_SECONDS = 10.0
 _UNSUPPORTED_SECONDS = 3600.0
+_AFTER_FAULT_SECONDS = 30.0
 _HOSTNAME_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 0.3
 _MOST_STRANGERS = 10_000
@@ -128,7 +130,7 @@ class Agent:
             if not self._connected:
                 await self._connect()
             page = await self._backend.due_runs(self._clock.now() + _PREFETCH, self._known())
-            await self._look_for_hostname_labels()
+            await self._look_for_hostname_labels(page)
         except (UnavailableError, CredentialError) as error:
             self._reachability.failed(error)
             return backoff.next_seconds(_OUTAGE_DELAY_SECONDS)
@@ -139,8 +141,18 @@ class Agent:
         self._reachability.answered()
         if await self._hand_over(page):
             backoff.reset()
-            return _FULL_DELAY_SECONDS if page.is_full else _FIRST_DELAY_SECONDS
+            if not page.is_full:
+                return _FIRST_DELAY_SECONDS
+            await self._until_claimed()
+            return 0.0
         return backoff.next_seconds(self._settings().poll_interval_seconds)
+
+    async def _until_claimed(self) -> None:
+        """A page asked for before the last one is claimed would only hold the same runs again."""
+        until = self._clock.monotonic() + _CLAIM_SECONDS
+        await self._clock.sleep(_LOOK_SECONDS)
+        while self._stories.claiming and self._clock.monotonic() < until:
+            await self._clock.sleep(_LOOK_SECONDS)
 
     async def _connect(self) -> None:
         await self._backend.connect()
@@ -178,7 +190,7 @@ class Agent:
         reason = self._backend.unsupported(run)
         if not reason or self._settings().reject_unsupported:
             return True
-        self._left_alone[run.id] = self._clock.monotonic() + _UNSUPPORTED_SECONDS
+        self._leave_alone(run.id, _UNSUPPORTED_SECONDS)
         if self._say_once(run.id, events.UNSUPPORTED, _subject(run), reason=reason):
             self._backend.log(run.id, f"Left to other agents: {reason}", "WARNING")
         return False
@@ -192,21 +204,24 @@ class Agent:
         self._log.say(event, subject, **fields)
         return True
 
-    async def _look_for_hostname_labels(self) -> None:
+    async def _look_for_hostname_labels(self, page: QueuePage) -> None:
         """Name due runs that only lack the hostname label here: registering adds it to flows with Local storage."""
         settings, now = self._settings(), self._clock.monotonic()
         is_due = self._hostname_looked_at is None or now - self._hostname_looked_at > _HOSTNAME_SECONDS
-        if settings.hostname_label or not is_due:
+        if settings.hostname_label or not is_due or page.is_full:
             return
         self._hostname_looked_at = now
-        known = {*self._known(), *self._strangers}
+        known = {*page.ids, *self._known(), *self._strangers}
         for run in await self._backend.due_with_label(settings.hostname, known):
             self._say_once(run.id, events.HOSTNAME_LABEL, _subject(run), hostname=settings.hostname)
 
     async def _tell(self, run: FlowRun) -> None:
         leave_alone_seconds = await self._stories.new(run)
         if leave_alone_seconds:
-            self._left_alone[run.id] = self._clock.monotonic() + leave_alone_seconds
+            self._leave_alone(run.id, leave_alone_seconds)
+
+    def _leave_alone(self, flow_run_id: str, seconds: float) -> None:
+        self._left_alone[flow_run_id] = self._clock.monotonic() + seconds
 
     def _known(self) -> set[str]:
         now = self._clock.monotonic()

@@ -30,10 +30,13 @@ class Batcher(Generic[_Item, _Answer]):
         *,
         most: int,
         monotonic: Callable[[], float],
+        first: int = _FIRST_SIZE,
+        gather_seconds: float = 0.0,
     ) -> None:
+        self._gather_seconds = gather_seconds
         self._send = send
         self._most = most
-        self._size = min(_FIRST_SIZE, most)
+        self._size = min(first, most)
         self._monotonic = monotonic
         self._waiting: list[tuple[_Item, asyncio.Future[_Answer]]] = []
         self._sender: asyncio.Task[None] | None = None
@@ -47,9 +50,10 @@ class Batcher(Generic[_Item, _Answer]):
         return await future
 
     async def _send_all(self) -> None:
-        await asyncio.sleep(0)  # everything that came due in this turn of the loop shares the first batch
         try:
             while self._waiting:
+                # at 0 still a turn of the loop: everything that came due in it shares the batch
+                await asyncio.sleep(self._gather_seconds)
                 batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
                 await self._send_one([pair for pair in batch if not pair[1].done()])
         finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from local_agent import events, procfs
+from local_agent.batching import Batcher
 from local_agent.clock import Backoff
 from local_agent.errors import LaunchError, LocalAgentError, StateError, UnavailableError
 from local_agent.events import Subject
@@ -19,7 +20,7 @@ from local_agent.settings.limits import parse_hints
 from local_agent.wording import cost_sentence, sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from local_agent.admission import Admission
     from local_agent.backends import Backend
@@ -36,6 +37,7 @@ _Result = TypeVar("_Result")
 
 _AGAIN_SECONDS = 30.0  # how long a run is left alone that could not be claimed or started now
 _NAP_SECONDS = 5.0  # the wall clock may jump while a run waits for its time
+_MOST_RECORDS = 100
 _ROUNDING_SECONDS = 0.01  # a process started a moment before its time does not run (prefect 1.4.1)
 
 
@@ -72,7 +74,12 @@ class Stories:
         self._clock = clock
         self._log = log
         self._settings = settings
+        # the records of a page of the queue reach the disk together, and then its claims share a request
+        self._claim_records: Batcher[Record, None] = Batcher(
+            self._save_claims, most=_MOST_RECORDS, first=_MOST_RECORDS, monotonic=clock.monotonic
+        )
         self.live: dict[str, Live] = {}
+        self.claiming: set[str] = set()
         self.launching: set[str] = set()
 
     async def new(self, run: FlowRun) -> float:
@@ -82,10 +89,12 @@ class Stories:
             return 0.0
         try:
             self.launching.add(run.id)
+            self.claiming.add(run.id)
             record = await self._record(run)
             if record is None:
                 return _AGAIN_SECONDS
             claim = await self._backend.claim(run, record.nonce)
+            self.claiming.discard(run.id)
             if claim is not Claim.OURS:
                 return await self._let_go(record, claim)
             live = await self._launch(run, record)
@@ -95,6 +104,7 @@ class Stories:
             await self._see_through(live)
             return 0.0
         finally:
+            self.claiming.discard(run.id)
             self.launching.discard(run.id)
             self._admission.leave(run.id)
 
@@ -129,7 +139,7 @@ class Stories:
             task_runs=tuple(task.id for task in run.waiting_task_runs),
         )
         try:
-            await self._save(record, durable=True)
+            await self._claim_records.ask(record)
         except StateError as error:
             self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
             return None
@@ -245,8 +255,11 @@ class Stories:
                     said = True
                 await self._clock.sleep(backoff.next_seconds())
 
-    async def _save(self, record: Record, *, durable: bool = False) -> None:
-        await self._disk.run(lambda: self._store.save(record, durable=durable))
+    async def _save(self, record: Record) -> None:
+        await self._disk.run(lambda: self._store.save(record))
+
+    async def _save_claims(self, records: Sequence[Record]) -> Sequence[Exception | None]:
+        return await self._disk.run(lambda: self._store.save_claims(records))
 
     def _limits(self, run: FlowRun) -> Limits:
         settings = self._settings()

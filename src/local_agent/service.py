@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from local_agent.events import EventLog
     from local_agent.progress import Progress
     from local_agent.settings import Settings
+    from local_agent.systemd.notify import Notifier
 
 _STATUS_SECONDS = 2.0
 _WATCHDOG_SHARE = 3  # three signs of life in the time that systemd waits for one

@@ -15,7 +15,7 @@ from local_agent.limits import Limits
 from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 _FORMAT = 1
@@ -55,28 +55,21 @@ class Store:
         """Return the path of a run's files without their suffix."""
         return self._runs / flow_run_id
 
-    def save(self, record: Record, *, durable: bool = False) -> None:
+    def save(self, record: Record) -> None:
         """Put a record on disk, whole or not at all. Raise StateError, e.g. on a full disk.
 
-        A durable one is there even after a power cut. Only the first record of a claim needs that: what later ones
-        add concerns processes, and after a power cut there are none.
+        It need not outlast a power cut: what it adds to the claim's record concerns processes, and then there are none.
         """
-        path = self.base_of(record.id).with_suffix(".json")
-        new = path.with_suffix(".json.new")
+        self._write(record, durable=False)
+
+    def save_claims(self, records: Sequence[Record]) -> Sequence[StateError | None]:
+        """Put the first records of claims on disk, each there even after a power cut. Return what came of each."""
+        outcomes = [_outcome(self._write, record) for record in records]
         try:
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(_as_json(record), file)
-                if durable:
-                    file.flush()
-                    os.fsync(descriptor)
-            new.replace(path)
-            if durable:
-                self._sync_folder()
+            self._sync_folder()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                new.unlink()
-            raise _unusable(path, error) from error
+            return [_unusable(self._runs, error)] * len(records)
+        return outcomes
 
     def remove(self, flow_run_id: str) -> None:
         """Forget a run. What is not there any more is forgotten already."""
@@ -98,6 +91,21 @@ class Store:
                 raise _unusable(path, error) from error
         return tuple(records), tuple(problems)
 
+    def _write(self, record: Record, *, durable: bool = True) -> None:
+        path = self.base_of(record.id).with_suffix(".json")
+        new = path.with_suffix(".json.new")
+        try:
+            with open(new, "w", opener=_private) as file:
+                json.dump(_as_json(record), file)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            new.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise _unusable(path, error) from error
+
     def _sync_folder(self) -> None:
         descriptor = os.open(self._runs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -114,6 +122,18 @@ def opened(store: Store) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _outcome(write: Callable[[Record], None], record: Record) -> StateError | None:
+    try:
+        write(record)
+    except StateError as error:
+        return error
+    return None
 
 
 def _unusable(path: Path, error: OSError) -> StateError:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class QueuePage:
-    """One page of the queue: the runs on it that were not known yet, and whether more may be behind it."""
+    """One page of the queue: all ids on it, the runs that were not known yet, and whether more may be behind it."""
 
+    ids: frozenset[str]
     runs: tuple[FlowRun, ...]
     is_full: bool
     problems: tuple[str, ...] = ()  # runs whose answer could not be understood, in words

@@ -11,7 +11,7 @@ from local_agent.backends.prefect1.claims import Claims
 from local_agent.backends.prefect1.ends import SUBMIT_LOCK, Ends
 from local_agent.backends.prefect1.fields import WrongFieldError, get_object, get_str, get_time
 from local_agent.backends.prefect1.logs import RunLogs
-from local_agent.backends.prefect1.writer import StateChange, StateWriter, rows
+from local_agent.backends.prefect1.writer import PAGE, StateChange, StateWriter, rows
 from local_agent.errors import ApiUnreachableError, CredentialError, LaunchError
 from local_agent.model import Outcome, RunView
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from local_agent.model import Child, Claim, CrashPolicy, End, FlowRun, Record
     from local_agent.settings import Settings
 
-_PAGE = 25  # the Server's queued_runs_returned_limit
 _DUE_SINCE = timedelta(seconds=3)  # a task run due for less is still its own process's business
 _CLAIM_SETTLE_SECONDS = 3.0
 _RUNNABLE = frozenset({"", "LocalRun", "UniversalRun"})
@@ -56,7 +55,7 @@ class Prefect1Backend:
             timeout_seconds=now.request_timeout_seconds,
             settle_seconds=_CLAIM_SETTLE_SECONDS if now.claim_check == "always" else None,
         )
-        self._ends = Ends(transport, self._writer, clock)
+        self._ends = Ends(transport, clock)
         self._logs = RunLogs(transport, clock, now.name)
 
     async def connect(self) -> None:
@@ -107,9 +106,9 @@ class Prefect1Backend:
         ids = await self._queue(before, self._settings().effective_labels)
         new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
         if not new:
-            return QueuePage((), is_full=False)
+            return QueuePage(frozenset(ids), (), is_full=False)
         runs, problems = await self._details(new)
-        return QueuePage(runs, is_full=len(ids) >= _PAGE, problems=problems)
+        return QueuePage(frozenset(ids), runs, is_full=len(ids) >= PAGE, problems=problems)
 
     async def due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
         """Poll as an agent with one label more would. Polling takes nothing: only a claim does."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.fields import get_list, get_object
-from local_agent.backends.prefect1.writer import RunReader, StateChange, StateWriter, rows
+from local_agent.backends.prefect1.writer import MOST_READ, RunReader, StateChange, StateWriter, rows
 from local_agent.model import Cause, CrashAction, Outcome, RunState
 from local_agent.wording import sentence
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SUBMIT_LOCK = timedelta(seconds=31)
 _LAST_WORD_SECONDS = 0.3  # a killed process may have sent its last report just before
 _SECOND_LOOK_SECONDS = 2.0
+_GATHER_SECONDS = 0.25  # ends that come close together share their requests; an end may take a second to be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,10 @@ class Decision:
 class Ends:
     """Reports ends."""
 
-    def __init__(self, transport: Transport, writer: StateWriter, clock: Clock) -> None:
+    def __init__(self, transport: Transport, clock: Clock) -> None:
         self._transport = transport
-        self._writer = writer
-        self._reader = RunReader(transport, queries.ends, clock.monotonic)
+        self._writer = StateWriter(transport, clock.monotonic, most=MOST_READ)
+        self._reader = RunReader(transport, queries.ends, clock.monotonic, _GATHER_SECONDS)
         self._clock = clock
 
     async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from local_agent.backends.prefect1.transport import Answer, Transport
 
-_MOST_AT_ONCE = 25  # a page of the queue
+PAGE = 25  # of the queue: the Server's queued_runs_returned_limit
+MOST_READ = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,11 @@ class StateChange:
 
 
 class StateWriter:
-    """Sets states in batches."""
+    """Sets states in batches of at most `most` runs."""
 
-    def __init__(self, transport: Transport, monotonic: Callable[[], float]) -> None:
+    def __init__(self, transport: Transport, monotonic: Callable[[], float], most: int = PAGE) -> None:
         self._transport = transport
-        self._batches: Batcher[Sequence[StateChange], None] = Batcher(
-            self._send, most=_MOST_AT_ONCE, monotonic=monotonic
-        )
+        self._batches: Batcher[Sequence[StateChange], None] = Batcher(self._send, most=most, monotonic=monotonic)
 
     async def write(self, changes: Sequence[StateChange]) -> None:
         """Set the states of one run, task runs before the flow run, in one request with those of others.
@@ -67,11 +66,17 @@ class RunReader:
     """Reads flow runs back in batches."""
 
     def __init__(
-        self, transport: Transport, query: Callable[[Sequence[str]], str], monotonic: Callable[[], float]
+        self,
+        transport: Transport,
+        query: Callable[[Sequence[str]], str],
+        monotonic: Callable[[], float],
+        gather_seconds: float = 0.0,
     ) -> None:
         self._transport = transport
         self._query = query
-        self._batches: Batcher[str, RunFacts | None] = Batcher(self._send, most=100, monotonic=monotonic)
+        self._batches: Batcher[str, RunFacts | None] = Batcher(
+            self._send, most=MOST_READ, first=MOST_READ, monotonic=monotonic, gather_seconds=gather_seconds
+        )
 
     async def read(self, flow_run_id: str) -> RunFacts | None:
         """Return the run as it is now, None where the API does not know it."""
