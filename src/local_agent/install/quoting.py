@@ -20,9 +20,12 @@ _SYSTEMD_ESCAPES = {"\\": "\\\\", '"': '\\"', "\t": "\\t"}
 def systemd_command(words: Sequence[str]) -> str:
     """Given a command's words, return the value of ExecStart=. Raise ConfigError for what it cannot carry.
 
-    Variables are replaced in every word but the first, so only there is a dollar written twice.
+    Variables are replaced in every word but the first, so only there is a dollar written twice. The first takes no
+    quotes, backslashes and control characters, however they are written.
     """
     program, *arguments = words
+    if re.search(r"[\\\"'\x00-\x1f\x7f]", program):
+        raise ConfigError(f"systemd starts no program at {program!r}", hint="give it a path without quotes and \\")
     return " ".join((_systemd_word(program), *(_systemd_word(word).replace("$", "$$") for word in arguments)))
 
 
@@ -31,9 +34,15 @@ def systemd_assignment(name: str, value: str) -> str:
     return _systemd_word(f"{name}={value}")
 
 
-def systemd_path(path: str) -> str:
-    """Given a path, return it for a setting that takes the rest of its line, such as LoadCredential=."""
-    _refuse(path, "\0\r\n", "a unit file")
+def systemd_credential(path: str) -> str:
+    """Given a path, return it for LoadCredential=. Raise ConfigError for what it cannot carry.
+
+    systemd 257 forgets quoting on the way to the process that loads it: a space or a backslash there, and the unit
+    fails with "Protocol error".
+    """
+    if re.search(r"[\s\\\x00-\x1f\x7f]", path):
+        hint = "give it a path without spaces and \\"
+        raise ConfigError(f"systemd loads no credential from {path!r}", hint=hint)
     return path.replace("%", "%%")
 
 

@@ -17,7 +17,7 @@ from local_agent.settings.model import DEFAULT_INSTANCE
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _FILTERS: dict[str, Callable[..., str]] = {
     "systemd_command": quoting.systemd_command,
-    "systemd_path": quoting.systemd_path,
+    "systemd_credential": quoting.systemd_credential,
     "supervisor_command": quoting.supervisor_command,
     "supervisor_environment": quoting.supervisor_environment,
 }

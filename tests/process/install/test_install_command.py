@@ -73,7 +73,7 @@ def test_printed_files_have_their_paths_between_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", range(5))
 def test_a_drop_in_of_hostile_words_is_one_that_systemd_accepts(tmp_path: Path, part: int) -> None:
     values = hostile_values(500, seed=5)[part * 100 : part * 100 + 100]
-    plan = make_plan({"instance": "prod1", "config_dir": f"/etc/{values[-1]}", "api_key": "k"}, ("/bin/true", *values))
+    plan = make_plan({"instance": "prod1", "config_dir": f"/etc/{values[-1]}"}, ("/bin/true", *values))
     units = tmp_path / "units"
     (units / "local-agent@prod1.service.d").mkdir(parents=True)
     (units / "local-agent@.service").write_text("[Service]\nExecStart=/bin/false\n")

@@ -13,7 +13,7 @@ from local_agent.install.quoting import (
     supervisor_environment,
     systemd_assignment,
     systemd_command,
-    systemd_path,
+    systemd_credential,
 )
 from support.hostile import hostile_values
 
@@ -35,7 +35,19 @@ def test_systemd(words: list[str], written: str) -> None:
 
 def test_systemd_variables_and_paths() -> None:
     assert systemd_assignment("A", "x y$%") == '"A=x y$%%"'
-    assert systemd_path('/a b/"%i"') == '/a b/"%%i"'
+    assert systemd_credential('/a/"%i":b') == '/a/"%%i":b'
+
+
+@pytest.mark.parametrize("path", ["/a b", "/a\\b", "/a\tb"])
+def test_paths_that_systemd_loads_no_credential_from_are_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="no credential"):
+        systemd_credential(path)
+
+
+@pytest.mark.parametrize("path", ["/it's", '/a"b', "/a\\b", "/a\tb"])
+def test_paths_that_systemd_starts_no_program_at_are_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="no program"):
+        systemd_command([path, "start"])
 
 
 @pytest.mark.parametrize(
@@ -71,8 +83,6 @@ def test_what_cannot_be_carried_is_refused(word: str) -> None:
     for write in (systemd_command, supervisor_command):
         with pytest.raises(ConfigError, match="cannot carry"):
             write(["/a", word])
-    with pytest.raises(ConfigError, match="cannot carry"):
-        systemd_path(word)
 
 
 def test_json_without_special_characters() -> None:

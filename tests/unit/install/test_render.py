@@ -87,9 +87,9 @@ def test_a_key_becomes_a_credential() -> None:
 
 
 def test_a_key_file_is_read_by_systemd() -> None:
-    plan = make_plan({"instance": "prod1", "api_key_file": "/root/50% key"}, PACKAGED_PROGRAM)
+    plan = make_plan({"instance": "prod1", "api_key_file": "/root/50%-key"}, PACKAGED_PROGRAM)
     files = _by_name(system_files(plan))
-    assert "LoadCredential=api-key:/root/50%% key\n" in files["install.conf"].text
+    assert "LoadCredential=api-key:/root/50%%-key\n" in files["install.conf"].text
     assert "api_key" not in files["prod1.toml"].text
 
 
