@@ -41,7 +41,7 @@ def lay_out_checkout(layer: Path) -> None:
     shutil.copytree(CHECKOUT / "src", layer / _SOURCE, ignore=ignored)
     _write(layer / "usr/lib/python3/dist-packages/local-agent.pth", f"/{_SOURCE}\n")
     _write(layer / "usr/bin/local-agent", _COMMAND, mode=0o755)
-    for file in sorted((CHECKOUT / "units").iterdir()):
+    for file in sorted(CHECKOUT.glob("units/*")):
         for ending, place in _PLACES.items():
             if file.name.endswith(ending):
                 _write(layer / place / _installed_name(file), file.read_text())
