@@ -112,7 +112,8 @@ class Service:
             self._notifier.notify("READY=1")
         self._current.now = outcome.settings
         self._log.say(events.RELOADED, changed=outcome.in_words())
-        self._agent.settings_changed()
+        if outcome.changed:
+            self._agent.settings_changed()
         return outcome.in_words()
 
     def _reload_later(self) -> None:
