@@ -10,8 +10,9 @@ from support.machine import Machine
 
 _WELCOME = f"""\
 Debian {{release}} is up, with this checkout's agent. prefect 1.4.1 is in {FLOWS_PYTHON}.
-For a start:  systemd-run --unit=api local-agent server
-              systemctl start local-agent@prod1; systemctl status local-agent@prod1
+/etc/local-agent/agent.toml names it. For a start:
+    systemd-run --unit=api local-agent server
+    systemctl start local-agent@prod1; systemctl status local-agent@prod1
 It is gone when you leave: exit, or ctrl-D.
 """
 
@@ -22,6 +23,7 @@ def main(number: str) -> int:
         print(f"error: no Debian {number} here\nhint: DEBIAN=12 or DEBIAN=13", file=sys.stderr)
         return 78
     with Machine(int(number)) as machine:
+        machine.write("/etc/local-agent/agent.toml", f'python = "{FLOWS_PYTHON}"\n')
         print(_WELCOME.format(release=number), flush=True)
         return machine.shell()
 
