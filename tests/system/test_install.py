@@ -12,6 +12,7 @@ import pytest
 from local_agent.install.files import File
 from local_agent.install.plan import make_plan
 from local_agent.install.render import system_files
+from support.api import Api
 from support.hostile import hostile_values
 from support.machine import Machine
 
@@ -75,6 +76,38 @@ def test_a_program_of_any_name_is_started(dumping: Machine) -> None:
     _start(dumping, "n", len(programs))
     for number, program in enumerate(programs):
         assert _dump(dumping, f"n{number}")["argv"][1] == program
+
+
+KEY = "hidden-key-1234567890"
+
+
+def test_an_instance_runs_with_its_key(machine: Machine, tmp_path: Path) -> None:
+    with Api(tmp_path / "api.db", key=KEY) as api:
+        machine.run(["local-agent", "install", "systemd", "--instance", "prod1", *_options(machine, api)])
+        assert machine.run("stat -c '%a %U' /etc/local-agent/prod1.key").stdout == "600 root\n"
+        machine.run("systemctl daemon-reload && systemctl enable --now local-agent@prod1")
+        machine.wait_until("systemctl show -P StatusText local-agent@prod1 | grep 'API answered'")
+        machine.run("systemctl disable --now local-agent@prod1")
+        shown = machine.run("systemctl cat local-agent@prod1; cat /etc/local-agent/prod1.toml").stdout
+    assert KEY not in shown + machine.journal()
+
+
+def test_a_user_runs_an_agent_with_its_key(machine: Machine, tmp_path: Path) -> None:
+    machine.linger("alice")
+    with Api(tmp_path / "api.db", key=KEY) as api:
+        install = ["local-agent", "install", "systemd", "--user", "--instance", "mine", *_options(machine, api)]
+        machine.run(install, user="alice")
+        machine.run("systemctl --user daemon-reload && systemctl --user enable --now local-agent@mine", user="alice")
+        status = "systemctl --user show -P StatusText local-agent@mine | grep 'API answered'"
+        machine.wait_until(status, user="alice")
+        machine.run("systemctl --user reload local-agent@mine", user="alice")
+        machine.run("systemctl --user disable --now local-agent@mine", user="alice")
+        machine.run("rm -r ~/.config/local-agent ~/.config/systemd ~/.local", user="alice")
+    assert KEY not in machine.journal()
+
+
+def _options(machine: Machine, api: Api) -> list[str]:
+    return ["--api", api.url, "-k", KEY, "--label", "x y", "--python", machine.flows_python, "--output", "/"]
 
 
 def _start(machine: Machine, prefix: str, count: int) -> None:

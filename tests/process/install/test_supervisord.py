@@ -121,7 +121,7 @@ def _restarted_after_kill(supervisor: Supervisor) -> None:
     supervisor.wait_until(lambda: supervisor.agent_pid() not in (0, first))
 
 
-def test_a_wrong_setting_is_not_tried_for_ever(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_a_wrong_setting_is_said_in_the_log(tmp_path: Path, environ: dict[str, str]) -> None:
     _install(environ, "--output", str(tmp_path / "out"), "--python", "/nowhere/python")
     with _supervisord(tmp_path / "out/supervisord.conf", environ) as supervisor:
         supervisor.wait_until(lambda: any(word in supervisor.ask("status") for word in ("EXITED", "BACKOFF", "FATAL")))
