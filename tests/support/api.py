@@ -76,6 +76,11 @@ class Api(ApiClient):
         return f"http://127.0.0.1:{self._port}"
 
     @property
+    def listening(self) -> str:
+        """The line that it prints when it listens."""
+        return f"{_LISTENS}{self.url}\n"
+
+    @property
     def pid(self) -> int:
         """The server's process."""
         assert self._process is not None, "the API is not running"
@@ -109,7 +114,7 @@ class Api(ApiClient):
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            if f"{_LISTENS}{self.url}\n" in self.console[already:]:
+            if self.listening in self.console[already:]:
                 return True
             time.sleep(0.01)
         self.kill()

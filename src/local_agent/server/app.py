@@ -6,11 +6,10 @@ import errno
 import ipaddress
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import sdnotify
 
@@ -26,6 +25,8 @@ from local_agent.server.web import Site, WebServer
 
 # A request in work may finish; what it wrote is safe either way, so there is no reason to wait longer.
 _LAST_ANSWERS_SECONDS = 0.3
+
+_STOP_SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT))
 
 
 @dataclass(frozen=True)
@@ -76,22 +77,24 @@ def build_engine(
 def run(settings: Settings, *, say: Callable[[str], None], clock: Clock = timestamps.utc_now) -> None:
     """Serve until SIGTERM or SIGINT. Raise a LocalAgentError if it cannot be begun."""
     check(settings)
-    stop = _StopOnSignal()
-    with closing(Database(settings.data, clock)) as database:
+    with _stop_signals_kept(), closing(Database(settings.data, clock)) as database:
         stats = Stats()
         engine = build_engine(database, settings, stats=stats, say=say)
         with closing(_listen(settings, Site(engine, Keys(settings.api_key), stats))) as web:
-            _serve(web, stop, say)
+            _serve(web, say)
 
 
-class _StopOnSignal:
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+@contextmanager
+def _stop_signals_kept() -> Iterator[None]:
+    """Keep SIGTERM and SIGINT pending until somebody waits for them.
 
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self.event.set()
+    A handler could run at any point of the main thread, also where that holds the very lock the handler needs.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _ClosableWeb(WebServer):
@@ -116,14 +119,14 @@ def _listen(settings: Settings, site: Site) -> _ClosableWeb:
         raise ConfigError(f"{settings.port} is no port", hint="choose one from 1 to 65535, or 0 for any") from error
 
 
-def _serve(web: WebServer, stop: _StopOnSignal, say: Callable[[str], None]) -> None:
+def _serve(web: WebServer, say: Callable[[str], None]) -> None:
     thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.05}, name="listen")
     thread.start()
     try:
         say(f"local-agent server listens on {web.url}")
         notifier = sdnotify.SystemdNotifier()
         notifier.notify(f"READY=1\nSTATUS=Listening on {web.url}")
-        stop.event.wait()
+        signal.sigwait(_STOP_SIGNALS)
         notifier.notify("STOPPING=1")
     finally:
         web.shutdown()

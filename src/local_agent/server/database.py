@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from local_agent.server.tables import Column, Kind, Table
 from local_agent.server.timestamps import Clock
 
 SCHEMA_VERSION = 1
+
+# The system's clock may be set back a little by NTP; when it is set back by more, it is to be believed.
+_SMALL_STEP_BACK = timedelta(milliseconds=10)
 
 Row = sqlite3.Row
 
@@ -54,6 +58,7 @@ class Database:
     def __init__(self, path: Path, clock: Clock = timestamps.utc_now) -> None:
         """Open or create the file. Raise StateError if that cannot be done or it is not ours."""
         self._clock = clock
+        self._last_moment = datetime.min.replace(tzinfo=UTC)
         self._lock = threading.Lock()
         self._connection = _open(path)
         try:
@@ -69,8 +74,12 @@ class Database:
             self.insert("tenant", name="default", slug="default", settings={}, info={})
 
     def now(self) -> str:
-        """Return now as the API writes it."""
-        return timestamps.to_text(self._clock())
+        """Return now as the API writes it, and never the same moment twice: rows are put in order by their times."""
+        now = self._clock()
+        if now <= self._last_moment < now + _SMALL_STEP_BACK:
+            now = self._last_moment + timedelta(microseconds=1)
+        self._last_moment = now
+        return timestamps.to_text(now)
 
     @contextmanager
     def transaction(self, *, writes: bool) -> Iterator[None]:
@@ -131,8 +140,8 @@ class Database:
         """Insert rows that all name the same columns. `or_ignore` leaves out those that are already there."""
         if not rows:
             return
-        now = self.now()
         for row in rows:
+            now = self.now()
             row.setdefault("id", new_id())
             row.update(created=now, updated=now)
         names = list(rows[0])
@@ -249,5 +258,6 @@ def definition(table: Table) -> list[str]:
     statements = [f"CREATE TABLE {table.name} ({', '.join([*stored, *table.constraints])})"]
     for number, index in enumerate(table.indexes):
         where = f" WHERE {index.where}" if index.where else ""
-        statements.append(f"CREATE INDEX {table.name}_{number} ON {table.name} ({index.columns}){where}")
+        kind = "UNIQUE INDEX" if index.unique else "INDEX"
+        statements.append(f"CREATE {kind} {table.name}_{number} ON {table.name} ({index.columns}){where}")
     return statements

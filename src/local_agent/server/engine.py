@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from graphql import (
@@ -24,7 +24,7 @@ from graphql import (
     validate,
 )
 
-from local_agent.server import arguments, mutations, schema
+from local_agent.server import arguments, json_text, mutations, schema
 from local_agent.server.auth import Keys, Unauthenticated
 from local_agent.server.database import Database, RefusedError
 from local_agent.server.locks import ExpiringSet
@@ -41,6 +41,12 @@ class BadRequestError(Exception):
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(errors[0]["message"])
         self.errors = errors
+
+
+@cache
+def the_schema() -> GraphQLSchema:
+    """Return the schema of the API. It is built at the first call, and the same for every engine."""
+    return schema.build(mutations.QUERIES, mutations.MUTATIONS)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Engine:
         self._keys = keys
         self._stats = stats
         self._say = say
-        self._schema = schema.build(mutations.QUERIES, mutations.MUTATIONS)
+        self._schema = the_schema()
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
         self._preparing = threading.Lock()
 
@@ -172,7 +178,7 @@ def parse_body(body: object) -> tuple[str, dict[str, Any], str | None]:
     variables = body.get("variables")
     if isinstance(variables, str):
         try:
-            variables = json.loads(variables or "null")
+            variables = json_text.parse(variables or "null")
         except ValueError:
             raise _bad("Variables are invalid JSON.") from None
     if not isinstance(variables, dict | None):

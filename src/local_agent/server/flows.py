@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import json
 import zlib
 from typing import Any
@@ -32,11 +31,6 @@ def _unpacked(data: bytes) -> bytes:
     if unpacker.unconsumed_tail:
         raise RefusedError(f"The serialized flow is larger than {_MOST_BYTES} bytes")
     return unpacked
-
-
-def compressed(serialized_flow: dict[str, Any]) -> str:
-    """Given a flow, return it as `create_flow_from_compressed_string` takes it."""
-    return base64.b64encode(gzip.compress(json.dumps(serialized_flow).encode())).decode()
 
 
 def create_flow(request: Request, given: dict[str, Any]) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Index:
 
     columns: str
     where: str = ""
+    unique: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,12 @@ TABLES = (
             _one("upstream_task", "task", "upstream_task_id"),
             _one("downstream_task", "task", "downstream_task_id"),
         ),
-        indexes=(Index("flow_id"), Index("upstream_task_id"), Index("downstream_task_id")),
+        indexes=(
+            # One edge without a key is as good as two.
+            Index("flow_id, upstream_task_id, downstream_task_id, coalesce(key, '')", unique=True),
+            Index("upstream_task_id"),
+            Index("downstream_task_id"),
+        ),
     ),
     Table(
         "agent_config",

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
+from local_agent.server import json_text
 from local_agent.server.auth import Keys, Unauthenticated
 from local_agent.server.engine import Answer, error_object
 from local_agent.server.stats import Stats
@@ -111,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             return
         try:
-            parsed = parse_json(body)
+            parsed = json_text.parse(body)
         except (ValueError, RecursionError):
             self._send(HTTPStatus.BAD_REQUEST, _errors("The body is not JSON", "BAD_REQUEST"))
             return
@@ -177,22 +178,3 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _errors(message: str, code: str) -> dict[str, Any]:
     return {"errors": [error_object(message, code)]}
-
-
-def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """Given a request's body, return its JSON. Half characters and NULs, which SQLite cannot keep, are replaced."""
-    value = json.loads(body)
-    lowered = body.lower()
-    if b"\\ud" in lowered or b"\\u0000" in lowered:
-        return _clean(value)
-    return value
-
-
-def _clean(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-    if isinstance(value, list):
-        return [_clean(each) for each in value]
-    if isinstance(value, dict):
-        return {_clean(name): _clean(each) for name, each in value.items()}
-    return value

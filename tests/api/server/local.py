@@ -1,0 +1,77 @@
+"""The embedded API within this process, with a clock that tests move."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from local_agent.server import app
+from local_agent.server.database import Database
+from local_agent.server.stats import Stats
+from support.api_client import ApiClient
+
+
+class Time:
+    """A clock that only moves when it is told to, but for a microsecond each time it is read."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
+
+    def utc(self) -> datetime:
+        """Return now; no two readings are the same."""
+        self._now += timedelta(microseconds=1)
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the seconds since some moment."""
+        return self._now.timestamp()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += timedelta(seconds=seconds)
+
+    def text(self, seconds_from_now: float = 0.0) -> str:
+        """Return a time as the API writes it."""
+        return (self._now + timedelta(seconds=seconds_from_now)).isoformat(timespec="microseconds")
+
+
+class LocalApi(ApiClient):
+    """Answers requests without HTTP. `said` has the lines for its console."""
+
+    def __init__(self, database: Database, settings: app.Settings, time: Time) -> None:
+        super().__init__()
+        self.time = time
+        self.said: list[str] = []
+        self.database = database
+        self.stats = Stats()
+        self._engine = app.build_engine(
+            database, settings, stats=self.stats, say=self.said.append, monotonic=time.monotonic
+        )
+
+    def post(self, body: object, *, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+        """Hand the body's JSON to the engine."""
+        lowered = {name.lower(): value for name, value in (headers or {}).items()}
+        answer = self._engine.answer(json.loads(json.dumps(body)), lowered)
+        return answer.status, json.loads(json.dumps(answer.body))
+
+    def errors(self, query: str, variables: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Send a request that shall fail, and return its errors."""
+        _, answer = self.post({"query": query, "variables": variables})
+        errors: list[dict[str, Any]] = answer["errors"]
+        return errors
+
+
+@contextmanager
+def local_api(data: Path, *, key: str | None = None, submit_lock: bool = True) -> Iterator[LocalApi]:
+    """Give an API on a data file, open until the end of the block."""
+    time = Time()
+    settings = app.Settings(data, api_key=key, submit_lock=submit_lock)
+    database = Database(data, time.utc)
+    try:
+        yield LocalApi(database, settings, time)
+    finally:
+        database.close()
