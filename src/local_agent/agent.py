@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from local_agent.events import Subject
 from local_agent.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from local_agent.admission import Admission
     from local_agent.backends import Backend, QueuePage
@@ -37,6 +38,22 @@ _AFTER_FAULT_SECONDS = 30.0
 _HOSTNAME_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 0.3
 _MOST_STRANGERS = 10_000
+
+
+class _Everything(AbstractSet[str]):
+    """The set that every id is in: while no run is taken the queue is asked as a sign of life, and for no details."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+_EVERYTHING = _Everything()
 
 
 class Agent:
@@ -73,6 +90,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._connected = False
         self._paused_for = ""
+        self._unfit = ""
         self._hostname_looked_at: float | None = None
 
     @property
@@ -129,7 +147,10 @@ class Agent:
         try:
             if not self._connected:
                 await self._connect()
-            page = await self._backend.due_runs(self._clock.now() + _PREFETCH, self._known())
+            reason = self._admission.reason_against()
+            self._note_pause(reason or self._unfit)
+            known = _EVERYTHING if reason else self._known()
+            page = await self._backend.due_runs(self._clock.now() + _PREFETCH, known)
             await self._look_for_hostname_labels(page)
         except (UnavailableError, CredentialError) as error:
             self._reachability.failed(error)
@@ -165,20 +186,14 @@ class Agent:
         for problem in page.problems:
             self._say_once(problem, events.NOT_UNDERSTOOD, reason=problem)
         runs = [run for run in page.runs if self._is_for_us(run)]
-        reason = await self._reason_to_pause(runs)
-        self._note_pause(reason)
-        if reason:
+        self._unfit = await self._may_launch() if runs else self._unfit
+        self._note_pause(self._admission.reason_against() or self._unfit)
+        if self._unfit:
             return False
         for run in runs:
             self._log.say(events.TAKEN, _subject(run))
             self._start(run.id, self._tell(run))
         return bool(runs)
-
-    async def _reason_to_pause(self, runs: list[FlowRun]) -> str:
-        reason = self._admission.reason_against()
-        if reason or not runs:
-            return reason
-        return await self._may_launch()
 
     def _note_pause(self, reason: str) -> None:
         """Say once when intake stops, and once when it goes on."""
@@ -223,7 +238,7 @@ class Agent:
     def _leave_alone(self, flow_run_id: str, seconds: float) -> None:
         self._left_alone[flow_run_id] = self._clock.monotonic() + seconds
 
-    def _known(self) -> set[str]:
+    def _known(self) -> AbstractSet[str]:
         now = self._clock.monotonic()
         self._left_alone = {run_id: until for run_id, until in self._left_alone.items() if until > now}
         return {*self._tasks, *self._left_alone}

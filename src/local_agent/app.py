@@ -77,6 +77,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         backend = _backend(current, environ, clock)
         stack.callback(backend.close)
         admission = Admission(current)
+        admission.draining = store.draining
         reachability = Reachability(log, clock)
         progress = Progress(clock.monotonic)
         stories = Stories(
@@ -101,7 +102,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             settings=current,
             may_launch=Interpreter(current, disk, clock, log).reason_against,
         )
-        service = Service(current, read_again, agent, notifier, log)
+        service = Service(current, read_again, agent, admission, store, notifier, log)
         if settings.agent_address is not None:
             loop = asyncio.get_running_loop()
             stack.enter_context(

@@ -225,11 +225,18 @@ class Stories:
         if end.cause is Cause.NEVER_STARTED:
             await self._give_back(record, sentence(end).lower())
             return
-        await self._insist(record, lambda: self._save(replace(record, step=Step.ENDED, end=end)))
+        await self._note_end(record, end)
         policy = self._settings().on_crash
         outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
         self._say_end(record, end, outcome)
         self._store.remove(record.id)
+
+    async def _note_end(self, record: Record, end: End) -> None:
+        """Keep the evidence on disk until the API has taken it. A full disk must not keep the API from being told."""
+        try:
+            await self._save(replace(record, step=Step.ENDED, end=end))
+        except StateError as error:
+            self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
 
     async def _give_back(self, record: Record, reason: str) -> None:
         outcome = await self._insist(record, lambda: self._backend.give_back(record))

@@ -16,10 +16,12 @@ from local_agent.systemd.notify import reloading
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from local_agent.admission import Admission
     from local_agent.agent import Agent
     from local_agent.events import EventLog
     from local_agent.progress import Progress
     from local_agent.settings import Settings
+    from local_agent.store import Store
     from local_agent.systemd.notify import Notifier
 
 _STATUS_SECONDS = 2.0
@@ -45,10 +47,14 @@ class Service:
         current: Current,
         read_again: Callable[[], Settings],
         agent: Agent,
+        admission: Admission,
+        store: Store,
         notifier: Notifier,
         log: EventLog,
     ) -> None:
         self._current = current
+        self._admission = admission
+        self._store = store
         self._read_again = read_again
         self._agent = agent
         self._notifier = notifier
@@ -58,7 +64,14 @@ class Service:
 
     def commands(self) -> Mapping[str, Callable[[], Awaitable[str]]]:
         """Return what the control socket offers."""
-        return {"poke": self._poke, "reload": self.reload, "status": self._status}
+        return {
+            "poke": self._poke,
+            "reload": self.reload,
+            "status": self._status,
+            "drain": lambda: self._drain(draining=True),
+            "undrain": lambda: self._drain(draining=False),
+            "live": self._live,
+        }
 
     async def run_until_stopped(self, main: Callable[[], Awaitable[None]], beside: Sequence[Awaitable[None]]) -> None:
         """Run the agent; SIGTERM and SIGINT stop it, SIGHUP reloads, SIGUSR1 polls."""
@@ -131,6 +144,16 @@ class Service:
 
     async def _status(self) -> str:
         return self._agent.status()
+
+    async def _live(self) -> str:
+        return str(self._agent.live_count)
+
+    async def _drain(self, *, draining: bool) -> str:
+        self._store.set_draining(draining=draining)
+        self._admission.draining = draining
+        self._agent.poke()
+        count = self._agent.live_count
+        return f"draining: no flow run is taken, {count} running" if draining else "flow runs are taken again"
 
     def _stop(self, running: asyncio.Future[None], reason: str) -> None:
         if self._reason_to_stop:

@@ -27,6 +27,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._runs = folder / "runs"
+        self._drained = folder / "drained"
         self._lock: int | None = None
 
     def open(self) -> None:
@@ -77,6 +78,18 @@ class Store:
             self.base_of(flow_run_id).with_suffix(".json").unlink(missing_ok=True)
         except OSError as error:
             raise _unusable(self._runs, error) from error
+
+    @property
+    def draining(self) -> bool:
+        """Whether somebody drained this instance: that holds until it is undrained, restarts and reboots included."""
+        return self._drained.exists()
+
+    def set_draining(self, *, draining: bool) -> None:
+        """Remember it, or that it is over. Raise StateError."""
+        try:
+            self._drained.touch(mode=0o600) if draining else self._drained.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unusable(self._drained, error) from error
 
     def load_all(self) -> tuple[tuple[Record, ...], tuple[str, ...]]:
         """Return every record, and a sentence for each that cannot be read; those are put aside, not deleted."""

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import click
 
 from local_agent import control
 from local_agent.settings import load_settings
 
+Command = Callable[..., Any]
 _SERVICE_STATE = Path("/var/lib/local-agent")
+
+
+def agent_options(function: Command) -> Command:
+    """Add the flags that say which agent is meant: the function gets `instance` and `state_dir`."""
+    instance = click.option(
+        "--instance", metavar="NAME", default=None, help="The agent's instance, the part after the @ of its unit."
+    )
+    state_dir = click.option(
+        "--state-dir", metavar="FOLDER", default=None, help="The agent's state folder, where it is no usual one."
+    )
+    return instance(state_dir(function))
 
 
 def ask_agent(instance: str | None, state_dir: str | None, what: str) -> str:

@@ -17,6 +17,8 @@ _COMMANDS = {
     "install": "Print the units, or a supervisord.conf, that run an agent as a service.",
     "poke": "Make a running agent poll now.",
     "reload": "Make a running agent read its settings again.",
+    "drain": "Make a running agent take no further flow runs.",
+    "undrain": "Make a drained agent take flow runs again.",
     "server": "Run the embedded Prefect 1 API, for one machine and for trying things out.",
 }
 

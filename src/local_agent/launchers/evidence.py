@@ -14,7 +14,7 @@ from local_agent.errors import StateError
 from local_agent.model import Cause, Cost, End
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from local_agent.limits import Limits
@@ -46,7 +46,7 @@ class Traces:
     cancelled: bool = False
     overran: bool = False
     limits: Limits | None = None
-    last_lines: tuple[str, ...] = ()
+    last_lines: Callable[[], tuple[str, ...]] = tuple  # asked only where they help
 
 
 def read_exit_record(base: Path) -> ExitRecord | None:
@@ -98,7 +98,7 @@ def conclude(traces: Traces) -> End:
         signal=_signal(code),
         cost=traces.record.cost if traces.record else Cost(),
         limits=traces.limits,
-        last_lines=traces.last_lines,
+        last_lines=traces.last_lines() if cause is Cause.EXITED and code else (),
     )
 
 

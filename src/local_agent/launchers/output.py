@@ -34,7 +34,7 @@ class Output(Protocol):
 
 
 class JournalOutput:
-    """The journal, under the identifier flow-run-<id>. An unprivileged agent cannot read it back."""
+    """The journal, under the identifier flow-run-<id>. Only some users may read it back (systemd-journal(5))."""
 
     @contextlib.contextmanager
     def open(self, record: Record, base: Path) -> Iterator[int]:  # noqa: ARG002 - the Protocol's
@@ -48,9 +48,9 @@ class JournalOutput:
         with stream:
             yield stream.fileno()
 
-    def last_lines(self, base: Path) -> tuple[str, ...]:  # noqa: ARG002 - the Protocol's
-        """Return nothing: the journal is for people, and for root."""
-        return ()
+    def last_lines(self, base: Path) -> tuple[str, ...]:
+        """Return the last lines under the run's identifier; the base's name is the run's id."""
+        return journal.last_lines(identifier_of(base.name), _LAST_LINES)
 
 
 class FileOutput:

@@ -71,7 +71,7 @@ class ProcessLauncher:
                 passed_gate=evidence.passed_gate(base),
                 same_boot=record.process is None or record.process.boot_id == boot_id(),
                 limits=record.limits,
-                last_lines=self._output.last_lines(base),
+                last_lines=lambda: self._output.last_lines(base),
             )
         )
 
@@ -143,7 +143,7 @@ class ProcessRun:
                 cancelled=self._cancelled,
                 overran=self._overran,
                 limits=self._limits,
-                last_lines=self._output.last_lines(self._base),
+                last_lines=lambda: self._output.last_lines(self._base),
             )
         )
 

@@ -86,7 +86,7 @@ class ScopeLauncher:
                 result=status.result if status else "",
                 same_boot=record.process is None or record.process.boot_id == boot_id(),
                 limits=record.limits,
-                last_lines=self._output.last_lines(base),
+                last_lines=lambda: self._output.last_lines(base),
             )
         )
 
@@ -187,7 +187,7 @@ class ScopeRun:
                 shutting_down=await self._manager.is_shutting_down(),
                 cancelled=self._cancelled,
                 limits=self._limits,
-                last_lines=self._output.last_lines(self._base),
+                last_lines=lambda: self._output.last_lines(self._base),
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,23 @@ def open_stream(identifier: str) -> IO[str]:
     """
     stream: IO[str] = journal.stream(identifier, priority=journal.LOG_INFO, level_prefix=False)
     return stream
+
+
+def last_lines(identifier: str, most: int) -> tuple[str, ...]:
+    """Return the last lines that this user wrote under an identifier on this boot; none where it may not read them.
+
+    Any local user can write under any identifier: hence the uid.
+    """
+    try:
+        with journal.Reader() as reader:
+            reader.this_boot()
+            reader.add_match(SYSLOG_IDENTIFIER=identifier)
+            reader.add_match(_UID=str(os.getuid()))
+            reader.seek_tail()
+            entries = [reader.get_previous() for _ in range(most)]
+    except OSError:
+        return ()
+    return tuple(str(entry["MESSAGE"]) for entry in reversed(entries) if entry.get("MESSAGE"))
 
 
 def send(message: str, priority: int, fields: Mapping[str, str]) -> None:

@@ -58,7 +58,9 @@ class DBusScopeManager:
                     hint=f"systemctl status {request.unit}",
                 ) from error
         if result != "done":
-            raise ManagerUnreachableError(f"systemd's job for {request.unit} ended as {result!r}", hint="journalctl -b _PID=1")
+            raise ManagerUnreachableError(
+                f"systemd's job for {request.unit} ended as {result!r}", hint="journalctl -b _PID=1"
+            )
 
     async def stop(self, unit: str) -> None:
         """Stop a scope."""
