@@ -30,3 +30,6 @@ def command(*, as_json_: bool, flags: Mapping[str, object]) -> None:
         return
     for line in as_lines(settings):
         click.echo(line.rstrip())
+    if settings.is_named and "INVOCATION_ID" not in os.environ:
+        note = "a unit of systemd gets two things that this shell does not have: $STATE_DIRECTORY and its credentials"
+        click.echo(f"note: {note}", err=True)

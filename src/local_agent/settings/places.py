@@ -28,7 +28,7 @@ _TOML_WORDS: dict[type, str] = {
 def flags_layer(flags: Mapping[str, object]) -> Layer:
     """Given option keys and what their flags were given, return the layer. Raise KeyError for an unknown key."""
     return {
-        key: Given(value, Source(SourceKind.FLAG, BY_KEY[key].flag))
+        key: Given(value, Source(SourceKind.FLAG, BY_KEY[key].off if value is False else BY_KEY[key].flag))
         for key, value in flags.items()
         if value is not None and value != () and value != []
     }

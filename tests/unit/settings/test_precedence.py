@@ -54,6 +54,7 @@ def test_the_source_says_where(host: Host) -> None:
     assert str(sources["limit"]) == f"{agent}: limit"
     assert str(sources["limits.nice"]) == f"{agent}: limits.nice"
     assert str(sources["max_polls"]) == "default"
+    assert str(host.load({"cloud_logs": False}).sources["cloud_logs"]) == "flag --no-cloud-logs"
 
 
 def test_an_empty_variable_says_nothing(host: Host) -> None:
