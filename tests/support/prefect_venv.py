@@ -15,8 +15,11 @@ from support.cache import SetUpError, loudly, made_once
 
 # prefect 1.4.1 names only lower bounds, and marshmallow 4 took away what it uses
 REQUIREMENTS = ("prefect==1.4.1", "marshmallow<4")
+# dask asks for these before Python 3.12, and `pip download` goes by the Python that it runs on
+_FOR_OLDER_PYTHON = ("importlib_metadata>=4.13.0",)
 # what only the embedded API needs; Debian 12 has an older one with another API
-SERVER_REQUIREMENTS = ("graphql-core>=3.2",)
+SERVER_REQUIREMENTS = ("graphql-core>=3.2,<4",)
+_WHEELS = (*REQUIREMENTS, *SERVER_REQUIREMENTS, *_FOR_OLDER_PYTHON)
 
 _SYSTEM_PYTHON = Path("/usr/bin/python3")
 _NETWORK_TRIES = 3
@@ -26,18 +29,17 @@ _HINT = "prefect 1.4.1 comes from PyPI: check the network, or point pip at a mir
 
 def prefect_python() -> Path:
     """Return the interpreter of a virtual environment with prefect 1.4.1, made at the first call."""
-    folder = made_once(f"prefect-{_key(_system_version())}", _make_venv)
+    folder = made_once(f"prefect-{_key(_system_version(), *REQUIREMENTS)}", _make_venv)
     return folder / "venv/bin/python"
 
 
 def prefect_wheels(python: str = "3.13") -> Path:
     """Given a Python version, return a folder of wheels for it: prefect and the embedded API's needs."""
-    return made_once(f"wheels-{_key(python)}", partial(_download, python)) / "wheels"
+    return made_once(f"wheels-{_key(python, *_WHEELS)}", partial(_download, python)) / "wheels"
 
 
-def _key(python: str) -> str:
-    wanted = "\n".join((*REQUIREMENTS, *SERVER_REQUIREMENTS))
-    return f"{python}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+def _key(python: str, *wanted: str) -> str:
+    return f"{python}-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
 
 
 def _system_version() -> str:
@@ -54,8 +56,7 @@ def _make_venv(folder: Path) -> None:
 def _download(python: str, folder: Path) -> None:
     venv = prefect_python().parent.parent
     which = ["--only-binary=:all:", f"--python-version={python}", *_PLATFORMS, f"--dest={folder / 'wheels'}"]
-    what = [*REQUIREMENTS, *SERVER_REQUIREMENTS]
-    _pip(f"downloading wheels for Python {python} from PyPI", venv, "download", *which, *what)
+    _pip(f"downloading wheels for Python {python} from PyPI", venv, "download", *which, *_WHEELS)
 
 
 def _pip(doing: str, venv: Path, command: str, *arguments: str) -> None:
