@@ -1,0 +1,33 @@
+"""Two hundred flow runs at once: each exactly once, few requests, nothing left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.agent import SAYS_VERSION, AgentProcess
+from support.api import Api
+from support.api_client import wait_until
+
+_RUNS = 200
+_TRIVIAL = 'echo "$PREFECT__CONTEXT__FLOW_RUN_ID" >>"$PLAY_STARTS"'
+
+
+def test_two_hundred_ready_runs(api: Api, folder: Path) -> None:
+    agent = AgentProcess(folder, api.url, python=f"{SAYS_VERSION}\n{_TRIVIAL}")
+    flow = api.create_flow(agent.label, labels=[agent.label])
+    runs = api.create_flow_runs(flow, _RUNS)
+    with agent:
+        wait_until(lambda: len(agent.starts()) >= _RUNS, lambda: f"{len(agent.starts())} started; {agent.said[-2000:]}")
+        agent.wait_for(" ended: ", _RUNS)
+        agent.wait_until_forgotten()
+        requests = _requests_of(api, agent)
+        assert sorted(agent.starts()) == sorted(runs)
+        assert agent.zombies() == 0
+        assert agent.leftovers() == []
+        assert set(api.states_of(runs).values()) == {"Failed"}, "no child of these has reported anything"
+    assert requests <= 0.35 * _RUNS, f"{requests} requests for {_RUNS} runs"
+
+
+def _requests_of(api: Api, agent: AgentProcess) -> int:
+    rows = api.graphql("query($n: String) { agent(where: {name: {_eq: $n}}) { id } }", {"n": agent.label})["agent"]
+    return sum(api.count_requests(row["id"]) for row in rows)
