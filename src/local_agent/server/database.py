@@ -32,7 +32,14 @@ Row = sqlite3.Row
 
 
 class RefusedError(Exception):
-    """A request that the API understands and refuses. Its text is the GraphQL error's message."""
+    """A request that the API understands and refuses. Its text is the GraphQL error's message.
+
+    `detail` says more, where Prefect wants the message to be what it is and nothing else.
+    """
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 class PartlyRefusedError(RefusedError):

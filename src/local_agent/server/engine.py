@@ -144,7 +144,9 @@ class Engine:
 
     def _explain(self, error: GraphQLError) -> dict[str, Any]:
         cause = error.original_error
-        if cause is None or isinstance(cause, RefusedError | GraphQLError):
+        if isinstance(cause, RefusedError):
+            return _formatted(error, error.message, cause.detail)
+        if cause is None or isinstance(cause, GraphQLError):
             return _formatted(error, error.message)
         if isinstance(cause, sqlite3.IntegrityError):
             return _formatted(error, f"The request names something that does not exist, or exists twice: {cause}")
@@ -152,8 +154,10 @@ class Engine:
         return _formatted(error, f"{type(cause).__name__}: {cause}")
 
 
-def _formatted(error: GraphQLError, message: str) -> dict[str, Any]:
+def _formatted(error: GraphQLError, message: str, detail: str = "") -> dict[str, Any]:
     found = error_object(message, "INTERNAL_SERVER_ERROR")
+    if detail:
+        found["extensions"]["detail"] = detail
     if error.path is not None:
         found["path"] = list(error.path)
     return found

@@ -8,6 +8,9 @@ from typing import Any
 from local_agent.server.database import RefusedError
 from local_agent.server.request import Request
 
+# Prefect takes exactly this message to mean that the project is there already, and then uses it.
+_NOT_UNIQUE = "Uniqueness violation."
+
 
 def create_tenant(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Create a tenant. Its slug must be lower case, and no other's."""
@@ -15,12 +18,12 @@ def create_tenant(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
         raise RefusedError('Slug must be "slugified" (lowercase; no spaces)')
     if request.database.value("SELECT 1 FROM tenant WHERE slug = ?", (slug,)):
-        raise RefusedError(f"Uniqueness violation: a tenant with the slug {slug} exists")
+        raise RefusedError(_NOT_UNIQUE, detail=f"a tenant with the slug {slug} exists")
     return {"id": request.database.insert("tenant", name=given["name"], slug=slug, settings={}, info={})}
 
 
 def create_project(request: Request, given: dict[str, Any]) -> dict[str, Any]:
-    """Create a project. Its name must be unique within the tenant; Prefect looks for the word in the message."""
+    """Create a project. Its name must be unique within the tenant."""
     tenant_id, name = given["tenant_id"], given["name"]
     if not request.database.value("SELECT 1 FROM tenant WHERE id = ?", (tenant_id,)):
         raise RefusedError("Invalid tenant.")
@@ -33,7 +36,7 @@ def _check_name(request: Request, tenant_id: str, name: str) -> None:
     if not name:
         raise RefusedError("A project needs a name")
     if request.database.value("SELECT 1 FROM project WHERE tenant_id = ? AND name = ?", (tenant_id, name)):
-        raise RefusedError(f"Uniqueness violation: a project with the name {name} exists")
+        raise RefusedError(_NOT_UNIQUE, detail=f"a project with the name {name} exists")
 
 
 def delete_project(request: Request, given: dict[str, Any]) -> dict[str, Any]:

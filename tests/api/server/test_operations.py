@@ -27,7 +27,7 @@ def test_tenants(api: LocalApi) -> None:
     created = api.mutate("create_tenant", {"name": "Second", "slug": "second"})
     found = api.graphql('{ tenant(where: {slug: {_eq: "second"}}) { id name } }')["tenant"]
     assert found == [{"id": created["id"], "name": "Second"}]
-    with pytest.raises(ApiError, match="second exists"):
+    with pytest.raises(ApiError, match="Uniqueness violation"):
         api.mutate("create_tenant", {"name": "x", "slug": "second"})
     with pytest.raises(ApiError, match="slugified"):
         api.mutate("create_tenant", {"name": "x", "slug": "Not A Slug"})
@@ -36,8 +36,11 @@ def test_tenants(api: LocalApi) -> None:
 def test_projects(api: LocalApi) -> None:
     given = {"name": "p", "description": "d", "tenant_id": api.tenant_id}
     project = api.mutate("create_project", given)["id"]
-    with pytest.raises(ApiError, match="Uniqueness violation"):  # what the real client looks for
+    with pytest.raises(ApiError) as raised:
         api.mutate("create_project", given)
+    (error,) = raised.value.errors
+    assert error["message"] == "Uniqueness violation."  # what the real client looks for
+    assert error["extensions"]["detail"] == "a project with the name p exists"
     with pytest.raises(ApiError, match="Invalid tenant"):
         api.mutate("create_project", {**given, "tenant_id": new_id()})
     api.mutate("set_project_name", {"project_id": project, "name": "q"})
