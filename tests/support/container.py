@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import select
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from typing import IO
 from support.cache import SetUpError, locked
 from support.cgroups import remove_cgroup, systemd_runs_here, unified_hierarchy
 from support.checkout import lay_out_checkout
+from support.leftovers import start_ticks
 
 _FOLDERS = Path("/run/local-agent-machines")
 _PROPAGATE = Path("/run/systemd/nspawn/propagate")  # systemd-nspawn leaves a folder here when it is killed
@@ -129,6 +131,7 @@ class Container:
             for line in lines:
                 if line.startswith("X_NSPAWN_LEADER_PID="):
                     self.leader_pid = int(line.partition("=")[2])
+                    _note_leader(self._folder, self.leader_pid)
             if "READY=1" in lines:
                 return
         raise SetUpError(f"{self.name} did not boot; its console:\n{self.console()[-4000:]}")
@@ -194,6 +197,24 @@ def _is_held(path: Path) -> bool:
 
 
 def _remove(name: str) -> None:
+    _kill_leader(_FOLDERS / name)
     remove_cgroup(name)
     shutil.rmtree(_PROPAGATE / name, ignore_errors=True)
     shutil.rmtree(_FOLDERS / name, ignore_errors=True)
+
+
+def _note_leader(folder: Path, pid: int) -> None:
+    (folder / "leader").write_text(f"{pid} {start_ticks(pid)}")
+
+
+def _kill_leader(folder: Path) -> None:
+    """End the PID 1 inside, if it is still that process: a newer systemd-nspawn that was killed leaves it running."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        pid, started = map(int, (folder / "leader").read_text().split())
+        leader = os.pidfd_open(pid)
+        try:
+            if start_ticks(pid) == started:
+                signal.pidfd_send_signal(leader, signal.SIGKILL)
+                select.select([leader], [], [], _END_SECONDS)
+        finally:
+            os.close(leader)

@@ -63,7 +63,7 @@ def _only_in(now: Mapping[Any, str], before: Mapping[Any, str]) -> list[str]:
 def _processes() -> dict[tuple[int, int], str]:
     found = {}
     for pid in {*_children(), *_marked()}:
-        if (started := _start_ticks(pid)) is not None:
+        if (started := start_ticks(pid)) is not None:
             found[pid, started] = f"process {pid}: {_command_line(pid)}"
     return found
 
@@ -86,7 +86,7 @@ def _marked() -> Iterator[int]:
             yield int(folder.name)
 
 
-def _start_ticks(pid: int) -> int | None:
+def start_ticks(pid: int) -> int | None:
     """Return when the process started, which with its pid names it for good; None when it is gone."""
     stat = _read(_PROC / str(pid) / "stat")
     return int(stat.rsplit(b")", 1)[1].split()[19]) if stat else None
