@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from local_agent.model import RunView
     from local_agent.settings import Settings
 
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
 _STALE_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 10.0
 _MOST_AT_ONCE = 500

@@ -1,0 +1,92 @@
+"""The agent as a service of a real systemd: ready, watched, stopped."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from support.api import Api, wait_until
+from support.machine import Machine
+from system.agent.conftest import Instance
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+
+_SHORT_WATCHDOG = "[Service]\nWatchdogSec=3\nRestartSec=100ms\n"
+# the READY entry of the agent and PID 1's own, in the order in which they were written
+_STARTED_ID = "39f53479d3a045ac8e11786248231fbf"
+
+
+def test_it_is_active_only_after_it_said_so(instance: Instance) -> None:
+    instance.start()
+    entries = instance.journal("-o", "cat").splitlines()
+    said = next(number for number, line in enumerate(entries) if line.startswith("local-agent 0"))
+    active = next(number for number, line in enumerate(entries) if line.startswith("Started "))
+    assert said < active, entries
+    wait_until(lambda: "API answered" in instance.show("StatusText")["StatusText"], lambda: str(instance.show()))
+    assert instance.show("Type", "NotifyAccess", "ActiveState") == {
+        "Type": "notify",
+        "NotifyAccess": "main",
+        "ActiveState": "active",
+    }
+
+
+def test_a_hung_loop_is_restarted_by_the_watchdog(instance: Instance, machine: Machine) -> None:
+    instance.drop_in(_SHORT_WATCHDOG)
+    instance.start()
+    # reading settings from a pipe that nobody writes to blocks the loop for ever
+    pipe = "/etc/local-agent/prod1.toml"
+    machine.run(["mkfifo", "-m", "644", pipe])
+    machine.run(["systemctl", "kill", "--signal=HUP", instance.unit])
+    wait_until(lambda: instance.show("NRestarts")["NRestarts"] != "0" or _is_reading(machine, pipe), instance.journal)
+    machine.run(["rm", pipe])
+    wait_until(lambda: instance.show("NRestarts")["NRestarts"] == "1", instance.journal)
+    wait_until(lambda: instance.show("ActiveState")["ActiveState"] == "active", instance.journal)
+    assert "Watchdog timeout" in instance.journal()
+
+
+def _is_reading(machine: Machine, pipe: str) -> bool:
+    return machine.run(["fuser", pipe], check=False).returncode == 0
+
+
+def test_an_api_that_is_down_is_no_reason_to_restart(instance: Instance, machine: Machine) -> None:
+    instance.configure(api_url="http://127.0.0.1:9")
+    instance.drop_in(_SHORT_WATCHDOG)
+    instance.start()
+    pid = instance.show("MainPID")["MainPID"]
+    wait_until(lambda: "API unreachable" in instance.show("StatusText")["StatusText"], instance.journal)
+    # three times as long as the watchdog waits for a sign of life
+    until = time.monotonic() + 9
+    wait_until(lambda: time.monotonic() > until, instance.journal)
+    assert instance.show("NRestarts", "MainPID", "ActiveState") == {
+        "NRestarts": "0",
+        "MainPID": pid,
+        "ActiveState": "active",
+    }
+    assert instance.journal("-o", "cat").count("does not answer") == 1, "an outage is said once"
+    machine.run(["systemctl", "stop", instance.unit])
+    assert instance.show("Result")["Result"] == "success"
+
+
+def test_wrong_settings_are_said_and_not_tried_again(instance: Instance, machine: Machine) -> None:
+    machine.write("/etc/local-agent/prod1.toml", "limitt = 3\n")
+    machine.run(["systemctl", "start", instance.unit], check=False)
+    wait_until(lambda: instance.show("ActiveState")["ActiveState"] == "failed", instance.journal)
+    assert instance.show("ExecMainStatus", "NRestarts") == {"ExecMainStatus": "78", "NRestarts": "0"}
+    journal = instance.journal("-o", "cat")
+    assert "prod1.toml" in journal
+    assert "limitt" in journal
+    assert "Traceback" not in journal
+
+
+def test_reload_returns_the_verdict(instance: Instance, machine: Machine, api: Api) -> None:
+    instance.start()
+    machine.write("/etc/local-agent/prod1.toml", "limit = 3\n")
+    machine.run(["systemctl", "reload", instance.unit])
+    wait_until(lambda: "3 slots free" in instance.show("StatusText")["StatusText"], instance.journal)
+    machine.write("/etc/local-agent/prod1.toml", 'limit = "many"\n')
+    failed = machine.run(["systemctl", "reload", instance.unit], check=False)
+    assert failed.returncode != 0
+    assert "prod1.toml" in instance.journal("-o", "cat")
+    assert instance.show("ActiveState")["ActiveState"] == "active"
+    assert "3 slots free" in instance.show("StatusText")["StatusText"]
