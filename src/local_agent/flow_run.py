@@ -194,8 +194,7 @@ class Stories:
             await self._insist(record, process.sweep)
         end = await self._insist(record, process.evidence)
         self.live.pop(record.id, None)
-        await self._tell_the_api(record, end)
-        await self._insist(record, process.release)
+        await self._tell_the_api(record, end, process)
 
     async def _adopt_or_conclude(self, record: Record) -> None:
         launcher = self._launchers.get(record.launcher, self._launcher)
@@ -207,7 +206,6 @@ class Stories:
             return
         end = await self._insist(record, lambda: launcher.end_of(record))
         await self._tell_the_api(record, end)
-        await self._insist(record, lambda: launcher.forget(record))
 
     async def _settle_old_claim(self, record: Record) -> None:
         if record.boot_id != procfs.boot_id():
@@ -220,16 +218,16 @@ class Stories:
         else:
             self._store.remove(record.id)
 
-    async def _tell_the_api(self, record: Record, end: End) -> None:
+    async def _tell_the_api(self, record: Record, end: End, process: LiveRun | None = None) -> None:
         """Report an end, or find that it needs no word, and forget the run. Lasts as long as an outage does."""
         if end.cause is Cause.NEVER_STARTED:
-            await self._give_back(record, sentence(end).lower())
+            await self._give_back(record, sentence(end).lower(), process)
             return
         await self._note_end(record, end)
         policy = self._settings().on_crash
         outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
         self._say_end(record, end, outcome)
-        self._store.remove(record.id)
+        await self._forget(record, process)
 
     async def _note_end(self, record: Record, end: End) -> None:
         """Keep the evidence on disk until the API has taken it. A full disk must not keep the API from being told."""
@@ -238,16 +236,22 @@ class Stories:
         except StateError as error:
             self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
 
-    async def _give_back(self, record: Record, reason: str) -> None:
+    async def _give_back(self, record: Record, reason: str, process: LiveRun | None = None) -> None:
         outcome = await self._insist(record, lambda: self._backend.give_back(record))
         if outcome is Outcome.GIVEN_BACK:
             self._log.say(events.GIVEN_BACK, _subject(record), reason=reason)
-        self._store.remove(record.id)
+        await self._forget(record, process)
 
     async def _refuse(self, record: Record, error: LaunchError) -> None:
         self._log.say(events.LAUNCH_FAILED, _subject(record), reason=error.message)
         self._backend.log(record.id, error.message, "ERROR")
         await self._insist(record, lambda: self._backend.refuse(record, error.message))
+        await self._forget(record)
+
+    async def _forget(self, record: Record, process: LiveRun | None = None) -> None:
+        """Let go of what is kept for a run. Its record goes last: killed before that, the next start lets go of it."""
+        launcher = self._launchers.get(record.launcher, self._launcher)
+        await self._insist(record, process.release if process else lambda: launcher.forget(record))
         self._store.remove(record.id)
 
     async def _insist(self, record: Record, action: Callable[[], Awaitable[_Result]]) -> _Result:
