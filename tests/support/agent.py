@@ -181,7 +181,7 @@ class AgentProcess:
     def new_run(self, api: ApiClient, play: str, *, run_config: str = "LocalRun", **more: object) -> str:
         """Create a flow run that only this agent gets, and that plays `play`; `more` goes into the run_config."""
         config = {"type": run_config, "labels": [self.label], "env": self.playing(play), "working_dir": None}
-        flow = api.create_flow(f"flow-{self.label}", run_config={**config, **more, "__version__": "1.4.1"})
+        flow = api.create_flow(f"flow-{uuid.uuid4().hex[:12]}", run_config={**config, **more, "__version__": "1.4.1"})
         return api.create_flow_run(flow)
 
     def playing(self, play: str) -> dict[str, str]:
@@ -231,6 +231,14 @@ class AgentProcess:
 def is_alive(pid: int) -> bool:
     """Tell whether a process exists and is no zombie."""
     return (_stat(pid) or ["Z"])[0] != "Z"
+
+
+def command_of(pid: int) -> str:
+    """Return the command line of a process, "" where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
 
 
 def pid_in(path: Path) -> int:

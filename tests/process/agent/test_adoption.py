@@ -1,0 +1,97 @@
+"""A restarted agent knows its live flow runs, counts them, and learns how they ended."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+from signal import Signals
+
+import pytest
+
+from support.agent import SAYS_VERSION, AgentProcess, is_alive, pid_in
+from support.api import Api
+from support.api_client import wait_until
+
+_RUNS = 200
+_WAITS_FOR_LOCK = 'echo "$PREFECT__CONTEXT__FLOW_RUN_ID" >>"$PLAY_STARTS"; exec flock -s "$HOLD" sh -c "exit 4"'
+
+
+@pytest.mark.parametrize("end", [Signals.SIGTERM, Signals.SIGKILL])
+def test_a_live_run_is_taken_up_again(api: Api, folder: Path, end: Signals) -> None:
+    with AgentProcess(folder, api.url, "--limit", "1") as agent:
+        first = agent.new_run(api, f"report Running\ntouch {folder}/pid\nawait {folder}/go\nexit 7")
+        pid = pid_in(folder / "pid")
+        agent.send(end)
+        agent.wait()
+        assert is_alive(pid)
+
+        agent.start()
+        agent.wait_for("is still running, adopted: PID")
+        second = agent.new_run(api, "report Running\nreport Success")
+        agent.wait_for("No further flow run is taken: all 1 places are taken")
+        assert agent.ask("status").startswith("1 running, 0 slots free; ")
+        assert api.state(second) == "Scheduled"
+
+        (folder / "go").touch()
+        api.wait_for_state(second, "Success")
+        assert agent.starts() == [first, second]
+        assert api.state_types(first) == ["Scheduled", "Submitted", "Running", "Failed"]
+        assert api.states(first)[-1]["message"] == "Exited with code 7"
+        agent.wait_until_forgotten()
+        assert agent.leftovers() == []
+        assert agent.zombies() == 0
+
+
+def test_ends_without_an_agent_are_learnt_at_its_start(api: Api, folder: Path) -> None:
+    with AgentProcess(folder, api.url) as agent:
+        plays = {"ok": "report Success", "code": "exit 5", "signal": "signal KILL"}
+        runs = {
+            name: agent.new_run(api, f"report Running\ntouch {folder}/{name}\nawait {folder}/go\n{end}")
+            for name, end in plays.items()
+        }
+        for name in plays:
+            pid_in(folder / name)
+        agent.kill()
+        (folder / "go").touch()
+        wait_until(lambda: not agent.processes(), lambda: f"still there: {agent.processes()}")
+
+        agent.start()
+        agent.wait_until_forgotten()
+        ends = {name: api.states(run)[-1] for name, run in runs.items()}
+        assert {name: state["type"] for name, state in ends.items()} == {
+            "ok": "Success",
+            "code": "Failed",
+            "signal": "Failed",
+        }
+        assert ends["code"]["message"] == "Exited with code 5"
+        assert ends["signal"]["message"] == "Ended by signal 9 (SIGKILL)"
+        assert agent.leftovers() == []
+        assert sorted(agent.starts()) == sorted(runs.values())
+
+
+@pytest.mark.timeout(180)
+def test_two_hundred_live_runs_are_taken_up_again(api: Api, folder: Path) -> None:
+    lock = folder / "lock"
+    agent = AgentProcess(
+        folder,
+        api.url,
+        *("--limit", str(_RUNS)),
+        python=f"{SAYS_VERSION}\n{_WAITS_FOR_LOCK}",
+        environ={"HOLD": str(lock)},
+    )
+    flow = api.create_flow(agent.label, labels=[agent.label])
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with agent:
+            runs = api.create_flow_runs(flow, _RUNS)
+            wait_until(lambda: len(agent.starts()) == _RUNS, lambda: f"{len(agent.starts())} of {_RUNS} started")
+            agent.kill()
+            agent.start()
+            agent.wait_for("is still running, adopted", _RUNS)
+            assert agent.ask("status").startswith("200 running, 0 slots free")
+            fcntl.flock(held, fcntl.LOCK_UN)
+            agent.wait_for("Exited with code 4", _RUNS)
+            agent.wait_until_forgotten()
+            assert agent.leftovers() == []
+            assert sorted(agent.starts()) == sorted(runs)
+            assert set(api.states_of(runs).values()) == {"Failed"}
