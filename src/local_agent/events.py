@@ -116,8 +116,8 @@ class ConsoleLog:
         level = _LEVELS[event.priority]
         try:
             print(f"[{at}] {level} - {self._name} | {_filled(event, subject, fields)}", file=self._stream, flush=True)
-        except (BrokenPipeError, ValueError):
-            return  # the terminal or the pipe is gone; the agent's work goes on
+        except (OSError, ValueError):
+            return  # the terminal or the pipe is gone, or the disk is full; the agent's work goes on
 
 
 _LEVELS = {3: "ERROR", 4: "WARNING", 5: "INFO", 6: "INFO", 7: "DEBUG"}

@@ -83,3 +83,5 @@ class Follower:
             self._console.flush()
         except (BrokenPipeError, ValueError):
             self._console = None
+        except OSError:
+            return  # a full disk: later lines may find room
