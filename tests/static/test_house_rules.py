@@ -37,5 +37,6 @@ def test_every_test_has_a_timeout(pytestconfig: pytest.Config) -> None:
 
 def test_no_test_takes_its_timeout_away() -> None:
     forbidden = ("timeout" + "(0)", "timeout" + "=0)")
-    files = [str(file) for file in _python_files() if any(words in file.read_text() for words in forbidden)]
+    tests = (CHECKOUT / "tests").rglob("*.py")
+    files = [str(file) for file in tests if any(words in file.read_text() for words in forbidden)]
     assert not files
