@@ -125,7 +125,8 @@ class Agent:
         for record in records:
             self._start(record.id, self._stories.resume(record))
         watch = Watch(self._backend, self._stories, self._clock, self._log, self._settings)
-        beside = [asyncio.create_task(loop) for loop in (watch.for_ever(), self._backend.flush_logs())]
+        loops = (watch.for_ever(), self._backend.flush_logs(), self._look_at_the_interpreter())
+        beside = [asyncio.create_task(loop) for loop in loops]
         try:
             await self._poll_for_ever()
             await self._until_launched()
@@ -186,7 +187,8 @@ class Agent:
         for problem in page.problems:
             self._say_once(problem, events.NOT_UNDERSTOOD, reason=problem)
         runs = [run for run in page.runs if self._is_for_us(run)]
-        self._unfit = await self._may_launch() if runs else self._unfit
+        if runs or self._unfit:
+            await self._look_at_the_interpreter()
         self._note_pause(self._admission.reason_against() or self._unfit)
         if self._unfit:
             return False
@@ -194,6 +196,10 @@ class Agent:
             self._log.say(events.TAKEN, _subject(run))
             self._start(run.id, self._tell(run))
         return bool(runs)
+
+    async def _look_at_the_interpreter(self) -> None:
+        """Asked at the start too, so that a wrong one is known before a run is lost on it."""
+        self._unfit = await self._may_launch()
 
     def _note_pause(self, reason: str) -> None:
         """Say once when intake stops, and once when it goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,14 @@ class Interpreter:
         self._log = log
         self._asked: tuple[Path, float] | None = None
         self._reason = ""
+        self._one_at_a_time = asyncio.Lock()
 
     async def reason_against(self) -> str:
         """Return why no flow run can be started with it, "" where they can."""
+        async with self._one_at_a_time:
+            return await self._reason_against()
+
+    async def _reason_against(self) -> str:
         python, now = self._settings().python, self._clock.monotonic()
         asked_python, asked_at = self._asked or (None, now)
         if asked_python == python and (not self._reason or now - asked_at < _AGAIN_SECONDS):
