@@ -48,7 +48,7 @@ class AgentProcess:
         self.folder = folder
         self.label = f"test-{uuid.uuid4().hex[:12]}"
         self.python = folder / "python"
-        self.options = list(options)
+        self.options = ["--python", str(self.python), *options]
         self._api_url = api_url
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,7 +84,7 @@ class AgentProcess:
     def command(self) -> list[str]:
         """The command line that starts it."""
         return [
-            *(sys.executable, "-m", "local_agent", "start", "--api", self._api_url, "--python", str(self.python)),
+            *(sys.executable, "-m", "local_agent", "start", "--api", self._api_url),
             *("--name", self.label, "--label", self.label, "--no-hostname-label", "--launcher", "process"),
             *("--state-dir", str(self.state_dir), "--config-dir", str(self.folder / "etc")),
             *self.options,
