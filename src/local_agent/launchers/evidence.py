@@ -30,6 +30,7 @@ class ExitRecord:
     started: bool
     code: int | None
     stopped: bool
+    overran: bool
     cost: Cost
 
 
@@ -44,7 +45,6 @@ class Traces:
     same_boot: bool = True
     shutting_down: bool = False
     cancelled: bool = False
-    overran: bool = False
     limits: Limits | None = None
     last_lines: Callable[[], tuple[str, ...]] = tuple  # asked only where they help
 
@@ -84,6 +84,7 @@ def parse_exit_record(text: str) -> ExitRecord | None:
         started=verdict[0] != "never-started",
         code=code,
         stopped="stopped yes" in lines[:3],
+        overran=verdict[0] == "overran",
         cost=_cost(figures, [line for line in lines if line.startswith("io.stat ")]),
     )
 
@@ -122,7 +123,7 @@ def _special_cause(traces: Traces, code: int | None) -> Cause | None:
     killed_for_memory = record is not None and record.cost.oom_kills > 0 and _signal(code) is not None
     if traces.result == "oom-kill" or killed_for_memory:
         return Cause.OUT_OF_MEMORY
-    if traces.result == "timeout" or traces.overran:
+    if traces.result == "timeout" or (record is not None and record.overran):
         return Cause.DEADLINE
     if traces.cancelled:
         return Cause.CANCELLED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
 from local_agent.launchers.output import Output, remove_output
-from local_agent.launchers.shim import Shim
+from local_agent.launchers.shim import Conditions, Shim
 from local_agent.procfs import boot_id
 
 if TYPE_CHECKING:
@@ -46,8 +45,9 @@ class ProcessLauncher:
         """Start a shim at its gate."""
         base = self._base_of(record.id)
         evidence.remove_exit_record(base)
+        conditions = Conditions(own_cgroup=False, runtime_max_seconds=limits.runtime_max_seconds, nice=limits.nice)
         with self._output.open(record, base) as descriptor:
-            shim = Shim.spawn(base, child, descriptor, limits.nice)
+            shim = Shim.spawn(base, child, descriptor, conditions)
         return self._run(shim, base, limits)
 
     async def adopt(self, record: Record) -> LiveRun | None:
@@ -102,8 +102,6 @@ class ProcessRun:
         self._clock = clock
         self._on_detach = on_detach
         self._cancelled = False
-        self._overran = False
-        self._deadline = self._arm_deadline()
 
     @property
     def identity(self) -> ProcessIdentity:
@@ -141,7 +139,6 @@ class ProcessRun:
                 passed_gate=evidence.passed_gate(self._base),
                 shim_status=self._shim.reap(),
                 cancelled=self._cancelled,
-                overran=self._overran,
                 limits=self._limits,
                 last_lines=lambda: self._output.last_lines(self._base),
             )
@@ -149,8 +146,6 @@ class ProcessRun:
 
     def detach(self) -> None:
         """Let go of the descriptors."""
-        if self._deadline is not None:
-            self._deadline.cancel()
         self._shim.close()
         self._on_detach(self)
 
@@ -159,17 +154,6 @@ class ProcessRun:
         self.detach()
         evidence.remove_exit_record(self._base)
         remove_output(self._base)
-
-    def _arm_deadline(self) -> asyncio.TimerHandle | None:
-        allowed = self._limits.runtime_max_seconds if self._limits else None
-        if allowed is None:
-            return None
-        return asyncio.get_running_loop().call_later(allowed, self._overrun)
-
-    def _overrun(self) -> None:
-        self._overran = True
-        self._deadline = asyncio.get_running_loop().call_later(_SWEEP_GRACE_SECONDS * 5, self._signal, signal.SIGKILL)
-        self._signal(signal.SIGTERM)
 
     async def _end_group(self, grace_seconds: float) -> None:
         """Send SIGTERM, then SIGKILL, until nobody but the shim's own zombie is left in the group."""

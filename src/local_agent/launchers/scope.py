@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from local_agent.errors import ManagerUnreachableError
 from local_agent.launchers import evidence
 from local_agent.launchers.output import Output, remove_output
-from local_agent.launchers.shim import Shim
+from local_agent.launchers.shim import Conditions, Shim
 from local_agent.procfs import boot_id, cgroup_of
 from local_agent.systemd import ScopeRequest
 from local_agent.systemd.names import scope_of
@@ -58,7 +58,7 @@ class ScopeLauncher:
         base = self._base_of(record.id)
         evidence.remove_exit_record(base)
         with self._output.open(record, base) as descriptor:
-            shim = Shim.spawn(base, child, descriptor, limits.nice)
+            shim = Shim.spawn(base, child, descriptor, Conditions(own_cgroup=True, nice=limits.nice))
         try:
             await self._enclose(shim.identity, record, limits)
         except BaseException:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
 
 SHIM = Path(__file__).with_name("shim.sh")
 _ABANDON_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Under which the shim runs the flow run: in a cgroup of its own or not, for how long at most, how nice."""
+
+    own_cgroup: bool
+    runtime_max_seconds: float | None = None
+    nice: int | None = None
+
+    def as_words(self) -> tuple[str, str]:
+        """Return them as the shim takes them."""
+        allowed = self.runtime_max_seconds
+        return "own" if self.own_cgroup else "shared", f"{allowed:.0f}" if allowed is not None else ""
 
 
 class Shim:
@@ -34,14 +49,14 @@ class Shim:
         asyncio.get_running_loop().add_reader(pidfd, self._note_end)
 
     @classmethod
-    def spawn(cls, base: Path, child: Child, output: int, nice: int | None) -> Shim:
+    def spawn(cls, base: Path, child: Child, output: int, conditions: Conditions) -> Shim:
         """Start a shim that waits at its gate, in a session of its own. Raise LaunchError.
 
         `base` is the path of the run's record without its suffix; `output` takes the flow run's stdout and stderr.
         """
         gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
         try:
-            popen = _spawn(base, child, output, gate_read)
+            popen = _spawn(base, child, output, gate_read, conditions)
         except BaseException:
             os.close(gate_write)
             raise
@@ -51,7 +66,7 @@ class Shim:
         if identity is None:
             os.close(gate_write)
             raise LaunchError(f"the flow run's shim ended at once with {popen.wait()}", hint=f"is {SHIM} readable?")
-        _reset_priorities(popen.pid, nice)
+        _reset_priorities(popen.pid, conditions.nice)
         return cls(identity, os.pidfd_open(popen.pid), gate_write, popen)
 
     @classmethod
@@ -119,10 +134,10 @@ class Shim:
         self._ended.set()
 
 
-def _spawn(base: Path, child: Child, output: int, gate: int) -> subprocess.Popen[bytes]:
+def _spawn(base: Path, child: Child, output: int, gate: int, conditions: Conditions) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            ["/bin/sh", str(SHIM), str(base), *child.argv],
+            ["/bin/sh", str(SHIM), str(base), *conditions.as_words(), *child.argv],
             stdin=gate,
             stdout=output,
             stderr=output,

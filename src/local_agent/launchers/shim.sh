@@ -2,29 +2,38 @@
 # The few lines between the agent and a flow run. It stays the flow run's parent, inside its cgroup, because a scope
 # keeps no exit status and a restarted agent is no parent any more.
 #
-#   shim.sh BASE COMMAND...
+#   shim.sh BASE CGROUP SECONDS COMMAND...
 #
-# waits at the gate (standard input) for a line; without one (the agent died) the flow run never starts. BASE.started says that
-# the gate opened, BASE.exit how it ended.
+# waits at the gate (standard input) for a line; without one (the agent died) the flow run never starts. BASE.started
+# says that the gate opened, BASE.exit how it ended. CGROUP is "own" where the flow run has one to itself. After
+# SECONDS, where given, the command is ended: for launchers that have nobody else to do so while the agent is dead.
 
 base=$1
-shift
+cgroup=$2
+seconds=$3
+shift 3
 stopped=no
 # stopping the scope signals everything in it: outlive the flow run, and note that somebody asked
 trap 'stopped=yes' TERM
 trap '' HUP INT
 
+cost() {
+    if [ "$cgroup" = own ]; then
+        folder=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
+        # an empty scope's cgroup is removed at once, so this is the last moment to read what it counted
+        for file in memory.peak memory.events cpu.stat io.stat; do
+            if [ -r "$folder/$file" ]; then
+                sed "s/^/$file /" "$folder/$file"
+            fi
+        done
+    fi
+}
+
 record() {
     {
         echo "$1"
         echo "stopped $stopped"
-        cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
-        # an empty scope's cgroup is removed at once, so this is the last moment to read what it counted
-        for file in memory.peak memory.events cpu.stat io.stat; do
-            if [ -r "$cgroup/$file" ]; then
-                sed "s/^/$file /" "$cgroup/$file"
-            fi
-        done
+        cost
     } >"$base.exit.new" 2>/dev/null && mv -f "$base.exit.new" "$base.exit"
 }
 
@@ -34,6 +43,10 @@ if ! read -r gate || [ "$gate" != open ]; then
 fi
 : >"$base.started" || exit 74
 
+if [ -n "$seconds" ]; then
+    set -- timeout --foreground --kill-after=10 "$seconds" "$@"
+    began=$(date +%s)
+fi
 # sh starts what it puts into the background with SIGINT and SIGQUIT ignored (POSIX), and then Python installs no
 # handler and Prefect's own cancellation does nothing
 env --default-signal=INT,QUIT,HUP,PIPE,TERM "$@" </dev/null &
@@ -45,5 +58,11 @@ while kill -0 "$child" 2>/dev/null; do
     wait "$child"
     code=$?
 done
-record "exit $code"
+# 124: ended by timeout's SIGTERM; 137: by its SIGKILL. A flow run that exits so by itself does it earlier
+if [ -n "$seconds" ] && [ $(($(date +%s) - began)) -ge "${seconds%%.*}" ]; then
+    case $code in
+        124 | 137) record "overran $code" ;;
+    esac
+fi
+[ -e "$base.exit" ] || record "exit $code"
 exit "$code"
