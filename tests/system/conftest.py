@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 
 import pytest
 
 from support.debian import RELEASES
 from support.machine import Machine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("booting a Debian needs root; `sudo make test` runs these, too")
 
 
 @pytest.fixture(scope="module", params=RELEASES, ids=lambda release: f"debian{release}")
