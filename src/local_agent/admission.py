@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from local_agent import procfs
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 # once short, the machine must recover by this much before more is taken, or intake would flutter at the threshold
 _HYSTERESIS = 0.8
+_RAMP_RUNS = 2 * (os.cpu_count() or 1)
+_RAMP_SECONDS = 5.0
 
 
 class Admission:
@@ -28,11 +33,14 @@ class Admission:
         settings: Callable[[], Settings],
         pressure_percent: Callable[[str], float | None] = procfs.pressure_percent,
         available_bytes: Callable[[], int | None] = procfs.available_memory_bytes,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._pressure_percent = pressure_percent
         self._available_bytes = available_bytes
+        self._monotonic = monotonic
         self._held: set[str] = set()
+        self._taken_at: deque[float] = deque(maxlen=_RAMP_RUNS)
         self._short = False
         self.draining = False
 
@@ -51,6 +59,7 @@ class Admission:
         if self.reason_against():
             return False
         self._held.add(flow_run_id)
+        self._taken_at.append(self._monotonic())
         return True
 
     def hold(self, flow_run_id: str) -> None:
@@ -71,8 +80,16 @@ class Admission:
         self._short = bool(reason)
         return reason
 
+    def _is_ramping(self) -> bool:
+        """Tell whether so many were taken just now that pressure, an average over 10 s, cannot show what they cost."""
+        is_full = len(self._taken_at) == _RAMP_RUNS
+        return is_full and self._monotonic() - self._taken_at[0] < _RAMP_SECONDS
+
     def _shortage(self, strictness: float) -> str:
         settings = self._settings()
+        watched = (settings.pressure_memory_percent, settings.pressure_cpu_percent, settings.min_free_memory_bytes)
+        if any(limit is not None for limit in watched) and self._is_ramping():
+            return f"{_RAMP_RUNS} flow runs started within {_RAMP_SECONDS:.0f} s, and their load does not show yet"
         for resource, most in (
             ("memory", settings.pressure_memory_percent),
             ("cpu", settings.pressure_cpu_percent),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.backends import QueuePage
 from local_agent.backends.prefect1 import child, parse, queries, states
-from local_agent.backends.prefect1.claims import Claims
+from local_agent.backends.prefect1.claims import Check, Claims
 from local_agent.backends.prefect1.ends import SUBMIT_LOCK, Ends
 from local_agent.backends.prefect1.fields import WrongFieldError, get_object, get_str, get_time
 from local_agent.backends.prefect1.logs import RunLogs
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from local_agent.settings import Settings
 
 _DUE_SINCE = timedelta(seconds=3)  # a task run due for less is still its own process's business
-_CLAIM_SETTLE_SECONDS = 3.0
 _RUNNABLE = frozenset({"", "LocalRun", "UniversalRun"})
 _AGENT_TYPE = "LocalAgent"
 
@@ -53,7 +52,7 @@ class Prefect1Backend:
             self._writer,
             clock,
             timeout_seconds=now.request_timeout_seconds,
-            settle_seconds=_CLAIM_SETTLE_SECONDS if now.claim_check == "always" else None,
+            check=Check(now.claim_check),
         )
         self._ends = Ends(transport, clock)
         self._logs = RunLogs(transport, clock, now.name)
@@ -61,6 +60,7 @@ class Prefect1Backend:
     async def connect(self) -> None:
         """Learn the tenant, register this agent, say hello."""
         settings = self._settings()
+        self._transport.use_key(settings.api_key.reveal() if settings.api_key else "")
         if not self._tenant_id:
             self._tenant_id = await self._ask_tenant(has_key=bool(settings.api_key))
         if settings.api_key:

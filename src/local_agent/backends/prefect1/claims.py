@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from local_agent.model import FlowRun, Record
 
 _FRESH_SECONDS = 1.0
+SETTLE_SECONDS = 3.0
 
 
 class _Sent(Enum):
@@ -36,12 +37,20 @@ class _Sent(Enum):
     UNANSWERED = "unanswered"
 
 
-class Claims:
-    """Claims flow runs; `timeout_seconds` is how long an unanswered request may still land.
+class Check(Enum):
+    """Whether a claim that the API accepted is read back before the launch.
 
-    `settle_seconds` is None where the API's own lock is trusted: SUCCESS then means the run is ours. Otherwise it is
-    how long another agent's Submitted may still overwrite ours, and only reading back after it counts.
+    AUTO reads it back at once: enough where the API's own lock refuses a second claim. ALWAYS waits first until another
+    agent's claim, which may overwrite ours where there is no such lock, has landed. NEVER trusts the answer.
     """
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Claims:
+    """Claims flow runs; `timeout_seconds` is how long an unanswered request may still land."""
 
     def __init__(
         self,
@@ -50,14 +59,14 @@ class Claims:
         clock: Clock,
         *,
         timeout_seconds: float,
-        settle_seconds: float | None,
+        check: Check,
     ) -> None:
         self._transport = transport
         self._writer = writer
         self._reader = RunReader(transport, queries.claims, clock.monotonic)
         self._clock = clock
         self._timeout_seconds = timeout_seconds
-        self._settle_seconds = settle_seconds
+        self._check = check
 
     async def claim(self, run: FlowRun, nonce: str) -> Claim:
         """Take a run, or learn that it cannot be taken. Certain."""
@@ -94,11 +103,14 @@ class Claims:
         change = StateChange(run.id, run.version, states.submitted(run.state, nonce))
         while True:
             sent = await self._send([change])
-            if sent is _Sent.ACCEPTED and self._settle_seconds is None:
+            if sent is _Sent.ACCEPTED and self._check is Check.NEVER:
                 return Claim.OURS
-            if sent is _Sent.ACCEPTED:
-                await self._clock.sleep(self._settle_seconds or 0)
-            verdict = self._verdict(await self._read(run.id), nonce)
+            if sent is _Sent.ACCEPTED and self._check is Check.ALWAYS:
+                await self._clock.sleep(SETTLE_SECONDS)
+            facts = await self._read(run.id)
+            verdict = self._verdict(facts, nonce)
+            if verdict is Claim.OURS and facts is not None:
+                return await self._unless_somebody_came_between(facts, run.version, nonce)
             if verdict is Claim.LOST and sent is _Sent.UNANSWERED:
                 await self._undo_a_late_landing(run.id, nonce)
             if verdict is not None:
@@ -106,6 +118,22 @@ class Claims:
             if sent is not _Sent.UNANSWERED:
                 return Claim.LATER  # the lock of a give-back, or of a claim that failed half-way
             await self._clock.sleep(self._timeout_seconds)  # then sent again: with one nonce a late landing is harmless
+
+    async def _unless_somebody_came_between(self, facts: RunFacts, version: int, nonce: str) -> Claim:
+        """The Server lets Submitted overwrite anything: a Cancelled, or another agent's claim that came just before.
+
+        What came between the state that the claim rests on and our Submitted is put back. Where both agents' claims
+        came within the settle time, the newer one counts, because the older one's agent reads it.
+        """
+        between = [past for past in facts.recent if past.version > version and states.nonce_of(past.state) != nonce]
+        final = [past for past in between if past.kind == "Cancelled" or past.kind in states.FINISHED]
+        taken = [past for past in between if past.kind in ("Running", "Cancelling")]
+        rivals = [past for past in between if past.kind == "Submitted" and self._check is not Check.ALWAYS]
+        overwritten = next(iter(final or taken or rivals), None)
+        if overwritten is None:
+            return Claim.OURS
+        await self._send([StateChange(facts.id, facts.version, overwritten.state)])
+        return Claim.LOST
 
     async def _send(self, changes: Sequence[StateChange]) -> _Sent:
         try:
@@ -157,7 +185,7 @@ class Claims:
         ]
         if await self._send(changes) is _Sent.UNANSWERED:
             await self._clock.sleep(self._timeout_seconds)
-        await self._clock.sleep(self._settle_seconds or 0.2)
+        await self._clock.sleep(SETTLE_SECONDS)
         found = await self._task_runs([task.id for task in run.waiting_task_runs])
         return Claim.OURS if found and all(_carries(task, nonce) for task in found) else Claim.LATER
 

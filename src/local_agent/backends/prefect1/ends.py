@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SUBMIT_LOCK = timedelta(seconds=31)
 _LAST_WORD_SECONDS = 0.3  # a killed process may have sent its last report just before
 _SECOND_LOOK_SECONDS = 2.0
-_GATHER_SECONDS = 0.25  # ends that come close together share their requests; an end may take a second to be told
+_GATHER_SECONDS = 0.35  # ends that come close together share their requests; an end may take a second to be told
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MOST_WAITING = 10_000
 _MOST_AT_ONCE = 500
 _MOST_CHARACTERS = 100_000  # the Server takes 1 MB a record and 5 MB a request
-_GATHER_SECONDS = 0.5  # lines of one page of the queue go out together
+_GATHER_SECONDS = 1.0  # lines of one page of the queue go out together
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class RunFacts:
     state: str
     serialized_state: Mapping[str, Any]
     submitted: tuple[Mapping[str, Any], ...] = ()  # its newest Submitted states, newest first
+    recent: tuple[PastState, ...] = ()  # its newest states of any kind, newest first
     task_runs: tuple[TaskRunFacts, ...] = field(default_factory=tuple)
 
     @property
@@ -35,6 +36,19 @@ class RunFacts:
         if self.state == "Submitted":
             return states.nonce_of(self.serialized_state)
         return states.nonce_of(self.submitted[0]) if self.submitted else ""
+
+
+@dataclass(frozen=True, slots=True)
+class PastState:
+    """A state of a run's history."""
+
+    version: int
+    state: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The state's name."""
+        return str(self.state.get("type", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +106,13 @@ def run_facts(obj: Mapping[str, Any]) -> RunFacts:
         state=get_str(obj, "state", ""),
         serialized_state=get_object(obj, "serialized_state", {}),
         submitted=get_list(obj, "states", lambda item: get_object(item, "serialized_state", {})),
+        recent=get_list(obj, "recent", _past_state) if "recent" in obj else (),
         task_runs=get_list(obj, "task_runs", task_run_facts) if "task_runs" in obj else (),
     )
+
+
+def _past_state(obj: Mapping[str, Any]) -> PastState:
+    return PastState(get_int(obj, "version", 0), get_object(obj, "serialized_state", {}))
 
 
 def task_run_facts(obj: Mapping[str, Any]) -> TaskRunFacts:

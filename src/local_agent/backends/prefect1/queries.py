@@ -29,6 +29,10 @@ _SUBMITTED_STATES = """
 """
 
 
+# what happened since a run was read: nobody may have come between that and our claim
+_RECENT_STATES = "recent: states(order_by: { version: desc }, limit: 5) { version serialized_state }"
+
+
 def agent_config(config_id: str) -> str:
     """Ask for an agent configuration's settings."""
     return f"query {{ agent_config(where: {{ id: {{ _eq: {_text(config_id)} }} }}) {{ settings }} }}"
@@ -49,7 +53,7 @@ def claims(ids: Iterable[str]) -> str:
     """Ask whose claim flow runs carry: table T1."""
     return (
         f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) "
-        f"{{ id version state serialized_state {_SUBMITTED_STATES} }} }}"
+        f"{{ id version state serialized_state {_SUBMITTED_STATES} {_RECENT_STATES} }} }}"
     )
 
 

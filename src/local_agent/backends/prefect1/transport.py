@@ -50,16 +50,22 @@ class Transport:
         self.url = url
         self._timeout_seconds = timeout_seconds
         self._workers = Workers("api", most_at_once)
-        self._api_key = api_key
         self._headers = {"X-PREFECT-CORE-VERSION": _CORE_VERSION, "Content-Type": "application/json"}
         self._session = _new_session(most_at_once)
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+        self.use_key(api_key)
         if tenant_id:
             self.use_tenant(tenant_id)
 
     def __repr__(self) -> str:
         return f"Transport({self.url!r})"  # never the headers: they hold the key
+
+    def use_key(self, api_key: str) -> None:
+        """Send another API key from now on, or none where it is "": a reload may bring one."""
+        self._api_key = api_key
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        else:
+            self._headers.pop("Authorization", None)
 
     def use_tenant(self, tenant_id: str) -> None:
         """Send the tenant with each request from now on, as Cloud wants it with a key."""
@@ -106,15 +112,29 @@ class Transport:
         return self._understand(response, content)
 
     def _understand(self, response: requests.Response, content: bytes) -> Answer:
-        if response.status_code in (401, 403):
-            raise _key_refused(self.url)
+        # a web page is a proxy's word and not the API's: it says nothing about the key
+        if response.status_code in (401, 403) and not _is_web_page(content):
+            raise self._key_refused()
         document = _as_graphql(content)
         if document is None or response.status_code >= 500 or response.status_code == 429:
             raise ApiUnreachableError(
                 f"{self.url} answers HTTP {response.status_code} with {_kind_of(response, content)}",
                 hint="if this is not the Prefect API's URL, set `api`; if it is, its own log says more",
             )
+        if _is_about_the_key(document):
+            raise self._key_refused()
         return _checked(self.url, document)
+
+    def _key_refused(self) -> CredentialError:
+        if not self._api_key:
+            return CredentialError(
+                f"the API at {self.url} asks for an API key, and none is set",
+                hint="give the agent one: a systemd credential named api-key, `api_key_file`, or LOCAL_AGENT_API_KEY",
+            )
+        return CredentialError(
+            f"the API at {self.url} does not accept the API key",
+            hint="check the key (`local-agent config` shows where it comes from) and its tenant",
+        )
 
 
 def refusal(error: Mapping[str, Any]) -> ApiRefusedError:
@@ -124,12 +144,18 @@ def refusal(error: Mapping[str, Any]) -> ApiRefusedError:
     return ApiRefusedError(f"the API refuses: {error.get('message', error)}", code=code)
 
 
+def _errors_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [error for error in document.get("errors") or () if isinstance(error, dict)]
+
+
+def _is_about_the_key(document: Mapping[str, Any]) -> bool:
+    text = json.dumps(_errors_of(document))
+    return "UNAUTHENTICATED" in text or "Malformed Authorization header" in text
+
+
 def _checked(url: str, document: Mapping[str, Any]) -> Answer:
-    errors = [error for error in document.get("errors") or () if isinstance(error, dict)]
-    text = json.dumps(errors)
-    if "UNAUTHENTICATED" in text or "Malformed Authorization header" in text:
-        raise _key_refused(url)
-    if "API_ERROR" in text:  # Cloud's own word for "try again" (prefect 1.4.1, client.py)
+    errors = _errors_of(document)
+    if "API_ERROR" in json.dumps(errors):  # Cloud's own word for "try again" (prefect 1.4.1, client.py)
         raise ApiUnreachableError(f"the API at {url} has a passing fault: {errors[0].get('message')}")
     data = document.get("data")
     if not isinstance(data, dict) or (errors and all(value is None for value in data.values()) and _whole(errors)):
@@ -139,13 +165,6 @@ def _checked(url: str, document: Mapping[str, Any]) -> Answer:
 
 def _whole(errors: Sequence[Mapping[str, Any]]) -> bool:
     return not any(error.get("path") for error in errors)
-
-
-def _key_refused(url: str) -> CredentialError:
-    return CredentialError(
-        f"the API at {url} does not accept the API key",
-        hint="check the key (`local-agent config` shows where it comes from) and its tenant",
-    )
 
 
 def _new_session(most_at_once: int) -> requests.Session:
@@ -180,8 +199,12 @@ def _as_graphql(content: bytes) -> Mapping[str, Any] | None:
     return document
 
 
+def _is_web_page(content: bytes) -> bool:
+    return content.lstrip()[:1] == b"<"
+
+
 def _kind_of(response: requests.Response, content: bytes) -> str:
-    if content.lstrip()[:1] == b"<":
+    if _is_web_page(content):
         return "a web page, not GraphQL"
     kind = response.headers.get("Content-Type", "no content type")
     return f"{len(content)} bytes of {kind.split(';')[0]}, not GraphQL" if content else "an empty body"
