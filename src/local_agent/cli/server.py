@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import click
@@ -102,4 +103,4 @@ def command(
         insecure=insecure,
         submit_lock=not no_submit_lock,
     )
-    app.run(settings, say=click.echo)
+    app.run(settings, announce=click.echo, complain=partial(click.echo, err=True))

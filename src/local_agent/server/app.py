@@ -74,14 +74,23 @@ def build_engine(
     return Engine(database, submit_lock=lock, keys=Keys(settings.api_key), stats=stats, say=say)
 
 
-def run(settings: Settings, *, say: Callable[[str], None], clock: Clock = timestamps.utc_now) -> None:
-    """Serve until SIGTERM or SIGINT. Raise a LocalAgentError if it cannot be begun."""
+def run(
+    settings: Settings,
+    *,
+    announce: Callable[[str], None],
+    complain: Callable[[str], None],
+    clock: Clock = timestamps.utc_now,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Raise a LocalAgentError if it cannot be begun.
+
+    `announce` prints the one line that says where it listens, `complain` what the administrator should know.
+    """
     check(settings)
     with _stop_signals_kept(), closing(Database(settings.data, clock)) as database:
         stats = Stats()
-        engine = build_engine(database, settings, stats=stats, say=say)
+        engine = build_engine(database, settings, stats=stats, say=complain)
         with closing(_listen(settings, Site(engine, Keys(settings.api_key), stats))) as web:
-            _serve(web, say)
+            _serve(web, announce)
 
 
 @contextmanager
@@ -119,11 +128,11 @@ def _listen(settings: Settings, site: Site) -> _ClosableWeb:
         raise ConfigError(f"{settings.port} is no port", hint="choose one from 1 to 65535, or 0 for any") from error
 
 
-def _serve(web: WebServer, say: Callable[[str], None]) -> None:
+def _serve(web: WebServer, announce: Callable[[str], None]) -> None:
     thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.05}, name="listen")
     thread.start()
     try:
-        say(f"local-agent server listens on {web.url}")
+        announce(f"local-agent server listens on {web.url}")
         notifier = sdnotify.SystemdNotifier()
         notifier.notify(f"READY=1\nSTATUS=Listening on {web.url}")
         signal.sigwait(_STOP_SIGNALS)

@@ -46,6 +46,10 @@ class PartlyRefusedError(RefusedError):
     """Refused in part: what was done before stays done, as the real API has it for a list of states."""
 
 
+class LostTransactionError(sqlite3.OperationalError):
+    """SQLite itself undid the transaction (a full disk does that): nothing of the request will be kept."""
+
+
 def to_json(value: object) -> str:
     """Given a JSON value, return its text. Raise RefusedError for what JSON does not have (NaN, infinity)."""
     try:
@@ -65,6 +69,7 @@ class Database:
     def __init__(self, path: Path, clock: Clock = timestamps.utc_now) -> None:
         """Open or create the file. Raise StateError if that cannot be done or it is not ours."""
         self._clock = clock
+        self._lost_by = ""
         self._last_moment = datetime.min.replace(tzinfo=UTC)
         self._lock = threading.Lock()
         self._connection = _open(path)
@@ -85,6 +90,7 @@ class Database:
         now = self._clock()
         if now <= self._last_moment < now + _SMALL_STEP_BACK:
             now = self._last_moment + timedelta(microseconds=1)
+        self._lost_by = ""
         self._last_moment = now
         return timestamps.to_text(now)
 
@@ -93,27 +99,38 @@ class Database:
         """Take the database for one request. On leaving, what was written is on disk; an exception undoes it."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            self._lost_by = ""
             try:
                 yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+                self._check_not_lost()
+                self._connection.execute("COMMIT")
+            finally:
+                # A disk that is full, for one, makes SQLite itself undo the transaction.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Undo what is written inside if it raises, unless it is only refused in part."""
+        self._check_not_lost()
         self._connection.execute("SAVEPOINT one")
         try:
             yield
         except PartlyRefusedError:
             self._connection.execute("RELEASE one")
             raise
-        except BaseException:
-            self._connection.execute("ROLLBACK TO one")
-            self._connection.execute("RELEASE one")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO one")
+                self._connection.execute("RELEASE one")
+            else:
+                self._lost_by = str(error)
             raise
         self._connection.execute("RELEASE one")
+
+    def _check_not_lost(self) -> None:
+        if not self._connection.in_transaction:
+            raise LostTransactionError(self._lost_by)
 
     def close(self) -> None:
         """Close the file, after the request that is being answered."""

@@ -96,6 +96,10 @@ class Engine:
             # Cloud says this with status 200; Prefect looks for the word in the text.
             self._stats.count(headers, [])
             return Answer(200, {"errors": [error_object(str(error), "UNAUTHENTICATED")], "data": None})
+        except sqlite3.Error as error:
+            # Nothing of the request was kept: the client may ask again, and urllib3 in Prefect does so by itself.
+            self._say(f"error: the data file cannot be used: {error}")
+            return Answer(500, {"errors": [error_object(f"The data file cannot be used: {error}", "API_ERROR")]})
 
     def prepare(self, query: str) -> Prepared:
         """Parse and validate a document, or take it from those that were before. Raise BadRequestError."""
@@ -150,6 +154,9 @@ class Engine:
             return _formatted(error, error.message)
         if isinstance(cause, sqlite3.IntegrityError):
             return _formatted(error, f"The request names something that does not exist, or exists twice: {cause}")
+        if isinstance(cause, sqlite3.Error):
+            self._say(f"error: the data file cannot be used: {cause}")
+            return _formatted(error, f"The data file cannot be used: {cause}")
         self._say("error: a request failed by a fault of this API\n" + "".join(traceback.format_exception(cause)))
         return _formatted(error, f"{type(cause).__name__}: {cause}")
 

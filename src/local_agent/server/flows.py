@@ -242,7 +242,7 @@ def set_schedule_active(request: Request, given: dict[str, Any]) -> dict[str, An
     )
     flow = request.database.row(sql, (given["flow_id"],))
     if flow is None or flow["schedule"] is None:
-        return {"success": flow is not None}
+        return {"success": False}
     request.say(
         f"error: flow {flow['name']} has a schedule, and this API starts nothing by schedule yet;"
         f" start its runs yourself (prefect run --name '{flow['name']}', from a systemd timer for example)"

@@ -90,7 +90,8 @@ def _labels(flow: Row, given: dict[str, Any]) -> list[str]:
 
 
 def _run_config(flow: Row) -> Any:  # noqa: ANN401 - any JSON value
-    return _load(flow["group_run_config"]) or _load(flow["run_config"])
+    of_group = _load(flow["group_run_config"])
+    return _load(flow["run_config"]) if of_group is None else of_group
 
 
 def _parameters(flow: Row, given: dict[str, Any]) -> dict[str, Any]:
