@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from local_agent.settings import Settings
 
 _LOOK_SECONDS = 5.0
+_LEAST_PAUSE_SECONDS = 1.0
 _STALE_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 10.0
 _MOST_AT_ONCE = 500
@@ -63,7 +64,7 @@ class Watch:
     async def for_ever(self) -> None:
         """Look again and again. While the API is out of reach there is nothing to see."""
         while True:
-            await self._clock.sleep(_LOOK_SECONDS)
+            await self._clock.sleep(self._pause_seconds())
             live = dict(self._stories.live)
             self._seen = {run_id: seen for run_id, seen in self._seen.items() if run_id in live}
             try:
@@ -71,6 +72,16 @@ class Watch:
                     await self._look(ids, live)
             except LocalAgentError:
                 continue
+
+    def _pause_seconds(self) -> float:
+        """Return how long until the next look; the grace of a cancelled run may be over before the usual time."""
+        now, grace = self._clock.monotonic(), self._settings().cancel_grace_seconds
+        over = [
+            seen.cancelling_since + grace - now
+            for seen in self._seen.values()
+            if seen.cancelling_since is not None and seen.stopping is None
+        ]
+        return max(_LEAST_PAUSE_SECONDS, min([_LOOK_SECONDS, *over]))
 
     async def _look(self, ids: list[str], live: dict[str, Live]) -> None:
         views = await self._backend.views(ids)
