@@ -17,12 +17,14 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from local_agent import control
 from local_agent.errors import UnavailableError
+from support.api import Api
 from support.api_client import ApiClient, wait_until
 from support.checkout import CHECKOUT
 
@@ -176,22 +178,47 @@ class AgentProcess:
         """Wait until it has said something since its latest start."""
         wait_until(lambda: self.said.count(text) >= times, lambda: f"{text!r} x {times}; the agent said:\n{self.said}")
 
+    # What the API has counted
+
+    def count_requests(self, api: Api) -> int:
+        """Return how many requests it has made, in all its lives."""
+        return sum(api.count_requests(agent_id) for agent_id in self._ids(api))
+
+    def count_polls(self, api: Api) -> int:
+        """Return how often it has asked for the queue."""
+        counters = api.stats()["agents"]
+        return sum(
+            int(counters.get(agent_id, {"operations": {}})["operations"].get("get_runs_in_queue", 0))
+            for agent_id in self._ids(api)
+        )
+
+    def _ids(self, api: ApiClient) -> list[str]:
+        query = "query($n: String) { agent(where: {name: {_eq: $n}}) { id } }"
+        return [row["id"] for row in api.graphql(query, {"n": self.label})["agent"]]
+
     # Its flow runs
 
-    def new_run(self, api: ApiClient, play: str, *, run_config: str = "LocalRun", **more: object) -> str:
+    def new_run(self, api: ApiClient, play: str, **more: object) -> str:
         """Create a flow run that only this agent gets, and that plays `play`; `more` goes into the run_config."""
-        config = {"type": run_config, "labels": [self.label], "env": self.playing(play), "working_dir": None}
-        flow = api.create_flow(f"flow-{uuid.uuid4().hex[:12]}", run_config={**config, **more, "__version__": "1.4.1"})
-        return api.create_flow_run(flow)
+        return api.create_flow_run(self.new_flow(api, play, **more))
 
-    def playing(self, play: str) -> dict[str, str]:
-        """Return the environment of a flow run that plays `play`."""
-        return {"PLAY": play}
+    def new_flow(self, api: ApiClient, play: str, **more: object) -> str:
+        """Register a flow whose runs only this agent gets, and play `play`; `more` goes into the run_config."""
+        config = {"type": "LocalRun", "labels": [self.label], "env": {"PLAY": play}, "working_dir": None}
+        return api.create_flow(f"flow-{uuid.uuid4().hex[:12]}", run_config={**config, **more, "__version__": "1.4.1"})
 
     def starts(self) -> list[str]:
         """Return the id of each flow run that was started, once for each start."""
+        return [line.split()[0] for line in self._starts()]
+
+    def started_at(self) -> dict[str, datetime]:
+        """Return when each flow run that plays was started."""
+        fields = [line.split() for line in self._starts()]
+        return {run: datetime.fromtimestamp(float(seconds), UTC) for run, seconds in fields}
+
+    def _starts(self) -> list[str]:
         path = self.folder / "starts"
-        return path.read_text().split() if path.exists() else []
+        return path.read_text().splitlines() if path.exists() else []
 
     def records(self) -> list[str]:
         """Return the ids of the flow runs that it remembers on disk."""
@@ -221,6 +248,10 @@ class AgentProcess:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
+
+    def threads(self) -> int:
+        """Return how many threads it has."""
+        return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
 
     def zombies(self) -> int:
         """Return how many of its children have ended and were not waited for."""

@@ -2,6 +2,7 @@
 
     report Running          set the flow run's state at the API, as Prefect's own process does
     say hello               print a line
+    env NAME                print a variable of its environment
     touch FILE              make a file, with the pid in it
     await FILE              wait until there is a file
     ignore INT TERM         ignore signals
@@ -43,6 +44,10 @@ def _report(state: str, *message: str) -> None:
 
 def _say(*words: str) -> None:
     print(" ".join(words), flush=True)
+
+
+def _env(name: str) -> None:
+    print(f"{name}={os.environ.get(name)}", flush=True)
 
 
 def _touch(path: str) -> None:
@@ -91,6 +96,7 @@ def _exit(code: str) -> None:
 _COMMANDS: dict[str, Callable[..., None]] = {
     "report": _report,
     "say": _say,
+    "env": _env,
     "touch": _touch,
     "await": _await,
     "ignore": _ignore,
@@ -102,9 +108,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def main() -> None:
-    """Note that this flow run was started, then play."""
+    """Note that this flow run was started, and when; then play."""
     with Path(os.environ["PLAY_STARTS"]).open("a") as starts:
-        starts.write(os.environ["PREFECT__CONTEXT__FLOW_RUN_ID"] + "\n")
+        starts.write(f"{os.environ['PREFECT__CONTEXT__FLOW_RUN_ID']} {time.time()}\n")
     for line in os.environ.get("PLAY", "").splitlines():
         command, *words = line.split()
         _COMMANDS[command](*words)

@@ -20,14 +20,9 @@ def test_two_hundred_ready_runs(api: Api, folder: Path) -> None:
         wait_until(lambda: len(agent.starts()) >= _RUNS, lambda: f"{len(agent.starts())} started; {agent.said[-2000:]}")
         agent.wait_for(" ended: ", _RUNS)
         agent.wait_until_forgotten()
-        requests = _requests_of(api, agent)
+        requests = agent.count_requests(api)
         assert sorted(agent.starts()) == sorted(runs)
         assert agent.zombies() == 0
         assert agent.leftovers() == []
         assert set(api.states_of(runs).values()) == {"Failed"}, "no child of these has reported anything"
     assert requests <= 0.35 * _RUNS, f"{requests} requests for {_RUNS} runs"
-
-
-def _requests_of(api: Api, agent: AgentProcess) -> int:
-    rows = api.graphql("query($n: String) { agent(where: {name: {_eq: $n}}) { id } }", {"n": agent.label})["agent"]
-    return sum(api.count_requests(row["id"]) for row in rows)
