@@ -89,6 +89,7 @@ class Agent:
         self._strangers: set[str] = set()
         self._wake = asyncio.Event()
         self._connected = False
+        self._was_connected = False
         self._paused_for = ""
         self._unfit = ""
         self._hostname_looked_at: float | None = None
@@ -121,7 +122,10 @@ class Agent:
         return f"{len(self._stories.live)} running{places}; {self._reachability.in_words()}{paused}"
 
     async def run(self, records: Iterable[Record]) -> None:
-        """Finish the stories of `records`, take new ones. Return after --max-polls; otherwise run until cancelled."""
+        """Finish the stories of `records`, take new ones. Return after --max-polls; otherwise run until cancelled.
+
+        Raise CredentialError where the API does not accept the key from the start.
+        """
         for record in records:
             self._start(record.id, self._stories.resume(record))
         watch = Watch(self._backend, self._stories, self._clock, self._log, self._settings)
@@ -154,6 +158,8 @@ class Agent:
             page = await self._backend.due_runs(self._clock.now() + _PREFETCH, known)
             await self._look_for_hostname_labels(page)
         except (UnavailableError, CredentialError) as error:
+            if isinstance(error, CredentialError) and not self._was_connected:
+                raise  # somebody is just setting it up; later a key may be replaced at the API while flow runs run
             self._reachability.failed(error)
             return backoff.next_seconds(_OUTAGE_DELAY_SECONDS)
         except ApiRefusedError as error:
@@ -178,7 +184,7 @@ class Agent:
 
     async def _connect(self) -> None:
         await self._backend.connect()
-        self._connected = True
+        self._connected = self._was_connected = True
         settings = self._settings()
         self._log.say(events.REGISTERED, api=settings.api, labels=list(settings.effective_labels))
 

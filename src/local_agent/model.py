@@ -180,7 +180,7 @@ class Child:
     """The command of a flow run: what to execute, with which environment, where."""
 
     argv: tuple[str, ...]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)  # the API key is in it
     working_dir: Path
     sends_heartbeat: bool = True  # False where somebody chose that it has none
 
