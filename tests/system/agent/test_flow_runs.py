@@ -76,8 +76,9 @@ def test_a_restart_of_the_agent_does_not_touch_a_flow_run(
     assert _lives(machine, _FLOW) == pids
     wait_until(lambda: "1 running" in instance.show("StatusText")["StatusText"], instance.journal)
     api.wait_for_state(run, "Success")
+    ended = f"({run}) of nap ended: Exited with code 0"
+    wait_until(lambda: ended in instance.journal("-o", "cat"), instance.journal)
     wait_until(lambda: "0 running" in instance.show("StatusText")["StatusText"], instance.journal)
-    assert f"({run}) of nap ended: Exited with code 0" in instance.journal("-o", "cat")
     assert api.state_types(run) == ["Scheduled", "Submitted", "Running", "Success"]
 
 
