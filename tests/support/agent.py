@@ -41,17 +41,27 @@ class AgentProcess:
     """One agent in a folder of its own; start it again and it goes on where it was."""
 
     def __init__(
-        self, folder: Path, api_url: str, *options: str, environ: Mapping[str, str] | None = None, python: str = ""
+        self,
+        folder: Path,
+        api_url: str,
+        *options: str,
+        environ: Mapping[str, str] | None = None,
+        python: str = "",
+        state_dir: Path | None = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
         """Given its folder, the API and more options of `start`.
 
         `python` is the script that stands in for the interpreter of flow runs; by default it plays.
+        `wrapper` is a command that starts the agent as its child, such as unshare with --fork.
         """
         self.folder = folder
         self.label = f"test-{uuid.uuid4().hex[:12]}"
         self.python = folder / "python"
+        self.state_dir = state_dir or folder / "state"
         self.options = ["--python", str(self.python), *options]
         self._api_url = api_url
+        self._wrapper = wrapper
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._already = 0
@@ -64,6 +74,12 @@ class AgentProcess:
         new.write_text(f"#!/bin/sh\n{script}\n")
         new.chmod(0o755)
         new.replace(self.python)
+
+    def write_config(self, text: str) -> None:
+        """Write its configuration file; its flags win over it."""
+        path = self.folder / "etc/agent.toml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
 
     def __enter__(self) -> Self:
         self.start()
@@ -78,14 +94,10 @@ class AgentProcess:
     # The process
 
     @property
-    def state_dir(self) -> Path:
-        """Where it remembers its flow runs."""
-        return self.folder / "state"
-
-    @property
     def command(self) -> list[str]:
         """The command line that starts it."""
         return [
+            *self._wrapper,
             *(sys.executable, "-m", "local_agent", "start", "--api", self._api_url),
             *("--name", self.label, "--label", self.label, "--no-hostname-label", "--launcher", "process"),
             *("--state-dir", str(self.state_dir), "--config-dir", str(self.folder / "etc")),
@@ -118,7 +130,8 @@ class AgentProcess:
     def pid(self) -> int:
         """The agent's process."""
         assert self._process is not None, "the agent is not running"
-        return self._process.pid
+        pid = self._process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text()) if self._wrapper else pid
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -238,8 +251,8 @@ class AgentProcess:
     def processes(self) -> list[int]:
         """Return the pids of everything that lives because of this agent, but for the agent itself."""
         wanted = f"{_FOLDER}={self.folder}\0".encode()
-        own = self._process.pid if self._process else 0
-        return [pid for pid in _all_pids() if pid not in (own, os.getpid()) and wanted in _environ_of(pid)]
+        own = {self._process.pid, self.pid} if self._process else set()
+        return [pid for pid in _all_pids() if pid not in own and wanted in _environ_of(pid)]
 
     def end_flow_runs(self) -> None:
         """Kill what is left of its flow runs."""

@@ -16,13 +16,11 @@ def test_no_prefect_is_said_before_anything_else_happens(folder: Path) -> None:
 
 
 def test_no_run_is_claimed_until_the_interpreter_is_fit(api: Api, folder: Path) -> None:
-    config = folder / "etc/agent.toml"
     agent = AgentProcess(folder, api.url, python=_NO_PREFECT)
     without, fit = agent.python, folder / "fit"
     fit.write_text(f"#!/bin/sh\n{SAYS_VERSION}\n{PLAYS}\n")
     fit.chmod(0o755)
-    config.parent.mkdir()
-    config.write_text(f'python = "{without}"\n')
+    agent.write_config(f'python = "{without}"\n')
     agent.options.clear()  # the file says which
     with agent:
         run = agent.new_run(api, "report Running\nreport Success")
@@ -30,7 +28,7 @@ def test_no_run_is_claimed_until_the_interpreter_is_fit(api: Api, folder: Path) 
         assert "has no prefect" in agent.ask("status")
         assert api.state_types(run) == ["Scheduled"]
 
-        config.write_text(f'python = "{fit}"\n')
+        agent.write_config(f'python = "{fit}"\n')
         assert agent.ask("reload") == "python"
         api.wait_for_state(run, "Success")
         assert agent.said.count("No flow run is taken") == 1

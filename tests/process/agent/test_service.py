@@ -110,14 +110,14 @@ def test_a_poke_of_no_agent_says_so(folder: Path) -> None:
 
 def test_a_reload_takes_on_new_settings_and_touches_no_run(api: Api, folder: Path) -> None:
     agent = AgentProcess(folder, api.url)
-    config = _write_config(folder, "limit = 1\n")
+    agent.write_config("limit = 1\n")
     with agent:
         first = agent.new_run(api, f"report Running\nawait {folder}/go\nreport Success")
         api.wait_for_state(first, "Running")
         second = agent.new_run(api, _SUCCEEDS)
         agent.wait_for("all 1 places are taken")
 
-        config.write_text("limit = 2\n")
+        agent.write_config("limit = 2\n")
         result = _command("reload", agent)
         assert (result.returncode, result.stdout) == (0, "limit\n")
         api.wait_for_state(second, "Success")
@@ -130,10 +130,10 @@ def test_a_reload_takes_on_new_settings_and_touches_no_run(api: Api, folder: Pat
 
 def test_a_broken_file_is_said_and_the_old_settings_stay(api: Api, folder: Path) -> None:
     agent = AgentProcess(folder, api.url)
-    config = _write_config(folder, "limit = 7\n")
+    agent.write_config("limit = 7\n")
     with agent:
         agent.wait_for("Registered at")
-        config.write_text("limt = 9\n")
+        agent.write_config("limt = 9\n")
         agent.send(Signals.SIGHUP)
         agent.wait_for("ERROR - ")
         agent.wait_for("The old settings stay: ")
@@ -143,10 +143,3 @@ def test_a_broken_file_is_said_and_the_old_settings_stay(api: Api, folder: Path)
         assert "limit" in result.stderr, "what was meant"
         assert "Traceback" not in result.stderr + agent.said
         assert agent.ask("status").startswith("0 running, 7 slots free")
-
-
-def _write_config(folder: Path, text: str) -> Path:
-    path = folder / "etc/agent.toml"
-    path.parent.mkdir()
-    path.write_text(text)
-    return path
