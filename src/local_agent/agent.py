@@ -37,6 +37,9 @@ _UNSUPPORTED_SECONDS = 3600.0
 _AFTER_FAULT_SECONDS = 30.0
 _HOSTNAME_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 0.3
+# a container's runtime waits 10 s by default before it kills
+_SHUT_DOWN_SECONDS = 4.0
+_LAST_REPORTS_SECONDS = 5.0
 _MOST_STRANGERS = 10_000
 
 
@@ -60,6 +63,7 @@ class Agent:
     """Takes flow runs and sees to them until it is told to stop.
 
     `may_launch` returns why no run could be started at all (no prefect in the interpreter), "" where runs can.
+    `shut_down` ends every flow run within so many seconds; given where none can outlive this agent: it is process 1.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Agent:
         log: EventLog,
         settings: Callable[[], Settings],
         may_launch: Callable[[], Awaitable[str]],
+        shut_down: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         self._backend = backend
         self._stories = stories
@@ -84,6 +89,7 @@ class Agent:
         self._log = log
         self._settings = settings
         self._may_launch = may_launch
+        self._shut_down = shut_down
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._left_alone: dict[str, float] = {}
         self._strangers: set[str] = set()
@@ -283,8 +289,8 @@ class Agent:
         self._wake.clear()
 
     async def _until_launched(self) -> None:
-        """After --max-polls: what was taken is started, as the original does, and goes on running."""
-        while any(run_id not in self._stories.live for run_id in self._tasks):
+        """After --max-polls: what was taken is started, as the original does, and goes on running, where it can."""
+        while any(self._shut_down or run_id not in self._stories.live for run_id in self._tasks):
             await self._clock.sleep(0.05)
 
     async def _leave_everything_running(self, beside: list[asyncio.Task[None]]) -> None:
@@ -292,12 +298,22 @@ class Agent:
         until = self._clock.monotonic() + _STOP_GRACE_SECONDS
         while self._stories.launching and self._clock.monotonic() < until:
             await self._clock.sleep(0.01)
+        if self._shut_down is not None:
+            await self._end_everything(self._shut_down)
         tasks = [*beside, *self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for live in self._stories.live.values():
             live.process.detach()
+
+    async def _end_everything(self, shut_down: Callable[[float], Awaitable[None]]) -> None:
+        """End what runs, and tell the API while there is time. What is not told now waits on disk."""
+        ending = set(self._stories.live)
+        await shut_down(_SHUT_DOWN_SECONDS)
+        until = self._clock.monotonic() + _LAST_REPORTS_SECONDS
+        while ending & set(self._tasks) and self._clock.monotonic() < until:
+            await self._clock.sleep(_LOOK_SECONDS)
 
 
 def _subject(run: FlowRun) -> Subject:

@@ -29,7 +29,8 @@ from local_agent.progress import Progress
 from local_agent.reaper import reap_orphans
 from local_agent.recovery import remembered
 from local_agent.service import Current, Service
-from local_agent.store import Store, opened
+from local_agent.settings import SourceKind
+from local_agent.store import Store, opened, opened_first_free
 from local_agent.systemd import journal
 from local_agent.systemd.manager import DBusScopeManager
 from local_agent.systemd.notify import ServiceNotifier
@@ -37,6 +38,7 @@ from local_agent.threads import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from local_agent.launchers import Launcher
     from local_agent.settings import Settings
@@ -59,7 +61,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
     async with contextlib.AsyncExitStack() as stack:
         log = _event_log(current, environ, clock)
         notifier = ServiceNotifier(environ)
-        store = stack.enter_context(opened(Store(settings.state_dir)))
+        store = stack.enter_context(_opened_store(settings))
         disk = Workers("disk", _DISK_THREADS)
         stack.callback(disk.close)
 
@@ -101,6 +103,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             log=log,
             settings=current,
             may_launch=Interpreter(current, disk, clock, log).reason_against,
+            shut_down=process.shut_down if os.getpid() == 1 else None,
         )
         service = Service(current, read_again, agent, admission, store, notifier, log)
         if settings.agent_address is not None:
@@ -112,14 +115,21 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
                     lambda: _soon(loop, agent.poke),
                 )
             )
-        await stack.enter_async_context(control.served(settings.state_dir, service.commands()))
-        _say_start(log, settings, launcher, manager_words)
+        await stack.enter_async_context(control.served(store.folder, service.commands()))
+        _say_start(log, settings, store.folder, launcher, manager_words)
         records = remembered(store, log)
         notifier.notify("READY=1", f"STATUS={agent.status()}")
         beside = [follower.for_ever(), service.keep_telling(progress)]
         if os.getpid() == 1:
             beside.append(_reap_for_ever(process))
         await service.run_until_stopped(lambda: agent.run(records), beside)
+
+
+def _opened_store(settings: Settings) -> contextlib.AbstractContextManager[Store]:
+    """Agents that nobody named may run side by side, as those of the original may; a named folder has one agent."""
+    if settings.is_named or settings.sources["state_dir"].kind is not SourceKind.DEFAULT:
+        return opened(Store(settings.state_dir))
+    return opened_first_free(settings.state_dir)
 
 
 def _event_log(current: Current, environ: Mapping[str, str], clock: SystemClock) -> EventLog:
@@ -155,10 +165,12 @@ def _backend(current: Current, environ: Mapping[str, str], clock: SystemClock) -
     return Prefect1Backend(transport, current, environ, clock)
 
 
-def _say_start(log: EventLog, settings: Settings, launcher: Launcher, manager: str) -> None:
+def _say_start(log: EventLog, settings: Settings, folder: Path, launcher: Launcher, manager: str) -> None:
     for warning in settings.warnings:
         log.say(events.SETTING_WARNING, warning=warning)
     log.say(events.STARTED, version=__version__, launcher=launcher.name, manager=manager)
+    if folder != settings.state_dir:
+        log.say(events.UNNAMED_BESIDE, folder=folder)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

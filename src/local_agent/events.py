@@ -49,6 +49,11 @@ INTAKE_RESUMED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10c", 5, "Flow runs are tak
 API_REFUSES = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10d", 3, "{reason}")
 STATE_PROBLEM = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10e", 3, "{reason}")
 INTERNAL_ERROR = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10f", 3, "A fault of local-agent itself: {reason}")
+UNNAMED_BESIDE = Event(
+    "1f0c9f5a6d9e4c52a7f3f3b1f7a0c110",
+    6,
+    "Another agent without an --instance name runs here; this one remembers its flow runs in {folder}",
+)
 
 TAKEN = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c201", 7, "Took flow run {run} from the queue")
 CLAIM_LOST = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c202", 7, "Flow run {run} went to another agent, or was cancelled")

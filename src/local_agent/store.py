@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FORMAT = 1
+_MOST_UNNAMED = 100
 
 
 class Store:
@@ -135,6 +136,33 @@ def opened(store: Store) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+@contextlib.contextmanager
+def opened_first_free(folder: Path) -> Iterator[Store]:
+    """Hold a state folder, or the first of FOLDER-2, FOLDER-3, ... that no other agent holds.
+
+    For agents that nobody named, which may run side by side. At the next start each again takes the first free one, so
+    every flow run is taken up by one of them.
+    """
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in range(2, _MOST_UNNAMED + 1))
+    store = Store(folder)
+    while True:
+        try:
+            store.open()
+            break
+        except ConfigError as error:
+            store = Store(_next_or_raise(numbered, error))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _next_or_raise(folders: Iterator[Path], error: ConfigError) -> Path:
+    for folder in folders:
+        return folder
+    raise error
 
 
 def _private(path: str, flags: int) -> int:

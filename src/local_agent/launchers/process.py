@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -40,6 +41,10 @@ class ProcessLauncher:
     def pids(self) -> set[int]:
         """The processes that this launcher waits for itself."""
         return {run.identity.pid for run in self._runs}
+
+    async def shut_down(self, grace_seconds: float) -> None:
+        """End every flow run because the machine, or the container, is going down: nothing outlives its process 1."""
+        await asyncio.gather(*(run.shut_down(grace_seconds) for run in self._runs))
 
     async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
         """Start a shim at its gate."""
@@ -102,6 +107,7 @@ class ProcessRun:
         self._clock = clock
         self._on_detach = on_detach
         self._cancelled = False
+        self._shutting_down = False
 
     @property
     def identity(self) -> ProcessIdentity:
@@ -127,6 +133,11 @@ class ProcessRun:
         await self._end_group(grace_seconds)
         await self._shim.ended()
 
+    async def shut_down(self, grace_seconds: float) -> None:
+        """Stop the group because nothing here will go on."""
+        self._shutting_down = True
+        await self._end_group(grace_seconds)
+
     async def sweep(self) -> None:
         """End what is left in the group. The shim is not reaped yet, so the group's number is still its own."""
         await self._end_group(_SWEEP_GRACE_SECONDS)
@@ -138,6 +149,7 @@ class ProcessRun:
                 record=evidence.read_exit_record(self._base),
                 passed_gate=evidence.passed_gate(self._base),
                 shim_status=self._shim.reap(),
+                shutting_down=self._shutting_down,
                 cancelled=self._cancelled,
                 limits=self._limits,
                 last_lines=lambda: self._output.last_lines(self._base),
