@@ -32,7 +32,6 @@ from local_agent.service import Current, Service
 from local_agent.settings import SourceKind
 from local_agent.store import Store, opened, opened_first_free
 from local_agent.systemd import journal
-from local_agent.systemd.manager import DBusScopeManager
 from local_agent.systemd.notify import ServiceNotifier
 from local_agent.threads import Workers
 
@@ -70,8 +69,8 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         launcher: Launcher = process
         manager_words = "no scopes"
         found = managers.find(os.geteuid(), environ)
-        if settings.launcher == "scope" or (settings.launcher == "auto" and found.bus):
-            manager = DBusScopeManager(managers.required(found).bus)
+        if settings.launcher == "scope" or (settings.launcher == "auto" and found.open):
+            manager = managers.required(found)
             stack.push_async_callback(manager.close)
             place = managers.place_of(settings.instance, environ, Place)
             launcher, manager_words = ScopeLauncher(manager, place, store.base_of, output, clock), found.words

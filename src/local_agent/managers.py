@@ -2,54 +2,64 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_agent.broker.names import instance_in
+from local_agent.broker.protocol import SOCKET_PATH
 from local_agent.errors import ConfigError
+from local_agent.procfs import cgroup_of
+from local_agent.systemd.broker_client import BrokerScopeManager
+from local_agent.systemd.manager import DBusScopeManager
 from local_agent.systemd.names import service_of, slice_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from local_agent.launchers.scope import Place
+    from local_agent.systemd import ScopeManager
 
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
+_SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A manager: its bus, and how to call it; both "" where there is none, and then why."""
+    """A manager: how to reach it, and how to call it; None where there is none, and then why."""
 
-    bus: str
-    words: str
+    open: Callable[[], ScopeManager] | None
+    words: str = ""
     reason: str = ""
 
 
-def find(uid: int, environ: Mapping[str, str], booted: Path = _BOOTED) -> Found:
+def find(uid: int, environ: Mapping[str, str], booted: Path = _BOOTED, broker: Path = Path(SOCKET_PATH)) -> Found:
     """Given who the agent runs as, return the manager to ask for scopes."""
     if not booted.is_dir():
-        return Found("", "", "systemd does not run this machine")
+        return Found(None, reason="systemd does not run this machine")
     if uid == 0:
-        return Found("unix:path=/run/dbus/system_bus_socket", "the system's manager")
-    runtime = Path(environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}")
-    if (runtime / "bus").exists():
-        return Found(f"unix:path={runtime}/bus", "the user's own manager")
+        return Found(lambda: DBusScopeManager(_SYSTEM_BUS), "the system's manager")
+    if broker.exists() and instance_in(cgroup_of(os.getpid())) is not None:
+        words = "the system's manager through the broker"
+        return Found(lambda: BrokerScopeManager(broker, DBusScopeManager(_SYSTEM_BUS)), words)
+    bus = Path(environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / "bus"
+    if bus.exists():
+        return Found(lambda: DBusScopeManager(f"unix:path={bus}"), "the user's own manager")
     return Found(
-        "",
-        "",
-        f"{runtime}/bus is missing, so the user's own manager cannot be asked (packages libpam-systemd and "
+        None,
+        reason=f"{bus} is missing, so the user's own manager cannot be asked (packages libpam-systemd and "
         "dbus-user-session, and `loginctl enable-linger` for a user without a session)",
     )
 
 
-def required(found: Found) -> Found:
+def required(found: Found) -> ScopeManager:
     """Return a manager that was found; raise ConfigError where `--launcher scope` has none."""
-    if not found.bus:
+    if found.open is None:
         raise ConfigError(
             f"launcher: scope cannot be used here: {found.reason}", hint="use --launcher process, or auto"
         )
-    return found
+    return found.open()
 
 
 def place_of(instance: str, environ: Mapping[str, str], make: type[Place]) -> Place:

@@ -15,6 +15,11 @@ def scope_of(flow_run_id: str) -> str:
     return f"flow-run-{flow_run_id}.scope"
 
 
+def flow_run_of(scope: str) -> str:
+    """Return the flow run of a scope."""
+    return scope.removeprefix("flow-run-").removesuffix(".scope")
+
+
 def identifier_of(flow_run_id: str) -> str:
     """Return the syslog identifier under which a flow run's output lies in the journal."""
     return f"flow-run-{flow_run_id}"

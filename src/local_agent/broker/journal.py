@@ -1,0 +1,41 @@
+"""The last lines of a flow run, which its agent may not read from the journal itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+from local_agent.broker.protocol import MOST_ANSWER_BYTES, Code, RefusedError
+
+_SECONDS = 10.0
+_MOST_BYTES = MOST_ANSWER_BYTES // 8  # a byte takes up to six in JSON
+
+
+async def last_lines(identifier: str, uid: int, count: int) -> list[str]:
+    """Return the last lines that a user's processes wrote under an identifier, oldest first. Raise RefusedError."""
+    words = ("--quiet", "--no-pager", "--output=cat", f"--lines={count}")
+    process = await asyncio.create_subprocess_exec(
+        *("journalctl", *words, f"SYSLOG_IDENTIFIER={identifier}", f"_UID={uid}"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(_SECONDS):
+            output = await _end_of(process)
+            await process.wait()
+    except TimeoutError as error:
+        raise RefusedError(Code.NO_ANSWER, f"journalctl did not answer within {_SECONDS:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return output.decode(errors="replace").splitlines()[-count:]
+
+
+async def _end_of(process: asyncio.subprocess.Process) -> bytes:
+    """Return the end of what it prints: a single entry may be larger than our memory should be."""
+    assert process.stdout is not None
+    output = b""
+    while chunk := await process.stdout.read(65536):
+        output = (output + chunk)[-_MOST_BYTES:]
+    return output
