@@ -110,6 +110,11 @@ class Agent:
         """How many flow runs live here."""
         return len(self._stories.live)
 
+    @property
+    def fate(self) -> str:
+        """What becomes of its flow runs when it stops, in words."""
+        return "end with it" if self._shut_down else "go on running"
+
     def poke(self) -> None:
         """Poll now."""
         self._wake.set()

@@ -160,5 +160,5 @@ class Service:
             return
         self._reason_to_stop = reason
         self._notifier.notify("STOPPING=1")
-        self._log.say(events.STOPPING, reason=reason, live=self._agent.live_count)
+        self._log.say(events.STOPPING, reason=reason, live=self._agent.live_count, fate=self._agent.fate)
         running.cancel()
