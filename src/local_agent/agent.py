@@ -16,14 +16,14 @@ from local_agent.events import Subject
 from local_agent.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 
     from local_agent.admission import Admission
     from local_agent.backends import Backend, QueuePage
     from local_agent.clock import Clock
     from local_agent.events import EventLog
     from local_agent.flow_run import Stories
-    from local_agent.model import FlowRun, Record
+    from local_agent.model import FlowRun, Record, RunState
     from local_agent.outage import Reachability
     from local_agent.progress import Progress
     from local_agent.settings import Settings
@@ -90,6 +90,7 @@ class Agent:
         self._settings = settings
         self._may_launch = may_launch
         self._shut_down = shut_down
+        self._watch = Watch(backend, stories, clock, log, settings)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._left_alone: dict[str, float] = {}
         self._strangers: set[str] = set()
@@ -115,6 +116,15 @@ class Agent:
         """What becomes of its flow runs when it stops, in words."""
         return "end with it" if self._shut_down else "go on running"
 
+    @property
+    def paused_for(self) -> str:
+        """Why no flow run is taken now, "" where they are."""
+        return self._paused_for
+
+    def api_states(self) -> Mapping[str, RunState]:
+        """Return the state at the API of each live run, as it was at the last look."""
+        return self._watch.states()
+
     def poke(self) -> None:
         """Poll now."""
         self._wake.set()
@@ -139,8 +149,7 @@ class Agent:
         """
         for record in records:
             self._start(record.id, self._stories.resume(record))
-        watch = Watch(self._backend, self._stories, self._clock, self._log, self._settings)
-        loops = (watch.for_ever(), self._backend.flush_logs(), self._look_at_the_interpreter())
+        loops = (self._watch.for_ever(), self._backend.flush_logs(), self._look_at_the_interpreter())
         beside = [asyncio.create_task(loop) for loop in loops]
         try:
             await self._poll_for_ever()

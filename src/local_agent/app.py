@@ -24,6 +24,7 @@ from local_agent.launchers.follow import Follower
 from local_agent.launchers.output import FileOutput, JournalOutput, Output
 from local_agent.launchers.process import ProcessLauncher
 from local_agent.launchers.scope import Place, ScopeLauncher
+from local_agent.operations import Operations
 from local_agent.outage import Reachability
 from local_agent.progress import Progress
 from local_agent.reaper import reap_orphans
@@ -114,7 +115,10 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
                     lambda: _soon(loop, agent.poke),
                 )
             )
-        await stack.enter_async_context(control.served(store.folder, service.commands()))
+        operations = Operations(agent, stories, backend, admission, reachability, current, launcher.name)
+        await stack.enter_async_context(
+            control.served(store.folder, {**service.commands(), **operations.commands()}, operations.run_commands())
+        )
         _say_start(log, settings, store.folder, launcher, manager_words)
         records = remembered(store, log)
         notifier.notify("READY=1", f"STATUS={agent.status()}")

@@ -1,7 +1,8 @@
-"""The agent's control socket in its state folder: `poke`, `reload`, `drain`, `undrain`, `status` ask here.
+"""The agent's control socket in its state folder: `poke`, `reload`, `drain`, `status`, `cancel` and others ask here.
 
-One JSON line asks, one JSON line answers: {"do": "reload"} -> {"ok": true, "message": "..."}. The socket belongs to
-the agent's user and nobody else may write to it.
+One JSON line asks, one JSON line answers: {"do": "reload"} -> {"ok": true, "message": "..."}. What is asked about one
+flow run names it: {"do": "cancel", "flow_run": "<id>"}. The socket belongs to the agent's user and nobody else may
+write to it.
 """
 
 from __future__ import annotations
@@ -11,25 +12,33 @@ import contextlib
 import json
 import os
 import socket
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from local_agent.errors import LocalAgentError, StateError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+Commands = Mapping[str, Callable[[], Awaitable[str]]]
+RunCommands = Mapping[str, Callable[[str], Awaitable[str]]]
 
 _NAME = "control"
 _MOST_BYTES = 4096
 
 
 @contextlib.asynccontextmanager
-async def served(folder: Path, commands: Mapping[str, Callable[[], Awaitable[str]]]) -> AsyncIterator[None]:
-    """Answer on the folder's socket for the length of the context. A command returns what to say, or raises."""
+async def served(folder: Path, commands: Commands, run_commands: RunCommands | None = None) -> AsyncIterator[None]:
+    """Answer on the folder's socket for the length of the context. A command returns what to say, or raises.
+
+    `run_commands` are about one flow run, whose id they are given.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.LimitOverrunError, ValueError):
-            writer.write(json.dumps(await _carry_out(commands, await reader.readline())).encode() + b"\n")
+            reply = await _carry_out(commands, run_commands or {}, await reader.readline())
+            writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
         writer.close()
 
@@ -51,8 +60,13 @@ async def served(folder: Path, commands: Mapping[str, Callable[[], Awaitable[str
         path.unlink(missing_ok=True)
 
 
-def ask(folder: Path, command: str, timeout_seconds: float = 30.0) -> str:
-    """Ask the agent that uses `folder` to do something; return what it says.
+def socket_path(folder: Path) -> Path:
+    """Return where the agent that uses `folder` listens, if it runs."""
+    return folder / _NAME
+
+
+def ask(folder: Path, command: str, flow_run_id: str | None = None, timeout_seconds: float = 30.0) -> str:
+    """Ask the agent that uses `folder` to do something, perhaps about one flow run; return what it says.
 
     Raise UnavailableError where no agent answers, LocalAgentError with the agent's own words where it cannot.
     """
@@ -60,7 +74,8 @@ def ask(folder: Path, command: str, timeout_seconds: float = 30.0) -> str:
         with _short_path(folder) as short, socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_seconds)
             connection.connect(f"{short}/{_NAME}")
-            connection.sendall(json.dumps({"do": command}).encode() + b"\n")
+            message = {"do": command} if flow_run_id is None else {"do": command, "flow_run": flow_run_id}
+            connection.sendall(json.dumps(message).encode() + b"\n")
             reply = _read_line(connection)
     except PermissionError as error:
         raise UnavailableError(
@@ -75,14 +90,17 @@ def ask(folder: Path, command: str, timeout_seconds: float = 30.0) -> str:
     return str(reply.get("message", ""))
 
 
-async def _carry_out(commands: Mapping[str, Callable[[], Awaitable[str]]], line: bytes) -> dict[str, Any]:
+async def _carry_out(commands: Commands, run_commands: RunCommands, line: bytes) -> dict[str, Any]:
     try:
-        wanted = json.loads(line)["do"]
-        command = commands[wanted]
+        message = json.loads(line)
+        wanted = message["do"]
+        about = message["flow_run"] if wanted in run_commands else None
+        command = commands[wanted] if about is None else None
     except (ValueError, KeyError, TypeError):
-        return {"ok": False, "message": f"the agent knows {', '.join(commands)}"}
+        known = [*commands, *(f"{name} (with a flow_run)" for name in run_commands)]
+        return {"ok": False, "message": f"the agent knows {', '.join(known)}"}
     try:
-        return {"ok": True, "message": await command()}
+        return {"ok": True, "message": await (command() if command else run_commands[wanted](str(about)))}
     except LocalAgentError as error:
         problems = [*getattr(error, "problems", ())]
         return {"ok": False, "message": "\n  ".join([error.message, *problems]), "hint": error.hint}

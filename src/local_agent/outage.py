@@ -20,6 +20,7 @@ class Reachability:
         self._log = log
         self._clock = clock
         self._answered_at: float | None = None
+        self._reachable_at: float | None = None
         self._lost_at: float | None = clock.monotonic()
         self._said = False
         self.reason = "it has not answered yet"
@@ -29,6 +30,8 @@ class Reachability:
         now = self._clock.monotonic()
         if self._said and self._lost_at is not None:
             self._log.say(events.API_BACK, outage=in_time(now - self._lost_at))
+        if self._lost_at is not None:
+            self._reachable_at = now
         self._answered_at, self._lost_at, self._said, self.reason = now, None, False, ""
 
     def failed(self, error: LocalAgentError) -> None:
@@ -44,6 +47,18 @@ class Reachability:
     def lost_for_seconds(self) -> float | None:
         """How long it has been out of reach, None while it answers."""
         return None if self._lost_at is None else self._clock.monotonic() - self._lost_at
+
+    @property
+    def reachable_for_seconds(self) -> float | None:
+        """How long it has answered every time, None while it does not."""
+        if self._lost_at is not None or self._reachable_at is None:
+            return None
+        return self._clock.monotonic() - self._reachable_at
+
+    @property
+    def answered_seconds_ago(self) -> float | None:
+        """How long ago it answered last, None where it never did."""
+        return None if self._answered_at is None else self._clock.monotonic() - self._answered_at
 
     def in_words(self) -> str:
         """Say how it stands, for STATUS=."""

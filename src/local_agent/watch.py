@@ -12,7 +12,7 @@ from local_agent.events import Subject
 from local_agent.model import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from local_agent.backends import Backend
@@ -31,10 +31,11 @@ _MOST_AT_ONCE = 500
 
 @dataclass
 class _Seen:
-    """What was seen of one run: since when its heartbeat is the same, and since when it is cancelling."""
+    """What was seen of one run: its state, since when its heartbeat is the same, and since when it is cancelling."""
 
     heartbeat: datetime | None
     heartbeat_since: float
+    state: RunState
     cancelling_since: float | None = None
     stopping: asyncio.Task[None] | None = None
 
@@ -60,6 +61,10 @@ class Watch:
         self._log = log
         self._settings = settings
         self._seen: dict[str, _Seen] = {}
+
+    def states(self) -> Mapping[str, RunState]:
+        """Return the state at the API of each live run, as it was at the last look."""
+        return {run_id: seen.state for run_id, seen in self._seen.items()}
 
     async def for_ever(self) -> None:
         """Look again and again. While the API is out of reach there is nothing to see."""
@@ -100,7 +105,8 @@ class Watch:
                 self._log.say(events.HEARTBEAT_SENT, _subject(live[run_id]))
 
     def _note(self, run_id: str, view: RunView, now: float) -> _Seen:
-        seen = self._seen.setdefault(run_id, _Seen(view.heartbeat, now))
+        seen = self._seen.setdefault(run_id, _Seen(view.heartbeat, now, view.state))
+        seen.state = view.state
         if seen.heartbeat != view.heartbeat:
             seen.heartbeat, seen.heartbeat_since = view.heartbeat, now
         if view.state in (RunState.CANCELLING, RunState.CANCELLED):

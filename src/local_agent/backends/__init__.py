@@ -69,6 +69,12 @@ class Backend(Protocol):
     async def send_heartbeats(self, ids: Sequence[str]) -> None:
         """Tell the API that these runs live, in one request."""
 
+    async def cancel(self, flow_run_id: str) -> str:
+        """Ask the API to cancel a run, and return its state then, in the API's own word.
+
+        Raise ApiRefusedError where it refuses. The run's own process learns of it from the API, or else the agent does.
+        """
+
     def log(self, flow_run_id: str, message: str, level: str = "INFO") -> None:
         """Queue a line for the run's log at the API. It goes out with the next batch, or is lost with the agent."""
 

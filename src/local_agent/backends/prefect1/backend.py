@@ -180,6 +180,11 @@ class Prefect1Backend:
         """Send the heartbeats that the runs' own processes fail to send."""
         await self._transport.ask(queries.heartbeats(ids))
 
+    async def cancel(self, flow_run_id: str) -> str:
+        """Cancel a run as Prefect's own user interface does."""
+        answer = await self._one(queries.CANCEL, {"flow_run_id": flow_run_id}, "cancel_flow_run")
+        return get_str(answer, "state", "Cancelling")
+
     def log(self, flow_run_id: str, message: str, level: str = "INFO") -> None:
         """Queue a line for the run's log, unless the settings say that none are sent."""
         if self._settings().cloud_logs:

@@ -14,6 +14,7 @@ TENANT = "query { tenant { id } }"
 AUTH_INFO = "query { auth_info { tenant_id } }"
 REGISTER_AGENT = """mutation($input: register_agent_input!) { register_agent(input: $input) { id } }"""
 RUNS_IN_QUEUE = """mutation($input: get_runs_in_queue_input!) { get_runs_in_queue(input: $input) { flow_run_ids } }"""
+CANCEL = """mutation($input: cancel_flow_run_input!) { cancel_flow_run(input: $input) { state } }"""
 WRITE_LOGS = """mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { success } }"""
 
 _RUN_FIELDS = """
