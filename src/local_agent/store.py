@@ -195,8 +195,8 @@ def _as_json(record: Record) -> dict[str, Any]:
     return obj
 
 
-def _from_json(obj: dict[str, Any]) -> Record:
-    if obj.pop("format") != _FORMAT:
+def _from_json(obj: Any) -> Record:  # noqa: ANN401 - whatever the file holds
+    if not isinstance(obj, dict) or obj.pop("format") != _FORMAT:
         raise ValueError("another format")
     return Record(
         **{
