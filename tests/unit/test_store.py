@@ -1,0 +1,145 @@
+"""The records of flow runs on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from local_agent.errors import ConfigError, StateError
+from local_agent.limits import Limits
+from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
+from local_agent.store import Store, opened
+from support import samples
+
+_FULL = samples.record(
+    step=Step.ENDED,
+    launcher="scope",
+    unit="flow-run-1.scope",
+    process=ProcessIdentity(42, 123456, "this-boot"),
+    limits=Limits(memory_max_bytes=1024, runtime_max_seconds=1.5),
+    end=End(
+        Cause.OUT_OF_MEMORY,
+        signal=9,
+        cost=Cost(1.5, 1024, None, 7, 2),
+        limits=Limits(memory_max_bytes=1024),
+        last_lines=("a", "b"),
+    ),
+    attempt=2,
+    task_runs=("t1", "t2"),
+    sends_heartbeat=False,
+    due=datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store that nobody holds."""
+    fresh = Store(tmp_path / "state")
+    with opened(fresh):
+        return fresh
+
+
+@pytest.mark.parametrize("record", [samples.record(step=Step.CLAIMING), _FULL], ids=["bare", "full"])
+def test_a_record_comes_back_as_it_went(store: Store, record: Record) -> None:
+    store.save(record)
+    assert store.load_all() == ((record,), ())
+
+
+def test_claims_of_a_page_come_back(store: Store) -> None:
+    records = [samples.record(id=f"run-{number}", step=Step.CLAIMING) for number in range(3)]
+    assert store.save_claims(records) == [None, None, None]
+    assert store.load_all()[0] == tuple(records)
+
+
+def test_the_newest_save_counts_and_leaves_no_other_file(store: Store) -> None:
+    store.save(_FULL)
+    store.save(replace(_FULL, step=Step.RUNNING, end=None))
+    assert [path.name for path in store.base_of("x").parent.iterdir()] == [f"{_FULL.id}.json"]
+    assert store.load_all()[0][0].step is Step.RUNNING
+
+
+def test_what_is_forgotten_is_gone_and_may_be_forgotten_again(store: Store) -> None:
+    store.save(_FULL)
+    store.remove(_FULL.id)
+    store.remove(_FULL.id)
+    assert store.load_all() == ((), ())
+
+
+def test_records_are_nobody_elses_business(store: Store) -> None:
+    store.save(_FULL)
+    path = store.base_of(_FULL.id).with_suffix(".json")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"format": 2}',
+        json.dumps({"format": 1, "step": "dancing"}),
+        json.dumps({"format": 1, "step": "claiming", "unheard_of": 1}),
+    ],
+)
+def test_what_is_no_record_is_said_and_put_aside(store: Store, text: str) -> None:
+    path = store.base_of("broken").with_suffix(".json")
+    path.write_text(text)
+    store.save(_FULL)
+    records, problems = store.load_all()
+    assert records == (_FULL,)
+    assert len(problems) == 1
+    assert str(path) in problems[0]
+    assert path.with_suffix(".json.unreadable").read_text() == text
+    assert store.load_all() == ((_FULL,), ()), "and said once"
+
+
+def test_a_half_written_record_is_none(store: Store) -> None:
+    store.save(_FULL)
+    store.base_of("other").with_suffix(".json.new").write_text('{"format": 1, "ste')
+    assert store.load_all() == ((_FULL,), ())
+
+
+def test_one_agent_at_a_time_holds_it(tmp_path: Path) -> None:
+    first, second = Store(tmp_path), Store(tmp_path)
+    with opened(first):
+        with pytest.raises(ConfigError, match="another agent uses") as caught:
+            second.open()
+        assert "--instance" in caught.value.hint
+    with opened(second):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="cannot use") as caught:
+        Store(tmp_path / "file/state").open()
+    assert "--state-dir" in caught.value.hint
+
+
+def test_a_record_that_cannot_be_written_is_said_for_itself(store: Store) -> None:
+    store.base_of("taken").with_suffix(".json").mkdir()
+    records = [samples.record(id="good"), samples.record(id="taken")]
+    good, taken = store.save_claims(records)
+    assert good is None
+    assert isinstance(taken, StateError)
+    assert str(store.base_of("taken")) in taken.message
+    with pytest.raises(StateError):
+        store.save(records[1])
+
+
+def test_draining_is_remembered(store: Store) -> None:
+    assert not store.draining
+    store.set_draining(draining=True)
+    store.set_draining(draining=True)
+    assert Store(store.folder).draining
+    store.set_draining(draining=False)
+    store.set_draining(draining=False)
+    assert not store.draining
