@@ -46,7 +46,10 @@ class Backend(Protocol):
         """Return why this agent can never run it, as a sentence; "" where it can."""
 
     def child(self, run: FlowRun) -> Child:
-        """Return the command that runs it. Raise LaunchError where its own settings make that impossible."""
+        """Return the command that runs it.
+
+        Raise LaunchError where its own settings make that impossible, StateError where this machine does.
+        """
 
     async def claim(self, run: FlowRun, nonce: str) -> Claim:
         """Take a run for this agent. The answer is certain; it never raises for a lost answer."""

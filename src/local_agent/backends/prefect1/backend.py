@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from local_agent.backends import QueuePage
 from local_agent.backends.prefect1 import child, parse, queries, states
 from local_agent.backends.prefect1.claims import Check, Claims
 from local_agent.backends.prefect1.ends import SUBMIT_LOCK, Ends
-from local_agent.backends.prefect1.fields import WrongFieldError, get_object, get_str, get_time
+from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_object, get_str, get_time, within
 from local_agent.backends.prefect1.logs import RunLogs
 from local_agent.backends.prefect1.writer import PAGE, StateChange, StateWriter, rows
 from local_agent.errors import ApiUnreachableError, CredentialError, LaunchError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from local_agent.clock import Clock
     from local_agent.model import Child, Claim, CrashPolicy, End, FlowRun, Record
     from local_agent.settings import Settings
+
+_Value = TypeVar("_Value")
 
 _DUE_SINCE = timedelta(seconds=3)  # a task run due for less is still its own process's business
 _RUNNABLE = frozenset({"", "LocalRun", "UniversalRun"})
@@ -65,7 +67,7 @@ class Prefect1Backend:
             self._tenant_id = await self._ask_tenant(has_key=bool(settings.api_key))
         if settings.api_key:
             self._transport.use_tenant(self._tenant_id)
-        answer = await self._one(
+        agent_id = await self._one(
             queries.REGISTER_AGENT,
             {
                 "type": _AGENT_TYPE,
@@ -75,8 +77,9 @@ class Prefect1Backend:
                 "agent_config_id": settings.agent_config_id or None,
             },
             "register_agent",
+            lambda row: get_str(row, "id"),
         )
-        self._transport.use_agent_id(get_str(answer, "id"))
+        self._transport.use_agent_id(agent_id)
         await self._transport.ask(queries.HELLO)
         if settings.agent_config_id:
             await self._transport.ask(queries.agent_config(settings.agent_config_id))
@@ -84,14 +87,13 @@ class Prefect1Backend:
     async def _ask_tenant(self, *, has_key: bool) -> str:
         if has_key:
             answer = await self._transport.ask(queries.AUTH_INFO)
-            info = answer.data.get("auth_info") or {}
-            tenant = info.get("tenant_id")
+            tenant = _root(answer, "auth_info", lambda row: get_str(row, "tenant_id", ""))
             if not tenant:
                 raise CredentialError(
                     "the API key belongs to no tenant",
                     hint="set `tenant_id`, or use a key of Prefect 1.0 or later",
                 )
-            return str(tenant)
+            return tenant
         answer = await self._transport.ask(queries.TENANT)
         tenants = rows(answer, "tenant", lambda row: get_str(row, "id"))
         if not tenants:
@@ -118,17 +120,19 @@ class Prefect1Backend:
 
     async def _queue(self, before: datetime, labels: Sequence[str]) -> list[str]:
         given = {"before": before.isoformat(), "labels": list(labels), "tenant_id": self._tenant_id}
-        answer = await self._one(queries.RUNS_IN_QUEUE, given, "get_runs_in_queue")
-        return [str(flow_run_id) for flow_run_id in answer.get("flow_run_ids") or ()]
+        ids = await self._one(
+            queries.RUNS_IN_QUEUE, given, "get_runs_in_queue", lambda row: get_list(row, "flow_run_ids", str)
+        )
+        return list(ids)
 
     async def _details(self, ids: Sequence[str]) -> tuple[tuple[FlowRun, ...], tuple[str, ...]]:
         read_at = self._clock.monotonic()
         answer = await self._transport.ask(queries.flow_runs(ids, self._clock.now() - _DUE_SINCE))
         runs, problems = [], []
-        for row in rows(answer, "flow_run", lambda row: row):
+        for row in rows(answer, "flow_run", lambda row: {**row}):
             try:
                 run = parse.flow_run(row, read_at)
-            except (WrongFieldError, AttributeError) as error:
+            except WrongFieldError as error:
                 problems.append(f"flow run {row.get('id', '?')}: {error}")
                 continue
             if _is_launchable(row, run):
@@ -182,8 +186,12 @@ class Prefect1Backend:
 
     async def cancel(self, flow_run_id: str) -> str:
         """Cancel a run as Prefect's own user interface does."""
-        answer = await self._one(queries.CANCEL, {"flow_run_id": flow_run_id}, "cancel_flow_run")
-        return get_str(answer, "state", "Cancelling")
+        return await self._one(
+            queries.CANCEL,
+            {"flow_run_id": flow_run_id},
+            "cancel_flow_run",
+            lambda row: get_str(row, "state", "Cancelling"),
+        )
 
     def log(self, flow_run_id: str, message: str, level: str = "INFO") -> None:
         """Queue a line for the run's log, unless the settings say that none are sent."""
@@ -198,19 +206,28 @@ class Prefect1Backend:
         """Close every connection."""
         self._transport.close()
 
-    async def _one(self, query: str, given: Mapping[str, Any], root_field: str) -> dict[str, Any]:
-        answer = await self._transport.ask(query, {"input": given})
-        return _root_object(answer, root_field)
+    async def _one(
+        self,
+        query: str,
+        given: Mapping[str, Any],
+        root_field: str,
+        parse_object: Callable[[Mapping[str, Any]], _Value],
+    ) -> _Value:
+        return _root(await self._transport.ask(query, {"input": given}), root_field, parse_object)
 
 
-def _root_object(answer: Answer, root_field: str) -> dict[str, Any]:
+def _root(answer: Answer, root_field: str, parse_object: Callable[[Mapping[str, Any]], _Value]) -> _Value:
     refused = answer.error_of(root_field)
     if refused is not None:
         raise refused
     try:
-        return get_object(answer.data, root_field)
+        obj = get_object(answer.data, root_field)
+        with within(root_field):
+            return parse_object(obj)
     except WrongFieldError as error:
-        raise ApiUnreachableError(f"the API's answer cannot be understood: {error}") from error
+        raise ApiUnreachableError(
+            f"the API's answer cannot be understood: {error}", hint="is its version Prefect 1's?"
+        ) from error
 
 
 def _is_launchable(row: Mapping[str, Any], run: FlowRun) -> bool:

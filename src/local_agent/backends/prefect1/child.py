@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_agent.errors import LaunchError
+from local_agent.errors import LaunchError, StateError
 from local_agent.model import Child
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _SEND_LOGS = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
 def child(run: FlowRun, settings: Settings, environ: Mapping[str, str], tenant_id: str) -> Child:
     """Given a flow run and the agent's own environment, return the command that runs it.
 
-    Raise LaunchError where its working_dir does not exist.
+    Raise LaunchError where its working_dir does not exist, StateError where the agent's own does not.
     """
     working_dir = _working_dir(run)
     env = scrubbed(environ)
@@ -56,6 +56,8 @@ def child(run: FlowRun, settings: Settings, environ: Mapping[str, str], tenant_i
     env["PYTHONPATH"] = _python_path(working_dir, env.get("PYTHONPATH", ""), settings.import_paths)
     env.update(settings.env)
     env.update({name: text for name, text in run.run_config.env.items() if text is not None})
+    for name in [name for name, text in run.run_config.env.items() if text is None]:
+        env.pop(name, None)  # null takes a variable away, as with Prefect's own agent
     if not settings.cloud_logs:
         env[_SEND_LOGS] = "false"
     env.setdefault(_SEND_LOGS, "true")
@@ -91,7 +93,7 @@ def _forced(run: FlowRun, settings: Settings, tenant_id: str) -> dict[str, str]:
 def _working_dir(run: FlowRun) -> Path:
     wanted = run.run_config.working_dir
     if wanted is None:
-        return Path.cwd()
+        return _own_folder()
     path = Path(wanted)
     if "\0" in wanted or not path.is_dir():
         raise LaunchError(
@@ -99,6 +101,15 @@ def _working_dir(run: FlowRun) -> Path:
             hint="create the folder on this machine, or change working_dir in the flow's LocalRun",
         )
     return path.absolute()
+
+
+def _own_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise StateError(
+            "the folder that this agent was started in is gone", hint="start the agent in a folder that stays"
+        ) from error
 
 
 def _python_path(working_dir: Path, inherited: str, import_paths: tuple[str, ...]) -> str:

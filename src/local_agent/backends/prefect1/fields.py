@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,6 +49,15 @@ def get_time(obj: Mapping[str, Any], key: str) -> datetime | None:
     if value is None:
         return None
     return parse_time(_get(obj, key, str, None), key)
+
+
+@contextlib.contextmanager
+def within(path: str) -> Iterator[None]:
+    """Put `path` before the path of a field that turns out wrong in the context."""
+    try:
+        yield
+    except WrongFieldError as error:
+        raise WrongFieldError(f"{path}.{error}") from error
 
 
 def parse_time(text: str, path: str) -> datetime:

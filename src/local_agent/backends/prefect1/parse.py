@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local_agent.backends.prefect1 import states
-from local_agent.backends.prefect1.fields import get_int, get_list, get_object, get_str, get_time
+from local_agent.backends.prefect1.fields import get_int, get_list, get_object, get_str, get_time, within
 from local_agent.model import FlowRun, RunConfig, RunState, WaitingTaskRun
 
 if TYPE_CHECKING:
@@ -68,34 +68,41 @@ class TaskRunFacts:
 def flow_run(obj: Mapping[str, Any], read_at_seconds: float) -> FlowRun:
     """Given a flow run as `queries.flow_runs` asks for it, return it. Raise WrongFieldError with the field's path."""
     state = get_object(obj, "serialized_state")
-    flow = get_object(obj, "flow")
+    with within("serialized_state"):
+        start = get_time(state, "start_time")
+    flow, has_own_config = get_object(obj, "flow"), bool(obj.get("run_config"))
+    with within("flow"):
+        flow_id, flow_name = get_str(flow, "id"), get_str(flow, "name", "")
+        storage = get_object(flow, "storage", {})
+        usual_config = RunConfig() if has_own_config else run_config(flow)
+    with within("flow.storage"):
+        storage_kind = get_str(storage, "type", "")
     is_running = get_str(obj, "state") == "Running"
     return FlowRun(
         id=get_str(obj, "id"),
         name=get_str(obj, "name", ""),
         version=get_int(obj, "version", 0),
-        flow_id=get_str(flow, "id"),
-        flow_name=get_str(flow, "name", ""),
-        due=get_time(state, "start_time") or get_time(obj, "scheduled_start_time") or datetime.now(UTC),
+        flow_id=flow_id,
+        flow_name=flow_name,
+        due=start or get_time(obj, "scheduled_start_time") or datetime.now(UTC),
         state=state,
-        run_config=run_config(obj.get("run_config") or flow.get("run_config")),
-        storage=get_str(get_object(flow, "storage", {}), "type", ""),
+        run_config=run_config(obj) if has_own_config else usual_config,
+        storage=storage_kind,
         read_at_seconds=read_at_seconds,
         waiting_task_runs=get_list(obj, "task_runs", _waiting_task_run) if is_running else (),
     )
 
 
-def run_config(value: object) -> RunConfig:
-    """Given a run_config as JSON or null, return it."""
-    if value is None:
-        return RunConfig()
-    obj = get_object({"run_config": value}, "run_config")
-    env = get_object(obj, "env", {})
-    return RunConfig(
-        kind=get_str(obj, "type", ""),
-        env={str(name): None if text is None else str(text) for name, text in env.items()},
-        working_dir=get_str(obj, "working_dir", "") or None,
-    )
+def run_config(obj: Mapping[str, Any]) -> RunConfig:
+    """Given a flow run or a flow, return its run_config; a bare one where it has none."""
+    config = get_object(obj, "run_config", {})
+    with within("run_config"):
+        env = get_object(config, "env", {})
+        return RunConfig(
+            kind=get_str(config, "type", ""),
+            env={str(name): None if text is None else str(text) for name, text in env.items()},
+            working_dir=get_str(config, "working_dir", "") or None,
+        )
 
 
 def run_facts(obj: Mapping[str, Any]) -> RunFacts:
