@@ -7,7 +7,6 @@ write to it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent.errors import LocalAgentError, StateError, UnavailableError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
@@ -34,6 +34,7 @@ async def served(folder: Path, commands: Commands, run_commands: RunCommands | N
 
     `run_commands` are about one flow run, whose id they are given.
     """
+    import asyncio  # here, because those who only ask would wait 20 ms for it
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.LimitOverrunError, ValueError):

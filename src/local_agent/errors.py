@@ -7,6 +7,7 @@
     │   ├── ApiUnreachableError     no answer, or an answer that is not the API's
     │   └── ManagerUnreachableError systemd's bus or the broker does not answer, or refuses a scope
     ├── ApiRefusedError       70  the API understood the request and said no
+    ├── NotFoundError         66  nothing on this host is meant by what was given, or several things are
     ├── LaunchError           71  a flow run's own settings keep it from being started: it will fail everywhere
     └── StateError            74  the state folder cannot be read or written
 
@@ -71,6 +72,12 @@ class ApiRefusedError(LocalAgentError):
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message, hint=hint)
         self.code = code
+
+
+class NotFoundError(LocalAgentError):
+    """Nothing on this host is meant by what a person gave, or several things are."""
+
+    exit_code = 66
 
 
 class LaunchError(LocalAgentError):

@@ -128,6 +128,14 @@ class Store:
             os.close(descriptor)
 
 
+def read_record(path: Path) -> Record | None:
+    """Return the record in a file, None where it is gone, may not be read or is none: for those who only look on."""
+    try:
+        return _from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 @contextlib.contextmanager
 def opened(store: Store) -> Iterator[Store]:
     """Hold the state folder for the length of the context."""

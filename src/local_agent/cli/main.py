@@ -15,6 +15,7 @@ _COMMANDS = {
     "start": "Take flow runs from the Prefect API and run them on this machine.",
     "config": "Show every setting and where it came from.",
     "install": "Print the units, or a supervisord.conf, that run an agent as a service.",
+    "ps": "List the flow runs of this host.",
     "poke": "Make a running agent poll now.",
     "reload": "Make a running agent read its settings again.",
     "drain": "Make a running agent take no further flow runs.",

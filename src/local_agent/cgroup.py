@@ -1,0 +1,68 @@
+"""What a cgroup counts, from its files (cgroups(7), the kernel's cgroup-v2.rst). Everybody may read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+_USEC = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a cgroup and everything below it use now; None where nothing counts it, or there is no limit."""
+
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    tasks: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    is_frozen: bool = False
+
+
+def read_figures(folder: Path) -> Figures:
+    """Given a cgroup's folder, return its figures; none where it is gone."""
+    usage = _keyed(folder / "cpu.stat").get("usage_usec")
+    return Figures(
+        cpu_seconds=int(usage) / _USEC if usage is not None else None,
+        memory_bytes=_number(folder / "memory.current"),
+        memory_peak_bytes=_number(folder / "memory.peak"),
+        memory_limit_bytes=_number(folder / "memory.max"),
+        tasks=_tasks(folder),
+        read_bytes=_io_sum(folder, "rbytes"),
+        written_bytes=_io_sum(folder, "wbytes"),
+        is_frozen=_keyed(folder / "cgroup.events").get("frozen") == "1",
+    )
+
+
+def _tasks(folder: Path) -> int | None:
+    """Without the pids controller the threads of the cgroup itself are counted, which is where a flow run's are."""
+    counted = _number(folder / "pids.current")
+    return counted if counted is not None else len(_lines(folder / "cgroup.threads")) or None
+
+
+def _number(path: Path) -> int | None:
+    """Return a file's one number; None for "max" and where it is missing."""
+    text = "".join(_lines(path))
+    return int(text) if text.isdigit() else None
+
+
+def _keyed(path: Path) -> dict[str, str]:
+    return dict(line.partition(" ")[::2] for line in _lines(path))
+
+
+def _io_sum(folder: Path, key: str) -> int | None:
+    """Sum one figure over all devices; a line is `8:0 rbytes=1 wbytes=2 ...`."""
+    words = [word for line in _lines(folder / "io.stat") for word in line.split()]
+    values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    return sum(int(value) for value in values) if values else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,89 @@
+"""Reading the journal by way of journalctl, which knows its times, its boots and how to follow it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from local_agent.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+Group = tuple[str, ...]
+
+_FOLDERS = (Path("/var/log/journal"), Path("/run/log/journal"))
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """The journal of this host, as far as this user may read it. `command` is what reads it."""
+
+    command: tuple[str, ...] = ("journalctl",)
+    folders: tuple[Path, ...] = _FOLDERS
+
+    def entries(
+        self, groups: Iterable[Group], options: Sequence[str] = (), fields: Sequence[str] = ()
+    ) -> Iterator[Mapping[str, Any]]:
+        """Return the entries that fit one of the groups, each as its fields. Raise UnavailableError.
+
+        In a group ("FIELD=value", ...) one value of each field must fit. `fields` are all that is needed of an entry.
+        Closing the iterator ends the reading.
+        """
+        wanted = [f"--output-fields={','.join(fields)}"] if fields else []
+        words = [*self.command, "--quiet", "--no-pager", "--all", "--output=json", *wanted, *options]
+        with self._started([*words, *_joined(groups)]) as process:
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    yield json.loads(line)
+            finally:
+                process.terminate()
+            # journalctl ends with 1 where nothing fits
+            if process.wait() > 1:
+                raise UnavailableError(f"journalctl ended with exit code {process.returncode}")
+
+    def values(self, field: str) -> list[str]:
+        """Return every value that a field has anywhere in the journal."""
+        with self._started([*self.command, "--quiet", "--no-pager", f"--field={field}"]) as process:
+            assert process.stdout is not None
+            return process.stdout.read().splitlines()
+
+    def can_be_read(self) -> bool:
+        """Tell whether this user may read what the system's users wrote, and not only what is their own."""
+        files = [path for folder in self.folders for path in folder.glob("*/system.journal")]
+        return any(os.access(path, os.R_OK) for path in files)
+
+    def _started(self, words: Sequence[str]) -> subprocess.Popen[str]:
+        try:
+            return subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
+            )
+        except OSError as error:
+            raise UnavailableError(f"cannot run {words[0]}: {error.strerror}") from error
+
+
+def _joined(groups: Iterable[Group]) -> list[str]:
+    words: list[str] = []
+    for group in groups:
+        words += [*(["+"] if words else []), *group]
+    return words
+
+
+def uid_matches(uids: Iterable[int]) -> Group:
+    """Return the matches for entries that root or one of these users wrote: anybody may write any other field."""
+    return tuple(f"_UID={uid}" for uid in sorted({0, *uids}))
+
+
+def text_of(entry: Mapping[str, Any], field: str) -> str:
+    """Return a field as text: journalctl gives bytes where it holds control characters, a list where it is repeated."""
+    value = entry.get(field)
+    if isinstance(value, list):
+        if value and all(isinstance(byte, int) for byte in value):
+            return bytes(value).decode(errors="replace")
+        return str(value[0]) if value and isinstance(value[0], str) else ""
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,72 @@
+"""The host as this user sees it: which managers, which agents, which journal. Built once per command, from outside."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from local_agent.host.agents import StateFolder, state_folders
+from local_agent.host.bus import BusReader, buses
+from local_agent.host.find import find_run
+from local_agent.host.journal import Journal
+from local_agent.host.past import Past
+from local_agent.host.runs import Overview, Run, find_runs, with_figures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from local_agent.host.runs import Managers
+
+MAY_NOT_READ = "this user may not read the journal of others; root and the group systemd-journal may"
+
+
+@dataclass(frozen=True)
+class Host:
+    """Everything that commands look at."""
+
+    uid: int
+    managers: Managers
+    folders: tuple[StateFolder, ...]
+    journal: Journal = field(default_factory=Journal)
+
+    @property
+    def past(self) -> Past:
+        """The flow runs that ended. The user's own agents are believed, and those that have a state folder here."""
+        return Past(self.journal, {self.uid, *(folder.uid for folder in self.folders)})
+
+    @staticmethod
+    def now() -> datetime:
+        """Return the wall-clock time."""
+        return datetime.now(UTC)
+
+    def runs(self, instance: str | None = None) -> Overview:
+        """Return the flow runs that are here now, perhaps of one instance only."""
+        overview = find_runs(self.managers, self.folders)
+        if instance is None:
+            return overview
+        return replace(overview, runs=tuple(run for run in overview.runs if run.instance == instance))
+
+    def find(self, word: str, *, in_past: bool = False) -> Run:
+        """Return the run that a word means. Raise NotFoundError."""
+        return find_run(word, self.runs().runs, self.past.search if in_past else None)
+
+    def overview(self, *, instance: str | None, ended: int) -> Overview:
+        """Return the runs that are here, measured, after at most so many that ended."""
+        now = self.runs(instance)
+        runs = with_figures(now.runs)
+        if not ended:
+            return replace(now, runs=runs)
+        past = self.past.ended(ended, instance=instance, known={run.id for run in runs})
+        unread = () if self.journal.can_be_read() else (f"{MAY_NOT_READ}: ended runs may be missing",)
+        return Overview((*past, *runs), (*now.problems, *unread))
+
+
+def this_host(environ: Mapping[str, str] | None = None) -> Host:
+    """Return this host as this user sees it."""
+    environ = os.environ if environ is None else environ
+    uid = os.geteuid()
+    managers = {name: partial(BusReader, address) for name, address in buses(uid, environ).items()}
+    return Host(uid, managers, tuple(state_folders(environ)))

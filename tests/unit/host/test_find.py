@@ -1,0 +1,106 @@
+"""Which flow run is meant, and what the journal remembers of those that ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local_agent import events
+from local_agent.errors import NotFoundError
+from local_agent.host.find import find_run
+from local_agent.host.journal import text_of
+from local_agent.host.past import Past
+from local_agent.host.runs import Run
+from unit.host.fakes import asked_of, fake_journal, run_id
+
+
+def _run(number: int, name: str = "brave-otter") -> Run:
+    return Run(run_id(number), name, "etl", "prod1", "running")
+
+
+def _said(event: events.Event, number: int, text: str, name: str = "brave-otter") -> dict[str, object]:
+    return {
+        "__REALTIME_TIMESTAMP": "1767225600000000",
+        "MESSAGE_ID": event.message_id,
+        "MESSAGE": text,
+        "FLOW_RUN_ID": run_id(number),
+        "FLOW_RUN_NAME": name,
+        "FLOW_NAME": "etl",
+        "LOCAL_AGENT": "prod1",
+    }
+
+
+def test_a_run_is_meant_by_id_beginning_or_name() -> None:
+    runs = [_run(0x12345678, "one"), _run(0x12999999, "two")]
+    for word in (run_id(0x12345678), "123", "1234567", "one"):
+        assert find_run(word, runs).name == "one"
+
+
+def test_several_are_named() -> None:
+    with pytest.raises(NotFoundError, match=r"may mean 12345678.*one.*12999999.*two") as caught:
+        find_run("12", [_run(0x12345678, "one"), _run(0x12999999, "two")])
+    assert caught.value.exit_code == 66
+
+
+def test_a_name_wins_over_the_beginning_of_an_id() -> None:
+    assert find_run("abc", [_run(0xABC00000, "x"), _run(1, "abc")]).id == run_id(1)
+
+
+def test_none_is_said() -> None:
+    for word in ("", "f00"):
+        with pytest.raises(NotFoundError, match="no flow run"):
+            find_run(word, [_run(1)])
+
+
+def test_the_past_is_asked_last() -> None:
+    asked: list[str] = []
+
+    def past(word: str) -> list[Run]:
+        asked.append(word)
+        return [_run(2)]
+
+    assert find_run("00000001", [_run(1)], past).id == run_id(1)
+    assert asked == []
+    assert find_run("00000002", [_run(1)], past).id == run_id(2)
+
+
+def test_how_runs_ended(tmp_path: Path) -> None:
+    entries = [
+        _said(events.ENDED, 1, "Flow run a (x) of etl ended: Exited with code 0; used 1.0 s of CPU"),
+        _said(events.CRASHED, 2, "Flow run b (y) of etl ended: Ended by signal 9 (SIGKILL); reported to the API"),
+        _said(events.LAUNCH_FAILED, 3, "Flow run c (z) could not be started: no such folder"),
+        _said(events.ENDED, 4, "Flow run d (w) of etl ended: Exited with code 0"),
+    ]
+    past = Past(fake_journal(tmp_path, entries), {990})
+    runs = past.ended(10, instance="prod1", known={run_id(4)})
+    assert [run.how for run in runs] == [
+        "Exited with code 0; used 1.0 s of CPU",
+        "Ended by signal 9 (SIGKILL); reported to the API",
+        "no such folder",
+    ]
+    assert [run.state for run in runs] == ["ended"] * 3
+    (asked,) = asked_of(tmp_path)
+    assert asked.count("_UID=0 _UID=990") == 3, "any other user could have written such an entry"
+    assert asked.count("LOCAL_AGENT=prod1") == 3
+    assert "--lines=10" in asked
+
+
+def test_the_past_is_searched_by_name_and_id(tmp_path: Path) -> None:
+    entry = _said(events.LAUNCHED, 0x12AB0000, "Flow run brave-otter started")
+    past = Past(fake_journal(tmp_path, [entry, entry], [run_id(0x12AB0000), run_id(0x13000000)]), {990})
+    (run,) = past.search("12ab")
+    assert (run.id, run.name, run.instance) == (run_id(0x12AB0000), "brave-otter", "prod1")
+    assert f"FLOW_RUN_ID={run_id(0x12AB0000)}" in asked_of(tmp_path)[1]
+    assert "13000000" not in asked_of(tmp_path)[1]
+
+
+def test_fields_are_texts_whatever_journalctl_makes_of_them() -> None:
+    entry = {"BYTES": [27, 91, 255], "TWICE": ["a", "b"], "TEXT": "t", "BIG": None}
+    assert [text_of(entry, name) for name in ("BYTES", "TWICE", "TEXT", "BIG", "NONE")] == [
+        "\x1b[\ufffd",
+        "a",
+        "t",
+        "",
+        "",
+    ]
