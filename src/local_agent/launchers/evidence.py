@@ -67,7 +67,7 @@ def passed_gate(base: Path) -> bool:
 
 def remove_exit_record(base: Path) -> None:
     """Remove what the shim wrote."""
-    for suffix in (".exit", ".exit.new", ".started"):
+    for suffix in (".exit", ".started"):
         with contextlib.suppress(FileNotFoundError):
             base.with_suffix(suffix).unlink()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -139,7 +138,8 @@ class ProcessRun:
         await self._end_group(grace_seconds)
 
     async def sweep(self) -> None:
-        """End what is left in the group. The shim is not reaped yet, so the group's number is still its own."""
+        """End what is left in the group. With the shim reaped, a group that nobody is in exists no more."""
+        self._shim.reap()
         await self._end_group(_SWEEP_GRACE_SECONDS)
 
     async def evidence(self) -> End:
@@ -168,17 +168,24 @@ class ProcessRun:
         remove_output(self._base)
 
     async def _end_group(self, grace_seconds: float) -> None:
-        """Send SIGTERM, then SIGKILL, until nobody but the shim's own zombie is left in the group."""
+        """Send SIGTERM, then SIGKILL, until nobody but zombies is left in the group."""
         until = self._clock.monotonic() + grace_seconds
-        self._signal(signal.SIGTERM)
+        if not self._signal(signal.SIGTERM):
+            return
         while _others_in_group(self.identity.pid):
             if self._clock.monotonic() > until:
                 self._signal(signal.SIGKILL)
             await self._clock.sleep(_LOOK_SECONDS)
 
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+    def _signal(self, number: int) -> bool:
+        """Signal the group. Return False where there is none any more."""
+        try:
             os.killpg(self.identity.pid, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
 
 
 def _others_in_group(group: int) -> bool:

@@ -17,24 +17,30 @@ stopped=no
 trap 'stopped=yes' TERM
 trap '' HUP INT
 
-cost() {
-    if [ "$cgroup" = own ]; then
-        folder=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
-        # an empty scope's cgroup is removed at once, so this is the last moment to read what it counted
-        for file in memory.peak memory.events cpu.stat io.stat; do
-            if [ -r "$folder/$file" ]; then
-                sed "s/^/$file /" "$folder/$file"
-            fi
-        done
-    fi
+# Only builtins from here to the end of `record`: at the end of a burst each process more would be felt.
+show() {
+    while read -r line; do
+        echo "${2##*/} $line"
+    done <"$1/$2"
 }
 
+cost() {
+    while read -r line; do
+        case $line in 0::*) folder=/sys/fs/cgroup${line#0::} ;; esac
+    done </proc/self/cgroup
+    # an empty scope's cgroup is removed at once, so this is the last moment to read what it counted
+    for file in memory.peak memory.events cpu.stat io.stat; do
+        [ -r "$folder/$file" ] && show "$folder" "$file"
+    done
+}
+
+# Read only after this process has ended, or cut off if it was killed: its first line tells whether it is whole.
 record() {
     {
         echo "$1"
         echo "stopped $stopped"
-        cost
-    } >"$base.exit.new" 2>/dev/null && mv -f "$base.exit.new" "$base.exit"
+        [ "$cgroup" != own ] || cost
+    } >"$base.exit" 2>/dev/null
 }
 
 if ! read -r gate || [ "$gate" != open ]; then
