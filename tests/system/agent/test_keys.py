@@ -20,8 +20,8 @@ _CREDENTIAL = f"[Service]\nLoadCredential=api-key:{_KEY_FILE}\n"
 
 # The search has what it looks for in a file that it leaves out: on its own command line it would find it.
 _WANTED = "/srv/wanted"
-# Prints where that is found, of all that other users can see and all that root's tools print. `look PLACE` tells whether
-# it is in what comes from there. /run/credentials is systemd's own place for it, for the agent's user only.
+# Prints where that is found, of all that other users can see and all that root's tools print. `look PLACE` tells
+# whether it is in what comes from there. /run/credentials is systemd's own place for it, for the agent's user only.
 _LOOK_EVERYWHERE = f"""\
 look() {{
     if grep -qFf {_WANTED}; then echo "$1"; fi
