@@ -3,6 +3,7 @@
 #   make demo          runs three real Prefect flows with the agent and the embedded API of this checkout
 #   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest
 #   make test-unit     runs one tier: static, unit, api, process, prefect, system
+#   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
 #   make shell         boots a Debian with this checkout's agent and gives a root shell; DEBIAN=12 or 13
 #   make lint          runs the linters
 #   make format        formats the code
@@ -50,6 +51,10 @@ test-prefect: test-setup prefect
 test-system: debians
 $(TIERS:%=test-%):
 	$(PYTEST) tests/$(@:test-%=%) $(ARGS)
+
+.PHONY: fuzz
+fuzz: debians
+	FUZZ_MESSAGES=$${FUZZ_MESSAGES:-100000} $(PYTEST) tests/system/broker/test_fuzz.py -s $(ARGS)
 
 .PHONY: shell
 shell: debians

@@ -47,23 +47,41 @@ class Puppet:
         except ConnectionResetError:
             return ""
 
-    def exchange(self, number: int, packets: list[str], count: int, seconds: float) -> list[str]:
-        """Send packets, for as long as they are taken, and return up to `count` of those that come back."""
-        answers: list[str] = []
-        try:
-            for packet in packets:
-                self.send(number, packet)
-        except (BrokenPipeError, ConnectionResetError, OSError):
-            pass
-        while len(answers) < count:
+    def converse(self, number: int, packets: list[str]) -> int:
+        """Send packets and wait for an answer to each, until the other side hangs up; return how many were sent."""
+        for sent, packet in enumerate(packets, 1):
             try:
-                answer = self.receive(number, seconds)
+                self.send(number, packet)
+                answer = self._connections[number].recv(_MOST_BYTES)
+                if b'"bad-message"' in answer or not answer:
+                    return sent
+            except (BrokenPipeError, ConnectionResetError):
+                return sent
+        return len(packets)
+
+    def knock(self, path: str, times: int) -> int:
+        """Connect as often, all at once, and return how many of the connections are hung up on."""
+        connections = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(times)]
+        ends = 0
+        for connection in connections:
+            connection.connect(path)
+        for connection in connections:
+            connection.settimeout(60)
+            while connection.recv(_MOST_BYTES):
+                pass
+            connection.close()
+            ends += 1
+        return ends
+
+    def send_until_refused(self, number: int, data: str, most: int) -> int:
+        """Send the same packet again and again and read no answer; return how often it was taken."""
+        self._connections[number].settimeout(5)
+        for sent in range(most):
+            try:
+                self._connections[number].send(bytes.fromhex(data))
             except OSError:
-                break
-            answers.append(answer)
-            if not answer:
-                break
-        return answers
+                return sent
+        return most
 
     def close(self, number: int) -> None:
         """Close a connection."""

@@ -101,6 +101,12 @@ class Line:
         self.send({"id": next(self._ids), **message})
         return self.receive()
 
+    def asked(self, message: dict[str, object]) -> dict[str, Any]:
+        """The same, where a broker that hangs up instead of answering is a failure."""
+        answer = self.ask(message)
+        assert answer is not None, f"the broker hung up on {message}"
+        return answer
+
     def close(self) -> None:
         """Hang up."""
         self._puppet.do("close", self.number)
@@ -141,6 +147,12 @@ class Puppets:
         """Start a puppet as a transient unit, with options of systemd-run."""
         with self._awaited() as words:
             self._machine.run(["systemd-run", "--quiet", "--collect", f"--unit={unit}", *options, *words])
+        return self._remotes[-1]
+
+    def user_service(self, user: str, unit: str) -> Remote:
+        """Start a puppet as a transient unit of a user's own manager, which has to be running."""
+        with self._awaited() as words:
+            self._machine.run(["systemd-run", "--user", "--quiet", "--collect", f"--unit={unit}", *words], user=user)
         return self._remotes[-1]
 
     def child(self, parent: Remote) -> Remote:

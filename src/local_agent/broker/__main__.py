@@ -1,9 +1,14 @@
-"""Starts the broker on the socket that systemd hands over (sd_listen_fds(3))."""
+"""Starts the broker on the socket that systemd hands over (sd_listen_fds(3)).
+
+python3 -m local_agent.broker [--idle-seconds SECONDS]
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
+import signal
 import socket
 import sys
 import time
@@ -12,7 +17,6 @@ from local_agent.broker.operations import Operations
 from local_agent.broker.server import Server, Speaker
 
 _FIRST_DESCRIPTOR = 3
-_IDLE_SECONDS = 60.0
 
 
 def main() -> int:
@@ -21,17 +25,22 @@ def main() -> int:
         sys.stderr.write("error: the broker is started by local-agent-broker.socket and not by hand\n")
         sys.stderr.write("hint: systemctl status local-agent-broker.socket\n")
         return 64
+    parser = argparse.ArgumentParser(prog="local_agent.broker")
+    parser.add_argument("--idle-seconds", type=float, default=60.0, help="end after so long without a packet")
+    idle_seconds = parser.parse_args().idle_seconds
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
     with socket.socket(fileno=_FIRST_DESCRIPTOR) as listener:
-        asyncio.run(_serve(listener))
+        asyncio.run(_serve(listener, idle_seconds))
     return 0
 
 
-async def _serve(listener: socket.socket) -> None:
+async def _serve(listener: socket.socket, idle_seconds: float) -> None:
     operations = Operations()
+    server = Server(listener, operations.carry_out, Speaker(time.monotonic), idle_seconds)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
     try:
-        await Server(listener, operations.carry_out, Speaker(time.monotonic), _IDLE_SECONDS).run()
+        await server.run()
     finally:
         operations.close()
 

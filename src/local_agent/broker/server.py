@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 import sys
 from collections import Counter
@@ -32,19 +31,20 @@ class Server:
         carry_out: Callable[[Caller, Request], Awaitable[dict[str, Any]]],
         say: Callable[[str], None],
         idle_seconds: float,
+        identify: Callable[[socket.socket], Caller] = identify,
     ) -> None:
         self._listener = listener
         self._carry_out = carry_out
         self._say = say
         self._idle_seconds = idle_seconds
+        self._identify = identify
         self._connections: set[Connection] = set()
         self._last_packet = 0.0
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve until SIGTERM, or until no packet has come for a while. What was taken is answered."""
+        """Serve until `stop`, or until no packet has come for a while. What was taken is answered."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         self._listener.settimeout(0)
         self._note_packet()
         loop.add_reader(self._listener, self._accept)
@@ -55,6 +55,10 @@ class Server:
                 await asyncio.gather(*(connection.finish() for connection in self._connections))
         for connection in list(self._connections):
             connection.close()
+
+    def stop(self) -> None:
+        """Have `run` come to its end."""
+        self._stop.set()
 
     async def _until_idle(self) -> None:
         loop = asyncio.get_running_loop()
@@ -84,7 +88,7 @@ class Server:
 
     def _meet(self, connection: socket.socket) -> None:
         try:
-            caller = identify(connection)
+            caller = self._identify(connection)
         except RefusedError as refusal:
             self._turn_away(connection, refusal)
             return

@@ -30,9 +30,9 @@ def broker(agent: Remote) -> Line:
     return agent.broker()
 
 
-def start_message(pid: int, flow_run: str = "", **parts: object) -> dict[str, object]:
+def start_message(pid: int, flow_run: str = "", /, **parts: object) -> dict[str, object]:
     """Given a process, return a request to start a scope around it."""
-    message = {
+    message: dict[str, object] = {
         "do": "start",
         "flow_run": flow_run or str(uuid.uuid4()),
         "pid": pid,
@@ -41,3 +41,22 @@ def start_message(pid: int, flow_run: str = "", **parts: object) -> dict[str, ob
         "limits": {},
     }
     return message | parts
+
+
+def started(agent: Remote, broker: Line, *words: str, **parts: object) -> str:
+    """Start a scope around a new process, and return its flow run."""
+    flow_run = str(uuid.uuid4())
+    answer = broker.asked(start_message(agent.spawn(*(words or ("sleep", "600"))), flow_run, **parts))
+    assert answer.get("ok") == {}, answer
+    return flow_run
+
+
+def scope_of(flow_run: str) -> str:
+    """Return a flow run's scope."""
+    return f"flow-run-{flow_run}.scope"
+
+
+def show(machine: Machine, unit: str, *names: str) -> dict[str, str]:
+    """Return properties of a unit."""
+    printed = machine.run(["systemctl", "show", unit, *(f"-p{name}" for name in names)]).stdout
+    return dict(line.partition("=")[::2] for line in printed.splitlines())

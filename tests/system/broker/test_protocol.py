@@ -8,7 +8,7 @@ import pytest
 
 from support.machine import Machine
 from support.puppets import Line, Puppets, Remote
-from system.broker.conftest import start_message
+from system.broker.conftest import show, start_message, started
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -17,25 +17,11 @@ SERVICE = "local-agent-broker.service"
 _ENCLOSED = "until grep -q scope /proc/self/cgroup; do sleep 0.02; done; "
 
 
-def _show(machine: Machine, unit: str, *names: str) -> dict[str, str]:
-    printed = machine.run(["systemctl", "show", unit, *(f"-p{name}" for name in names)]).stdout
-    return dict(line.partition("=")[::2] for line in printed.splitlines())
-
-
-def _started(agent: Remote, broker: Line, *words: str, **parts: object) -> str:
-    """Start a scope around a new process, and return its flow run."""
-    flow_run = str(uuid.uuid4())
-    answer = broker.ask(start_message(agent.spawn(*(words or ("sleep", "600"))), flow_run, **parts))
-    assert answer is not None
-    assert answer.get("ok") == {}, answer
-    return flow_run
-
-
 def _stubborn(machine: Machine, agent: Remote, broker: Line, stop_seconds: float) -> str:
     """Start a scope that does not end by SIGTERM, and return its flow run."""
     marker = f"/tmp/{uuid.uuid4()}"
     script = f"{_ENCLOSED} trap '' TERM; touch {marker}; while :; do sleep 0.1; done"
-    flow_run = _started(agent, broker, "sh", "-c", script, stop_seconds=stop_seconds)
+    flow_run = started(agent, broker, "sh", "-c", script, stop_seconds=stop_seconds)
     machine.wait_until(["test", "-e", marker])
     return flow_run
 
@@ -71,51 +57,50 @@ def test_a_process_is_enclosed(machine: Machine, agent: Remote, broker: Line) ->
         "OOMPolicy": "stop",
         "MemoryAccounting": "yes",
     }
-    assert _show(machine, unit, *wanted) == wanted
-    assert "local-agent@prod1.service" in _show(machine, unit, "After")["After"].split()
+    assert show(machine, unit, *wanted) == wanted
+    assert "local-agent@prod1.service" in show(machine, unit, "After")["After"].split()
 
 
 def test_status_stop_and_what_is_gone(machine: Machine, agent: Remote, broker: Line) -> None:
-    flow_run = _started(agent, broker, "sh", "-c", f"{_ENCLOSED} sleep 601 & sleep 602")
-    active = broker.ask({"do": "status", "flow_run": flow_run})
+    flow_run = started(agent, broker, "sh", "-c", f"{_ENCLOSED} sleep 601 & sleep 602")
     machine.wait_until("pgrep -f 'sleep 602'")
-    assert active is not None
-    assert active["ok"] == {"status": {"active_state": "active", "result": "success"}}
+    assert broker.asked({"do": "status", "flow_run": flow_run})["ok"] == {
+        "status": {"active_state": "active", "result": "success"}
+    }
     assert broker.ask({"do": "stop", "flow_run": flow_run}) == {"id": 3, "ok": {}}
     assert machine.run("pgrep -f 'sleep 60[12]'", check=False).returncode == 1
     for verb in ("status", "stop", "reset-failed", "freeze", "thaw"):
-        answer = broker.ask({"do": verb, "flow_run": flow_run})
-        assert answer is not None
+        answer = broker.asked({"do": verb, "flow_run": flow_run})
         assert answer["ok"] == ({"status": None} if verb == "status" else {})
 
 
 def test_kill_signals_all_of_it_and_a_failed_scope_is_reset(machine: Machine, agent: Remote, broker: Line) -> None:
-    flow_run = _started(agent, broker, "sh", "-c", f"{_ENCLOSED} sleep 603 & sleep 604", stop_seconds=0.2)
+    flow_run = started(agent, broker, "sh", "-c", f"{_ENCLOSED} sleep 603 & sleep 604", stop_seconds=0.2)
     # what does not end in time makes the scope fail, and then its name is taken
     stubborn = _stubborn(machine, agent, broker, 0.2)
     machine.wait_until("pgrep -f 'sleep 604'")
-    assert "ok" in (broker.ask({"do": "kill", "flow_run": flow_run, "signal": 9}) or {})
+    assert "ok" in broker.asked({"do": "kill", "flow_run": flow_run, "signal": 9})
     machine.wait_until("! pgrep -f 'sleep 60[34]'")
-    assert "ok" in (broker.ask({"do": "stop", "flow_run": stubborn}) or {})
-    failed = broker.ask({"do": "status", "flow_run": stubborn}) or {}
+    assert "ok" in broker.asked({"do": "stop", "flow_run": stubborn})
+    failed = broker.asked({"do": "status", "flow_run": stubborn})
     assert failed["ok"] == {"status": {"active_state": "failed", "result": "timeout"}}
     pid = agent.spawn("sleep", "600")
-    assert (broker.ask(start_message(pid, stubborn)) or {})["error"] == "refused"
-    assert "ok" in (broker.ask({"do": "reset-failed", "flow_run": stubborn}) or {})
-    assert "ok" in (broker.ask(start_message(pid, stubborn)) or {})
+    assert broker.asked(start_message(pid, stubborn))["error"] == "refused"
+    assert "ok" in broker.asked({"do": "reset-failed", "flow_run": stubborn})
+    assert "ok" in broker.asked(start_message(pid, stubborn))
 
 
 def test_freeze_thaw_and_new_limits(machine: Machine, agent: Remote, broker: Line) -> None:
-    flow_run = _started(agent, broker, limits={"tasks_max": 30, "memory_max_bytes": 1 << 30})
+    flow_run = started(agent, broker, limits={"tasks_max": 30, "memory_max_bytes": 1 << 30})
     unit = f"flow-run-{flow_run}.scope"
-    assert "ok" in (broker.ask({"do": "freeze", "flow_run": flow_run}) or {})
-    assert _show(machine, unit, "FreezerState") == {"FreezerState": "frozen"}
-    assert "ok" in (broker.ask({"do": "thaw", "flow_run": flow_run}) or {})
-    assert _show(machine, unit, "FreezerState") == {"FreezerState": "running"}
+    assert "ok" in broker.asked({"do": "freeze", "flow_run": flow_run})
+    assert show(machine, unit, "FreezerState") == {"FreezerState": "frozen"}
+    assert "ok" in broker.asked({"do": "thaw", "flow_run": flow_run})
+    assert show(machine, unit, "FreezerState") == {"FreezerState": "running"}
     changed = {"tasks_max": 40, "memory_max_bytes": None, "cpu_quota_percent": 25}
-    assert "ok" in (broker.ask({"do": "set", "flow_run": flow_run, "limits": changed}) or {})
+    assert "ok" in broker.asked({"do": "set", "flow_run": flow_run, "limits": changed})
     wanted = {"TasksMax": "40", "MemoryMax": "infinity", "MemorySwapMax": "infinity", "CPUQuotaPerSecUSec": "250ms"}
-    assert _show(machine, unit, *wanted) == wanted
+    assert show(machine, unit, *wanted) == wanted
 
 
 def test_tail_returns_the_last_lines(machine: Machine, agent: Remote, broker: Line) -> None:
@@ -125,7 +110,7 @@ def test_tail_returns_the_last_lines(machine: Machine, agent: Remote, broker: Li
         machine.wait_until(f"journalctl -q -t flow-run-{flow_run} -o cat | grep -q 'line {number}'")
     machine.run(f"echo forged | systemd-cat -t flow-run-{flow_run}", user="alice")
     machine.wait_until(f"journalctl -q -t flow-run-{flow_run} -o cat | grep -q forged")
-    answer = broker.ask({"do": "tail", "flow_run": flow_run, "lines": 3}) or {}
+    answer = broker.asked({"do": "tail", "flow_run": flow_run, "lines": 3})
     assert answer["ok"] == {"lines": ["line 2", "line 3", "line 4"]}
 
 
@@ -143,16 +128,16 @@ def test_requests_are_answered_while_another_takes_its_time(machine: Machine, ag
 
 def test_a_user_of_its_own_needs_nothing_else(machine: Machine, puppets: Puppets) -> None:
     agent = puppets.agent("alices", more="User=alice")
-    flow_run = _started(agent, agent.broker())
-    shown = _show(machine, f"flow-run-{flow_run}.scope", "Slice", "ActiveState")
+    flow_run = started(agent, agent.broker())
+    shown = show(machine, f"flow-run-{flow_run}.scope", "Slice", "ActiveState")
     assert shown == {"Slice": "flowruns-alices.slice", "ActiveState": "active"}
     assert machine.run("stat -c %U:%a /var/lib/local-agent/alices").stdout == "alice:700\n"
 
 
 def test_an_instance_with_dashes_has_a_slice_of_its_own(machine: Machine, puppets: Puppets) -> None:
     agent = puppets.agent("prod1-a.b:c_d")
-    flow_run = _started(agent, agent.broker())
-    assert _show(machine, f"flow-run-{flow_run}.scope", "Slice") == {"Slice": r"flowruns-prod1\x2da.b:c_d.slice"}
+    flow_run = started(agent, agent.broker())
+    assert show(machine, f"flow-run-{flow_run}.scope", "Slice") == {"Slice": r"flowruns-prod1\x2da.b:c_d.slice"}
 
 
 def test_a_broker_that_is_stopped_answers_what_it_took(machine: Machine, agent: Remote, broker: Line) -> None:
@@ -164,7 +149,7 @@ def test_a_broker_that_is_stopped_answers_what_it_took(machine: Machine, agent: 
     assert broker.receive() is None
     again = agent.broker()
     assert again.ask({"do": "status", "flow_run": slow}) is not None
-    assert _show(machine, "local-agent-broker.socket", "ActiveState") == {"ActiveState": "active"}
+    assert show(machine, "local-agent-broker.socket", "ActiveState") == {"ActiveState": "active"}
 
 
 def _takes_no_more(line: Line) -> bool:
@@ -180,6 +165,6 @@ def test_it_can_be_started_as_often_as_needed(machine: Machine, agent: Remote) -
     """By default systemd gives up on a socket at its sixth start within 10 s."""
     for _ in range(8):
         line = agent.broker()
-        assert "ok" in (line.ask({"do": "shutting-down"}) or {})
+        assert "ok" in line.asked({"do": "shutting-down"})
         machine.run(["systemctl", "stop", SERVICE])
-    assert _show(machine, "local-agent-broker.socket", "Result") == {"Result": "success"}
+    assert show(machine, "local-agent-broker.socket", "Result") == {"Result": "success"}

@@ -1,0 +1,94 @@
+"""What cannot be brought about on a real systemd: a process that ends just while it is enclosed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from local_agent.broker.callers import Caller, Process
+from local_agent.broker.operations import Operations
+from local_agent.broker.protocol import Code, RefusedError, Request, Verb
+
+RUN = "c0ffee00-0000-4000-8000-000000000000"
+
+
+class FakeBus:
+    """Stands in for the system bus; `job` is what happens in place of the job."""
+
+    def __init__(self, version: str, job: Callable[[], str]) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self._version = version
+        self._job = job
+
+    async def call(self, method: str, _signature: str = "", body: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        self.calls.append((method, body))
+        return ("/path",)
+
+    async def get(self, _path: str, _interface: str, name: str) -> object:
+        return {"Version": self._version}.get(name, "")
+
+    async def run_job(self, method: str, _signature: str, body: tuple[Any, ...]) -> str:
+        self.calls.append((method, body))
+        return self._job()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _child() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "600"])
+
+
+async def _start(bus: FakeBus, child: subprocess.Popen[bytes]) -> RefusedError:
+    own = Process(os.getpid())
+    caller = Caller(own, os.getuid(), own.cgroup(), "prod1")
+
+    async def connect() -> Any:  # noqa: ANN401 - stands in for the real one
+        return bus
+
+    request = Request(1, Verb.START, RUN, child.pid, "a test's", 5.0)
+    try:
+        with pytest.raises(RefusedError) as refused:
+            await Operations(connect).carry_out(caller, request)
+    finally:
+        own.close()
+        child.kill()
+        child.wait()
+    return refused.value
+
+
+async def test_a_process_that_ends_meanwhile_is_reported_and_the_scope_left_alone() -> None:
+    child = _child()
+
+    def end_it() -> str:
+        child.kill()
+        child.wait()
+        return "done"
+
+    bus = FakeBus("252.39-1~deb12u1", end_it)
+    refusal = await _start(bus, child)
+    assert refusal.code is Code.PROCESS_GONE
+    assert [method for method, _ in bus.calls] == ["StartTransientUnit"], "its scope may hold a stranger: no stop"
+
+
+async def test_a_process_that_is_not_moved_is_reported() -> None:
+    refusal = await _start(FakeBus("257.13-1", lambda: "done"), _child())
+    assert refusal.code is Code.PROCESS_GONE
+
+
+async def test_a_job_that_fails_is_reported() -> None:
+    refusal = await _start(FakeBus("257.13-1", lambda: "failed"), _child())
+    assert refusal.code is Code.REFUSED
+    assert "'failed'" in refusal.message
+
+
+@pytest.mark.parametrize(("version", "property_"), [("252.39-1~deb12u1", "PIDs"), ("257.13-1~deb13u1", "PIDFDs")])
+async def test_a_pidfd_is_passed_where_systemd_takes_it(version: str, property_: str) -> None:
+    bus = FakeBus(version, lambda: "failed")
+    await _start(bus, _child())
+    (_, (_, _, properties, _)), *_ = bus.calls
+    assert properties[0][0] == property_
