@@ -112,7 +112,7 @@ class Claims:
             if verdict is Claim.OURS and facts is not None:
                 return await self._unless_somebody_came_between(facts, run.version, nonce)
             if verdict is Claim.LOST and sent is _Sent.UNANSWERED:
-                await self._undo_a_late_landing(run.id, nonce)
+                await self._undo_a_late_landing(run, nonce)
             if verdict is not None:
                 return verdict
             if sent is not _Sent.UNANSWERED:
@@ -152,16 +152,12 @@ class Claims:
             return Claim.OURS
         return None if facts.meaning is RunState.WAITING else Claim.LOST
 
-    async def _undo_a_late_landing(self, flow_run_id: str, nonce: str) -> None:
-        """Our unanswered Submitted may yet land on top of Cancelled: look once more, and if so cancel again."""
-        before = await self._read(flow_run_id)
+    async def _undo_a_late_landing(self, run: FlowRun, nonce: str) -> None:
+        """Our unanswered Submitted may yet land on top of what was read: look once more, and if so put that back."""
         await self._clock.sleep(self._timeout_seconds)
-        after = await self._read(flow_run_id)
-        if before is None or after is None or before.meaning not in (RunState.CANCELLED, RunState.CANCELLING):
-            return
-        if after.meaning is RunState.SUBMITTED and after.newest_claim() == nonce:
-            cancelled = states.final("Cancelled", "Cancelled before it was started", nonce)
-            await self._send([StateChange(flow_run_id, after.version, cancelled)])
+        facts = await self._read(run.id)
+        if facts is not None and self._verdict(facts, nonce) is Claim.OURS:
+            await self._unless_somebody_came_between(facts, run.version, nonce)
 
     async def _read(self, flow_run_id: str) -> RunFacts | None:
         """Read until there is an answer: what is unknown is never launched and never given up."""
