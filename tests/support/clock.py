@@ -10,16 +10,17 @@ START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 class SkippingClock:
-    """Starts at START and 1000 s. `on_sleep` is told of each sleep before its time has passed."""
+    """Starts at START, or another time, and 1000 s. `on_sleep` is told of each sleep before its time has passed."""
 
-    def __init__(self, on_sleep: Callable[[float], Awaitable[None]] | None = None) -> None:
-        self._on_sleep = on_sleep
+    def __init__(self, on_sleep: Callable[[float], Awaitable[None]] | None = None, start: datetime = START) -> None:
+        self._start = start
+        self.on_sleep = on_sleep
         self._passed = 0.0
         self.slept: list[float] = []
 
     def now(self) -> datetime:
         """Return the time in UTC."""
-        return START + timedelta(seconds=self._passed)
+        return self._start + timedelta(seconds=self._passed)
 
     def monotonic(self) -> float:
         """Return seconds."""
@@ -28,8 +29,8 @@ class SkippingClock:
     async def sleep(self, seconds: float) -> None:
         """Let the other tasks have their turn, and so many seconds pass."""
         self.slept.append(seconds)
-        if self._on_sleep is not None:
-            await self._on_sleep(seconds)
+        if self.on_sleep is not None:
+            await self.on_sleep(seconds)
         await asyncio.sleep(0)
         self.advance(seconds)
 
