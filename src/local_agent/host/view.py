@@ -35,7 +35,16 @@ class Host:
     @property
     def past(self) -> Past:
         """The flow runs that ended. The user's own agents are believed, and those that have a state folder here."""
-        return Past(self.journal, {self.uid, *(folder.uid for folder in self.folders)})
+        return Past(self.journal, self.uids_of(None))
+
+    def uids_of(self, instance: str | None) -> set[int]:
+        """Return the users whose word about an instance's flow runs, or about all, is believed."""
+        return {self.uid, *self.agent_uids(instance)}
+
+    def agent_uids(self, instance: str | None) -> set[int]:
+        """Return the users that an instance, or all of them, run as; one's own where none has a state folder here."""
+        owners = {folder.uid for folder in self.folders if folder.instance == instance}
+        return owners or {folder.uid for folder in self.folders} or {self.uid}
 
     @staticmethod
     def now() -> datetime:

@@ -1,0 +1,86 @@
+"""The operator's commands on real scopes of real systemds, as root and as anybody."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from support.api import wait_until
+from system.host.conftest import Host
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+
+def test_ps_lists_runs_for_root_and_for_anybody(host: Host) -> None:
+    host.start()
+    run = host.running()
+    wait_until(lambda: host.runs()[run]["api_state"] == "running", host.instance.journal)
+    seen, by_alice = host.runs()[run], host.runs("alice")[run]
+    assert (seen["instance"], seen["state"], seen["manager"]) == ("prod1", "running", "system")
+    assert seen["unit"] == f"flow-run-{run}.scope"
+    assert seen["cpu_seconds"] > 0
+    assert seen["tasks"] >= 2
+    assert by_alice["api_state"] is None, "that is the agent's to know"
+    for key in ("id", "name", "flow", "instance", "state", "unit", "since"):
+        assert by_alice[key] == seen[key]
+    assert host.type("ps", user="alice").stderr == ""
+    assert run[:8] in host.type("ps").stdout
+    host.machine.run(["systemctl", "kill", "--signal=KILL", f"flow-run-{run}.scope"])
+    host.wait_until_ended(run)
+    (ended,) = [one for one in host.read("ps -a")["runs"] if one["id"] == run]
+    assert ended["state"] == "ended"
+    assert "signal 9" in ended["how"] or "is gone" in ended["how"]
+
+
+def test_logs_have_every_line_in_order(host: Host) -> None:
+    """journald loses the unit of most of these lines: their writers are gone when it looks."""
+    host.start()
+    run = host.new_run("report Success", LINES="2000")
+    host.api.wait_for_state(run, "Success")
+    host.wait_until_ended(run)
+    printed = [json.loads(line) for line in host.type(f"logs {run} --json").stdout.splitlines()]
+    said = [line["text"] for line in printed if line["source"] == "flow"]
+    assert said == [f"line {number}" for number in range(1, 2001)]
+    assert "started: flow-run-" in printed[[line["source"] for line in printed].index("agent")]["text"]
+    assert printed[-1]["source"] in ("agent", "systemd")
+    only = host.type(f"logs {run[:8]} --flow-only -n 2").stdout.splitlines()
+    assert [line.split()[-1] for line in only] == ["1999", "2000"]
+    assert "line 1" not in host.type(f"logs {run} --agent-only").stdout
+    assert "line 2000" in host.type("logs --all --instance prod1").stdout
+    assert "line" not in host.type("logs --all --instance other").stdout
+
+
+def test_nobody_can_put_words_into_a_flow_runs_mouth(host: Host) -> None:
+    host.start()
+    run = host.running()
+    host.machine.run(f"echo forged | systemd-cat -t flow-run-{run}", user="alice")
+    host.machine.run(f"echo genuine | systemd-cat -t flow-run-{run}")
+    host.machine.wait_until(f"journalctl -t flow-run-{run} -o cat | grep -q genuine")
+    assert "genuine" in host.type(f"logs {run}").stdout
+    assert "forged" not in host.type(f"logs {run}").stdout
+    assert "may not read the journal" in host.type(f"logs {run}", user="alice").stderr
+
+
+def test_following_ends_with_the_run(host: Host) -> None:
+    host.start()
+    run = host.new_run("report Running\nsay before\nawait /srv/go\nsay after\nreport Success")
+    host.api.wait_for_state(run, "Running")
+    following = host.machine.spawn(["local-agent", "logs", "-f", run])
+    assert following.stdout is not None
+    first = iter(following.stdout.readline, "")
+    assert any("before" in line for line in first)
+    host.machine.write("/srv/go", "")
+    rest = following.stdout.read()
+    assert "after" in rest
+    assert "ended: Exited with code 0" in rest.splitlines()[-1]
+    assert following.wait(60) == 0
+
+
+def test_what_is_no_flow_run_is_said(host: Host) -> None:
+    for line in ("logs 0123456789", "logs --since yesterday no-such-name"):
+        done = host.type(line, check=False)
+        assert done.returncode == 66
+        assert done.stderr.startswith("error: no flow run")
+        assert "hint: local-agent ps -a" in done.stderr
+    assert host.type("logs", check=False).returncode == 78
