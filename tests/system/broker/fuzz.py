@@ -32,7 +32,7 @@ class Fuzz:
             return self._random.randbytes(self._random.choice((1, 7, 100, 4096, 4097, 9000)))
         packet = json.dumps(self._request()).encode()
         if kind == 1:
-            return packet[: self._random.randrange(1, len(packet))]
+            return packet[: self._random.randrange(1, len(packet) + 1)]
         if kind == 2:
             place = self._random.randrange(len(packet))
             return packet[:place] + self._random.randbytes(1) + packet[place + 1 :]

@@ -1,0 +1,83 @@
+"""An agent without privileges, the broker that makes its scopes, and what flow runs can still do in its sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from support import real_flows
+from support.api import Api, wait_until
+from support.checkout import CHECKOUT
+from support.machine import Machine
+from system.agent.conftest import FLOWS_HOME, Instance
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+Flows = Mapping[str, str]
+BROKER = "local-agent-broker.service"
+
+
+def _status_of(machine: Machine, flow_run_id: str) -> dict[str, str]:
+    """Return /proc/PID/status of the first process of a flow run."""
+    cgroup = machine.run(["systemctl", "show", "-P", "ControlGroup", f"flow-run-{flow_run_id}.scope"]).stdout.strip()
+    pid = machine.read(f"/sys/fs/cgroup{cgroup}/cgroup.procs").split()[0]
+    return dict(line.split(":\t", 1) for line in machine.read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+
+
+def test_agent_and_flow_runs_have_no_privileges(instance: Instance, machine: Machine, api: Api, flows: Flows) -> None:
+    instance.start()
+    assert "through the broker" in instance.journal("-o", "cat")
+    run = api.create_flow_run(flows["nap"], parameters={"seconds": 600})
+    api.wait_for_state(run, "Running")
+    status = _status_of(machine, run)
+    assert status["Uid"].split() == [machine.run("id -u local-agent").stdout.strip()] * 4
+    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_a_broker_that_dies_is_started_again(instance: Instance, machine: Machine, api: Api, flows: Flows) -> None:
+    instance.start()
+    first = api.create_flow_run(flows["nap"], parameters={"seconds": 10})
+    api.wait_for_state(first, "Running")
+    machine.run(["systemctl", "kill", "--signal=KILL", BROKER])
+    machine.wait_until(f"test $(systemctl is-active {BROKER}) != active")
+    second = api.create_flow_run(flows["hello"])
+    for run in (first, second):
+        api.wait_for_state(run, "Success")
+        wait_until(lambda run=run: instance.scope_is(run, "inactive"), instance.journal)  # type: ignore[misc] # a default
+
+
+def test_an_instance_of_another_user(instance: Instance, machine: Machine, api: Api, flows: Flows) -> None:
+    instance.drop_in("[Service]\nUser=alice\n")
+    instance.start()
+    run = api.create_flow_run(flows["nap"], parameters={"seconds": 5})
+    api.wait_for_state(run, "Running")
+    assert _status_of(machine, run)["Uid"].split()[0] == machine.run("id -u alice").stdout.strip()
+    api.wait_for_state(run, "Success")
+    wait_until(lambda: instance.scope_is(run, "inactive"), instance.journal)
+    machine.run(["systemctl", "reload", instance.unit])
+
+
+@pytest.mark.parametrize("sandbox", ["default", "strict"])
+def test_flows_live_in_the_sandbox(instance: Instance, machine: Machine, api: Api, sandbox: str) -> None:
+    if sandbox == "strict":
+        instance.drop_in((CHECKOUT / "packaging/examples/strict.conf").read_text())
+    instance.start()
+    run = api.create_flow_run(_register_wide(machine, api))
+    api.wait_for_state(run, "Success", "Failed")
+    wait_until(lambda: instance.scope_is(run, "inactive"), instance.journal)
+    ends = {task["task"]["slug"]: task["state"] for task in api.task_runs(run)}
+    output = machine.journal("-t", f"flow-run-{run}", "-o", "cat")
+    assert set(ends.values()) == {"Success"}, f"{ends}\n{output}"
+    assert api.state(run) == "Success"
+
+
+def _register_wide(machine: Machine, api: Api) -> str:
+    machine.write("/srv/wide_flow.py", Path(__file__).with_name("wide_flow.py").read_text())
+    variables = [f"{name}={value}" for name, value in real_flows.environment(api.url, FLOWS_HOME).items()]
+    words = ["env", *variables, machine.flows_python, "/srv/wide_flow.py", "prod1"]
+    flow_id = machine.run(words, timeout_seconds=120).stdout.split()[-1]
+    machine.run(["chmod", "-R", "a+rX", FLOWS_HOME])
+    return flow_id
