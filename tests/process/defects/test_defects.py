@@ -82,7 +82,7 @@ def test_a_run_that_is_scheduled_again_is_run_again_by_the_same_agent(api: Api, 
     with agent:
         runs = api.create_flow_runs(flow, 20)
         for times in (1, 2):
-            wait_until(lambda count=times: len(agent.starts()) == count * len(runs), lambda: agent.said)
+            _wait_for_starts(agent, times * len(runs))
             wait_until(lambda: set(api.states_of(runs).values()) == {"Failed"}, lambda: agent.said)
             agent.wait_until_forgotten()
             assert sorted(agent.starts()) == sorted(runs * times)
@@ -112,8 +112,16 @@ def test_max_polls_ends_at_the_last_poll_and_not_after_the_pause_behind_it(api: 
     with AgentProcess(tmp_path / "agent", api.url, *options) as agent:
         agent.wait_for("Registered at")
         for number in range(1, polls):
-            wait_until(lambda count=number: agent.count_polls(api) >= count, lambda: agent.said)
+            _wait_for_polls(agent, api, number)
             with suppress(UnavailableError):  # the first pauses are short, so it may be ahead
                 agent.ask("poke")
         assert agent.wait() == 0
         assert agent.count_polls(api) == polls
+
+
+def _wait_for_starts(agent: AgentProcess, count: int) -> None:
+    wait_until(lambda: len(agent.starts()) >= count, lambda: agent.said)
+
+
+def _wait_for_polls(agent: AgentProcess, api: Api, count: int) -> None:
+    wait_until(lambda: agent.count_polls(api) >= count, lambda: agent.said)
