@@ -121,6 +121,11 @@ class Agent:
         """Why no flow run is taken now, "" where they are."""
         return self._paused_for
 
+    @property
+    def unfit_because(self) -> str:
+        """Why no flow run could be started at all, "" where they can."""
+        return self._unfit
+
     def api_states(self) -> Mapping[str, RunState]:
         """Return the state at the API of each live run, as it was at the last look."""
         return self._watch.states()

@@ -61,11 +61,6 @@ async def served(folder: Path, commands: Commands, run_commands: RunCommands | N
         path.unlink(missing_ok=True)
 
 
-def socket_path(folder: Path) -> Path:
-    """Return where the agent that uses `folder` listens, if it runs."""
-    return folder / _NAME
-
-
 def ask(folder: Path, command: str, flow_run_id: str | None = None, timeout_seconds: float = 30.0) -> str:
     """Ask the agent that uses `folder` to do something, perhaps about one flow run; return what it says.
 

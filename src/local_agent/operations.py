@@ -59,6 +59,7 @@ class Operations:
             "slots": {"limit": settings.limit, "taken": self.admission.held, "free": self.admission.free()},
             "draining": self.admission.draining,
             "takes_none_because": self.agent.paused_for,
+            "unfit_because": self.agent.unfit_because,
             "runs": [self._run(live) for live in list(self.stories.live.values())],
         }
 

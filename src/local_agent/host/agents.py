@@ -59,6 +59,7 @@ class AgentView:
     slots_taken: int
     draining: bool
     takes_none_because: str
+    unfit_because: str
     runs: tuple[AgentRun, ...]
 
 
@@ -109,5 +110,6 @@ def agent_view(answer: Mapping[str, Any]) -> AgentView:
         slots_taken=int(slots["taken"]),
         draining=bool(answer["draining"]),
         takes_none_because=str(answer["takes_none_because"]),
+        unfit_because=str(answer["unfit_because"]),
         runs=tuple(AgentRun(run["id"], run["name"], run["flow"], run["api_state"] or "") for run in answer["runs"]),
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from local_agent.errors import NotFoundError
 from local_agent.host.agents import StateFolder, state_folders
 from local_agent.host.bus import BusReader, buses
 from local_agent.host.find import find_run
+from local_agent.host.instances import Instance, find_instances
 from local_agent.host.journal import Journal
 from local_agent.host.past import Past
 from local_agent.host.runs import Overview, Run, find_runs, with_figures
@@ -57,6 +60,18 @@ class Host:
         if instance is None:
             return overview
         return replace(overview, runs=tuple(run for run in overview.runs if run.instance == instance))
+
+    def instances(self, name: str | None = None) -> tuple[list[Instance], list[str]]:
+        """Return the instances, or one, and what could not be looked at. Raise NotFoundError where there is no such."""
+        overview = self.runs()
+        counts = Counter(run.instance for run in overview.runs)
+        found, problems = find_instances(self.managers, self.folders, counts)
+        chosen = [instance for instance in found if name in (None, instance.name)]
+        if name is not None and not chosen:
+            raise NotFoundError(
+                f"no instance {name!r} is on this host", hint=f"systemctl enable --now local-agent@{name}"
+            )
+        return chosen, problems
 
     def find(self, word: str, *, in_past: bool = False) -> Run:
         """Return the run that a word means. Raise NotFoundError."""

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from support.api import wait_until
-from system.host.conftest import Host
+from system.host.conftest import PYTHON, Host
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -84,3 +84,34 @@ def test_what_is_no_flow_run_is_said(host: Host) -> None:
         assert done.stderr.startswith("error: no flow run")
         assert "hint: local-agent ps -a" in done.stderr
     assert host.type("logs", check=False).returncode == 78
+
+
+def test_status_tells_whether_all_is_well(host: Host) -> None:
+    host.start("limit = 2")
+    host.running()
+    wait_until(lambda: host.type("status", check=False).returncode == 0, host.instance.journal)
+    (seen,) = host.read("status")["instances"]
+    assert seen["service"]["active_state"] == "active"
+    assert (seen["agent"]["labels"], seen["agent"]["slots_taken"], seen["runs"]) == (["prod1"], 1, 1)
+    assert "1/2" in host.type("status").stdout
+    # systemd is told every two seconds
+    wait_until(lambda: host.type("status", user="alice", check=False).returncode == 0, host.instance.journal)
+    assert host.type("status", user="alice").stderr == ""
+    assert host.read("status", user="alice")["instances"][0]["agent"] is None
+    assert host.type("status --instance prod2", check=False).returncode == 66
+    host.machine.write("/etc/local-agent/prod1.toml", "limitt = 3\n")
+    host.machine.run(["systemctl", "restart", host.instance.unit], check=False)
+    wait_until(lambda: host.instance.show("ActiveState")["ActiveState"] == "failed", host.instance.journal)
+    for user in ("root", "alice"):
+        done = host.type("status", user=user, check=False)
+        assert done.returncode == 1
+        assert "exit code 78, a setting is wrong" in done.stderr
+
+
+def test_status_tells_of_an_api_out_of_reach(host: Host) -> None:
+    host.instance.configure(python=PYTHON, api_url="http://127.0.0.1:9")
+    host.instance.start()
+    reason = "does not answer"
+    wait_until(lambda: reason in host.type("status", check=False).stderr, host.instance.journal)
+    wait_until(lambda: reason in host.type("status", user="alice", check=False).stderr, host.instance.journal)
+    assert "lost" in host.type("status", check=False).stdout

@@ -1,0 +1,165 @@
+"""The instances of this host: their services as systemd sees them, their agents as those say themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from local_agent.errors import ManagerUnreachableError
+from local_agent.host.agents import ask_agent
+from local_agent.host.bus import Wanted
+from local_agent.host.scopes import moment
+from local_agent.wording import in_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from local_agent.host.agents import AgentView, StateFolder
+    from local_agent.host.bus import Unit, UnitReader
+
+    Managers = Mapping[str, Callable[[], AbstractContextManager[UnitReader]]]
+
+_SERVICES = "local-agent@*.service"
+_NAME = re.compile(r"local-agent@(.+)\.service")
+_PROPERTIES = (
+    *(("Service", name) for name in ("StatusText", "NRestarts", "Result", "ExecMainStatus", "WatchdogUSec")),
+    *(("Unit", name) for name in ("ActiveEnterTimestamp", "UnitFileState")),
+)
+_UNREACHABLE = re.compile(r"API (unreachable for [^;]*)")
+_ENABLED = ("enabled", "enabled-runtime")
+_EXIT_CODES = {77: "the API does not accept its key", 78: "a setting is wrong"}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The service of an instance, in systemd's own words."""
+
+    unit: str
+    manager: str
+    active_state: str
+    sub_state: str
+    result: str
+    exit_status: int
+    status_text: str
+    restarts: int
+    since: datetime | None
+    is_enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance: its service, None where it runs without one; its agent, None where it does not answer this user."""
+
+    name: str
+    service: Service | None
+    agent: AgentView | None
+    may_ask: bool
+    runs: int = 0
+
+    @property
+    def problem(self) -> str:
+        """What is not well, as a sentence; "" where all is."""
+        return (_service_problem(self.service) if self.service else "") or self._agent_problem()
+
+    @property
+    def words(self) -> str:
+        """What the agent told systemd of itself, which anybody may read; of one that does not run it is stale."""
+        return self.service.status_text if self.service and self.service.active_state == "active" else ""
+
+    def _agent_problem(self) -> str:
+        if self.agent is None:
+            lost = _UNREACHABLE.search(self.words)
+            if lost:
+                return f"API {lost.group(1)}"
+            silent = self.may_ask and self.service is not None and self.service.active_state == "active"
+            return "its agent does not answer on its control socket" if silent else ""
+        if not self.agent.api_reachable:
+            lost_for = in_time(self.agent.api_for_seconds or 0.0)
+            return f"API unreachable for {lost_for}: {self.agent.api_reason}"
+        return self.agent.unfit_because
+
+
+def find_instances(
+    managers: Managers, folders: Sequence[StateFolder], runs: Mapping[str, int]
+) -> tuple[list[Instance], list[str]]:
+    """Return the instances, and a sentence for each manager that did not answer.
+
+    `runs` is how many flow runs each has here.
+    """
+    services, problems = _services(managers)
+    by_name = {folder.instance: folder for folder in folders}
+    instances = []
+    for name in dict.fromkeys([*services, *by_name]):
+        folder = by_name.get(name)
+        agent = ask_agent(folder) if folder else None
+        service = services.get(name)
+        if service or agent:
+            may_ask = folder is not None and os.access(folder.path, os.X_OK)
+            instances.append(Instance(name, service, agent, may_ask, runs.get(name, 0)))
+    return sorted(instances, key=lambda instance: instance.name), problems
+
+
+def _services(managers: Managers) -> tuple[dict[str, Service], list[str]]:
+    services: dict[str, Service] = {}
+    problems: list[str] = []
+    for name, open_reader in managers.items():
+        try:
+            with open_reader() as reader:
+                services |= read_services(reader, name)
+        except ManagerUnreachableError as error:
+            problems.append(error.message)
+    return services, problems
+
+
+def read_services(reader: UnitReader, manager: str) -> dict[str, Service]:
+    """Given one of systemd's managers, return its instances' services by instance. Raise ManagerUnreachableError."""
+    units = [unit for unit in reader.list_units([_SERVICES]) if _NAME.fullmatch(unit.name)]
+    wanted = [Wanted(unit.path, interface, name) for unit in units for interface, name in _PROPERTIES]
+    values = reader.read(wanted)
+    each = len(_PROPERTIES)
+    return {
+        _instance(unit): _service(unit, manager, values[number * each : (number + 1) * each])
+        for number, unit in enumerate(units)
+    }
+
+
+def _instance(unit: Unit) -> str:
+    match = _NAME.fullmatch(unit.name)
+    return match.group(1) if match else ""
+
+
+def _service(unit: Unit, manager: str, values: Iterable[Any]) -> Service:
+    shown = dict(zip((name for _, name in _PROPERTIES), values, strict=True))
+    return Service(
+        unit=unit.name,
+        manager=manager,
+        active_state=unit.active_state,
+        sub_state=unit.sub_state,
+        result=str(shown["Result"] or ""),
+        exit_status=int(shown["ExecMainStatus"] or 0),
+        status_text=str(shown["StatusText"] or ""),
+        restarts=int(shown["NRestarts"] or 0),
+        since=moment(shown["ActiveEnterTimestamp"]),
+        is_enabled=shown["UnitFileState"] in _ENABLED,
+    )
+
+
+def _service_problem(service: Service) -> str:
+    if service.active_state == "failed":
+        return f"{service.unit} failed: {_how(service)}"
+    if service.sub_state == "auto-restart":
+        return f"{service.unit} ended ({_how(service)}) and is about to be started again"
+    if service.active_state == "inactive" and service.is_enabled:
+        return f"{service.unit} is enabled and does not run"
+    return ""
+
+
+def _how(service: Service) -> str:
+    if service.result == "exit-code":
+        meaning = _EXIT_CODES.get(service.exit_status)
+        return f"exit code {service.exit_status}" + (f", {meaning}" if meaning else "")
+    return service.result
