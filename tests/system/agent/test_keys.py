@@ -104,6 +104,17 @@ def test_only_the_flow_run_gets_the_key(
     assert _look_everywhere(machine, _KEY) == set()
 
 
+def test_an_encrypted_credential_is_a_key_too(instance: Instance, machine: Machine, api: Api) -> None:
+    """What lies on the disk is of use to nobody without this host's own secret."""
+    encrypted = "/etc/local-agent/prod1.cred"
+    encrypt = ["systemd-creds", "encrypt", "--with-key=host", "--name=api-key", "-", encrypted]
+    machine.run("mkdir -p /etc/local-agent && systemd-creds setup")
+    machine.run(encrypt, stdin=_KEY)
+    instance.drop_in(f"[Service]\nLoadCredentialEncrypted=api-key:{encrypted}\n")
+    instance.start()
+    wait_until(lambda: "Registered at" in instance.journal("-o", "cat"), instance.journal)
+
+
 def test_a_wrong_key_is_said_and_not_tried_again(instance: Instance, machine: Machine, api: Api) -> None:
     machine.write(_KEY_FILE, "a-wrong-key\n", mode=0o600)
     instance.drop_in(_CREDENTIAL)
