@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import requests
 
+from local_agent.backends.prefect1.bounded import Call, Calls
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError
 from local_agent.threads import Workers
 
@@ -40,8 +41,8 @@ class Answer:
 class Transport:
     """Sends GraphQL documents to `url`.
 
-    A thread holds a request for at most `timeout_seconds` of silence and twice that in all, so that a server which
-    answers one byte a minute cannot hold a thread for ever.
+    A request takes at most `timeout_seconds` of silence and twice that in all, so that a server which answers one byte
+    a second cannot hold anybody for ever.
     """
 
     def __init__(
@@ -51,7 +52,10 @@ class Transport:
         self._timeout_seconds = timeout_seconds
         self._workers = Workers("api", most_at_once)
         self._headers = {"X-PREFECT-CORE-VERSION": _CORE_VERSION, "Content-Type": "application/json"}
-        self._session = _new_session(most_at_once)
+        self._calls = Calls()
+        self._session = self._calls.session(most_at_once)
+        # a .netrc must not replace the key; proxies and CA bundles still come from the environment
+        self._session.auth = lambda request: request
         self.use_key(api_key)
         if tenant_id:
             self.use_tenant(tenant_id)
@@ -90,26 +94,40 @@ class Transport:
         # Prefect's own client sends the variables as a JSON string; it is the one form every server must take.
         body = json.dumps({"query": query, "variables": json.dumps(variables)}).encode()
         headers = dict(self._headers)
-        return await self._workers.run(lambda: self._post(body, headers))
-
-    def _post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        call = Call()
+        limit = asyncio.get_running_loop().call_later(2 * self._timeout_seconds, call.cut)
         try:
-            response = self._session.post(
-                self.url,
-                data=body,
-                headers=headers,
-                timeout=(min(_CONNECT_SECONDS, self._timeout_seconds), self._timeout_seconds),
-                stream=True,
-                allow_redirects=False,
-            )
-            with response:
-                content = _read(response, time.monotonic() + self._timeout_seconds)
+            return await self._workers.run(lambda: self._post(call, body, headers))
+        finally:
+            limit.cancel()
+
+    def _post(self, call: Call, body: bytes, headers: Mapping[str, str]) -> Answer:
+        try:
+            with self._calls.carrying_out(call):
+                response, content = self._exchange(body, headers)
         except (requests.RequestException, OSError, ValueError) as error:
-            raise ApiUnreachableError(
-                f"the API at {self.url} does not answer: {_in_words(error)}",
-                hint="check that it runs and that this machine may reach it",
-            ) from error
+            raise self._unreachable("no answer in time" if call.was_cut else _in_words(error)) from error
+        if call.was_cut:
+            raise self._unreachable("no answer in time")
         return self._understand(response, content)
+
+    def _exchange(self, body: bytes, headers: Mapping[str, str]) -> tuple[requests.Response, bytes]:
+        response = self._session.post(
+            self.url,
+            data=body,
+            headers=headers,
+            timeout=(min(_CONNECT_SECONDS, self._timeout_seconds), self._timeout_seconds),
+            stream=True,
+            allow_redirects=False,
+        )
+        with response:
+            return response, _read(response)
+
+    def _unreachable(self, reason: str) -> ApiUnreachableError:
+        return ApiUnreachableError(
+            f"the API at {self.url} does not answer: {reason}",
+            hint="check that it runs and that this machine may reach it",
+        )
 
     def _understand(self, response: requests.Response, content: bytes) -> Answer:
         # a web page is a proxy's word and not the API's: it says nothing about the key
@@ -167,25 +185,13 @@ def _whole(errors: Sequence[Mapping[str, Any]]) -> bool:
     return not any(error.get("path") for error in errors)
 
 
-def _new_session(most_at_once: int) -> requests.Session:
-    session = requests.Session()
-    adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=most_at_once, max_retries=0)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    # a .netrc must not replace the key; proxies and CA bundles still come from the environment
-    session.auth = lambda request: request
-    return session
-
-
-def _read(response: requests.Response, until_seconds: float) -> bytes:
+def _read(response: requests.Response) -> bytes:
     chunks, size = [], 0
     for chunk in response.iter_content(_CHUNK_BYTES):
         chunks.append(chunk)
         size += len(chunk)
         if size > _MOST_BYTES:
             raise ValueError(f"an answer of more than {_MOST_BYTES} bytes")
-        if time.monotonic() > until_seconds:
-            raise ValueError("an answer that never ends")
     return b"".join(chunks)
 
 
@@ -217,4 +223,5 @@ def _in_words(error: BaseException) -> str:
     seen: BaseException = error
     while seen.__cause__ or seen.__context__:
         seen = seen.__cause__ or seen.__context__ or seen
-    return getattr(seen, "strerror", None) or str(seen) or type(seen).__name__
+    words = getattr(seen, "strerror", None) or str(seen) or type(seen).__name__
+    return " ".join(words.split())  # what a stranger sent may be quoted in it
