@@ -1,0 +1,102 @@
+"""A flow run that is Running while its task runs wait for a retry that is due: claimed by its task runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from api.agent.bed import Bed, backend_bed
+from local_agent.backends.prefect1 import states
+from local_agent.backends.prefect1.claims import SETTLE_SECONDS
+from local_agent.model import Claim, FlowRun, Outcome
+from support.api import Api
+from support.faults import FaultyProxy
+from support.samples import NONCE
+
+_CLAIM = "set_task_run_states"
+
+
+def _waiting_task_runs(bed: Bed, count: int = 2, *, due_for_seconds: float = 5) -> tuple[str, list[str]]:
+    """Make a flow run of whose task runs so many wait; return its id and theirs."""
+    (run,) = bed.create(tasks=[f"task-{number}" for number in range(count + 1)])
+    bed.api.set_state(run, "Running")
+    tasks = [task["id"] for task in bed.api.task_runs(run)]
+    start = datetime.now(UTC) - timedelta(seconds=due_for_seconds)
+    for task in tasks[:count]:
+        bed.api.set_task_state(task, "Running")
+        bed.api.set_task_state(task, {"type": "Retrying", "start_time": start.isoformat(), "run_count": 2})
+    return run, tasks[:count]
+
+
+def _task_states(api: Api, run: FlowRun) -> dict[str, dict[str, Any]]:
+    ids = {task.id for task in run.waiting_task_runs}
+    return {task["id"]: task["serialized_state"] for task in api.task_runs(run.id) if task["id"] in ids}
+
+
+async def _due_run(bed: Bed) -> FlowRun:
+    run_id, tasks = _waiting_task_runs(bed)
+    run = (await bed.due())[run_id]
+    assert sorted(task.id for task in run.waiting_task_runs) == sorted(tasks)
+    return run
+
+
+async def test_each_task_run_is_claimed_and_the_flow_run_left_alone(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        before = api.state_types(run.id)
+        assert await bed.backend.claim(run, NONCE) is Claim.OURS
+        for state in _task_states(api, run).values():
+            assert (state["type"], states.nonce_of(state)) == ("Submitted", NONCE)
+            assert (state["state"]["type"], state["state"]["run_count"]) == ("Retrying", 2)
+        assert api.state_types(run.id) == before
+        assert await bed.due() == {}, "nobody else is offered it"
+
+
+async def test_a_task_run_that_is_just_due_is_its_own_processs_business(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        _waiting_task_runs(bed, due_for_seconds=0)
+        assert await bed.due() == {}
+
+
+async def test_a_rival_that_took_one_of_them_meanwhile_has_it(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        task = run.waiting_task_runs[0]
+
+        async def rival() -> None:
+            api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
+
+        bed.meanwhile(SETTLE_SECONDS, rival)
+        assert await bed.backend.claim(run, NONCE) is Claim.LATER
+
+
+async def test_a_lost_answer_of_a_claim_that_was_done(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        proxy.lose_answer(_CLAIM)
+        assert await bed.backend.claim(run, NONCE) is Claim.OURS
+
+
+async def test_a_claim_that_never_arrived_is_left_for_later(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        proxy.refuse(_CLAIM, times=1)
+        assert await bed.backend.claim(run, NONCE) is Claim.LATER
+        assert {state["type"] for state in _task_states(api, run).values()} == {"Retrying"}
+
+
+async def test_what_is_given_back_waits_as_before(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        before = _task_states(api, run)
+        assert await bed.backend.claim(run, NONCE) is Claim.OURS
+        record = replace(bed.record_of(run), task_runs=tuple(task.id for task in run.waiting_task_runs))
+        assert await bed.backend.claimed(record) is Claim.OURS
+        assert await bed.backend.give_back(record) is Outcome.GIVEN_BACK
+        after = _task_states(api, run)
+        for task, state in before.items():
+            assert after[task]["type"] == "Retrying"
+            assert after[task]["start_time"] == state["start_time"]
+            assert after[task]["run_count"] == 2
+        assert await bed.backend.claimed(record) is Claim.LOST

@@ -1,0 +1,185 @@
+"""Table T2 at the API itself: what is there after an end was reported, and after a report that went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from api.agent.bed import CLAIM, READ_OF_AN_END, after, backend_bed, soon
+from local_agent.backends.prefect1 import states
+from local_agent.errors import ApiUnreachableError
+from local_agent.model import Cause, Claim, CrashAction, CrashPolicy, End, Outcome
+from support.api import Api
+from support.faults import Exchange, FaultyProxy
+from support.samples import NONCE
+
+_FAIL = CrashPolicy(CrashAction.FAIL)
+_CLEAN = End(Cause.EXITED, exit_code=0)
+_CODE_3 = End(Cause.EXITED, exit_code=3)
+_KILLED = End(Cause.SIGNALLED, signal=9)
+_SECOND_LOOK_SECONDS = 2.0
+
+
+async def test_a_crash_ends_the_running_task_runs_and_then_the_flow_run(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.set_state(run.id, "Running")
+        task = api.task_runs(run.id)[0]["id"]
+        api.set_task_state(task, "Running")
+        assert await bed.backend.report(record, _KILLED, _FAIL) is Outcome.REPORTED
+        assert api.state_types(run.id) == ["Scheduled", "Submitted", "Running", "Failed"]
+        state = api.states(run.id)[-1]
+        assert state["message"] == "Ended by signal 9 (SIGKILL)"
+        assert api.task_runs(run.id)[0]["state"] == "Failed"
+        assert proxy.count("set_task_run_states") == 1, "in one request"
+
+
+async def test_a_run_that_finished_by_itself_needs_one_read_and_no_write(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.set_state(run.id, "Success")
+        proxy.reset_counters()
+        assert await bed.backend.report(record, _CLEAN, _FAIL) is Outcome.NOTHING_TO_SAY
+        assert proxy.requests == 1
+
+
+async def test_a_run_that_waits_for_its_retry_is_left_alone(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.set_state(run.id, "Running")
+        task = api.task_runs(run.id)[0]["id"]
+        api.set_task_state(task, "Running")
+        api.set_task_state(task, {"type": "Retrying", "start_time": bed.clock.now().isoformat(), "run_count": 1})
+        assert await bed.backend.report(record, _CLEAN, _FAIL) is Outcome.NOTHING_TO_SAY
+        assert api.state(run.id) == "Running"
+
+
+async def test_cancelling_becomes_cancelled(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.set_state(run.id, "Running")
+        assert api.cancel(run.id) == "Cancelling"
+        assert await bed.backend.report(record, _CODE_3, _FAIL) is Outcome.REPORTED
+        assert api.state(run.id) == "Cancelled"
+
+
+async def test_another_agents_run_is_left_alone(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run("of another agent")
+        api.set_state(run.id, "Running")
+        record = bed.record_of(run, NONCE)
+        assert await bed.backend.report(record, _KILLED, _FAIL) is Outcome.NOT_OURS
+        assert api.state(run.id) == "Running"
+
+
+async def test_a_run_that_lazarus_has_rescheduled_is_left_alone(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.set_state(run.id, states.scheduled(bed.clock.now(), "Rescheduled by a Lazarus process."))
+        assert await bed.backend.report(record, _KILLED, _FAIL) is Outcome.NOTHING_TO_SAY
+        assert api.state(run.id) == "Scheduled"
+
+
+async def test_a_deleted_run(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.delete_flow_run(run.id)
+        assert await bed.backend.report(record, _KILLED, _FAIL) is Outcome.NOT_OURS
+
+
+async def test_a_crashed_run_is_scheduled_again_as_often_as_is_allowed(
+    lockless: Api, lockless_proxy: FaultyProxy
+) -> None:
+    async with backend_bed(lockless, lockless_proxy) as bed:
+        once = CrashPolicy(CrashAction.RESCHEDULE, 1)
+        run, record = await bed.claimed_run()
+        lockless.set_state(run.id, "Running")
+        task = lockless.task_runs(run.id)[0]["id"]
+        lockless.set_task_state(task, "Running")
+        assert await bed.backend.report(record, _KILLED, once) is Outcome.RESCHEDULED
+        assert lockless.task_runs(run.id)[0]["state"] == "Pending"
+
+        bed.clock.advance(40)
+        again = (await bed.due())[run.id]
+        assert await bed.backend.claim(again, "second") is Claim.OURS
+        assert await bed.backend.report(bed.record_of(again, "second"), _KILLED, once) is Outcome.REPORTED
+        assert lockless.state_types(run.id)[2:] == ["Running", "Scheduled", "Submitted", "Failed"]
+
+
+@pytest.mark.parametrize("fault", ["lost", "refused"])
+async def test_a_report_whose_answer_is_lost_is_told_again_without_harm(
+    api: Api, proxy: FaultyProxy, fault: str
+) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.set_state(run.id, "Running")
+        proxy.lose_answer(CLAIM) if fault == "lost" else proxy.refuse(CLAIM, times=1)
+        with pytest.raises(ApiUnreachableError):
+            await bed.backend.report(record, _CODE_3, _FAIL)
+        assert await bed.backend.report(record, _CODE_3, _FAIL) is Outcome.REPORTED
+        assert api.state_types(run.id) == ["Scheduled", "Submitted", "Running", "Failed"]
+
+
+async def test_the_flows_own_success_that_landed_between_our_read_and_our_write_counts(
+    api: Api, proxy: FaultyProxy
+) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.set_state(run.id, "Running")
+
+        def read_then_land(exchange: Exchange) -> tuple[int, str, bytes]:
+            status, body = exchange.forward()
+            api.set_state(run.id, {"type": "Success", "message": "All reference tasks succeeded."})
+            return status, "application/json", body
+
+        proxy.add(read_then_land, READ_OF_AN_END, times=1)
+        await bed.backend.report(record, _KILLED, _FAIL)
+        assert api.state_types(run.id)[2:] == ["Running", "Success", "Failed", "Success"]
+        assert api.states(run.id)[-1]["message"] == "All reference tasks succeeded."
+
+
+async def test_the_flows_own_success_that_lands_after_ours_counts(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.set_state(run.id, "Running")
+
+        async def land() -> None:
+            await soon(lambda: api.set_state(run.id, "Success"))
+
+        bed.meanwhile(_SECOND_LOOK_SECONDS, land)
+        await bed.backend.report(record, _KILLED, _FAIL)
+        assert api.state_types(run.id)[2:] == ["Running", "Failed", "Success"]
+
+
+async def test_ends_that_come_together_share_their_requests(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        bed.create(20)
+        runs = list((await bed.due()).values())
+        records = [bed.record_of(run, f"{NONCE}-{run.id}") for run in runs]
+        await asyncio.gather(*(bed.backend.claim(run, record.nonce) for run, record in zip(runs, records, strict=True)))
+        proxy.reset_counters()
+        outcomes = await asyncio.gather(*(bed.backend.report(record, _CLEAN, _FAIL) for record in records))
+        assert set(outcomes) == {Outcome.REPORTED}
+        assert set(api.states_of([run.id for run in runs]).values()) == {"Failed"}
+        assert proxy.requests <= 4
+
+
+async def test_what_cannot_be_launched_is_refused_with_a_reason(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        assert await bed.backend.refuse(record, "Flow run x has a nonexistent `working_dir`") is Outcome.REPORTED
+        state = api.states(run.id)[-1]
+        assert (state["type"], state["message"]) == ("Failed", "Flow run x has a nonexistent `working_dir`")
+
+
+async def test_a_state_that_the_api_refuses_is_said_to_its_own_run_only(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        gone, kept = (await bed.claimed_run())[1], (await bed.claimed_run())[1]
+        proxy.add(after(lambda: api.delete_flow_run(gone.id)), CLAIM, times=1)
+        outcomes = await asyncio.gather(
+            bed.backend.report(gone, _CLEAN, _FAIL), bed.backend.report(kept, _CLEAN, _FAIL), return_exceptions=True
+        )
+        assert isinstance(outcomes[0], Exception)
+        assert outcomes[1] is Outcome.REPORTED
+        assert await bed.backend.report(gone, _CLEAN, _FAIL) is Outcome.NOT_OURS

@@ -1,0 +1,186 @@
+"""Every answer is GraphQL or one of our errors, in words and in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from local_agent.backends.prefect1 import Transport
+from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError, LocalAgentError
+from support.api import Api
+from support.faults import FaultyProxy
+from support.raw_http import RawServer
+
+_HELLO = "query { hello }"
+_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+_HELLO_ANSWER = b'{"data": {"hello": "hi"}}'
+
+
+@asynccontextmanager
+async def _transport(url: str, *, timeout_seconds: float = 20.0, key: str = "") -> AsyncIterator[Transport]:
+    transport = Transport(url, api_key=key, tenant_id="", timeout_seconds=timeout_seconds)
+    try:
+        yield transport
+    finally:
+        transport.close()
+
+
+async def _error(url: str, *, key: str = "", timeout_seconds: float = 20.0) -> LocalAgentError:
+    async with _transport(url, timeout_seconds=timeout_seconds, key=key) as transport:
+        with pytest.raises(LocalAgentError) as caught:
+            await transport.ask(_HELLO)
+        assert "\n" not in caught.value.message
+        return caught.value
+
+
+async def test_an_answer(api: Api) -> None:
+    async with _transport(api.url) as transport:
+        assert (await transport.ask(_HELLO)).data == {"hello": "\N{WAVING HAND SIGN}"}
+
+
+async def test_connections_are_kept_and_few(proxy: FaultyProxy) -> None:
+    async with _transport(proxy.url) as transport:
+        for _ in range(20):
+            await transport.ask(_HELLO)
+        assert (proxy.requests, proxy.connections) == (20, 1)
+
+
+async def test_a_kept_connection_that_was_cut_is_no_outage_for_long(proxy: FaultyProxy) -> None:
+    async with _transport(proxy.url) as transport:
+        await transport.ask(_HELLO)
+        proxy.drop_connections()
+        try:
+            await transport.ask(_HELLO)
+        except ApiUnreachableError:
+            await transport.ask(_HELLO)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (200, "<html>It works!</html>", "text/html", "answers HTTP 200 with a web page, not GraphQL"),
+        (503, "<html>down</html>", "text/html", "answers HTTP 503 with a web page, not GraphQL"),
+        (403, "<html>blocked by the proxy</html>", "text/html", "answers HTTP 403 with a web page, not GraphQL"),
+        (500, "", "text/plain", "answers HTTP 500 with an empty body"),
+        (429, "slow down", "text/plain", "answers HTTP 429 with 9 bytes of text/plain, not GraphQL"),
+        (500, '{"data": {"hello": "hi"}}', "application/json", "answers HTTP 500"),
+        (302, "", "text/plain", "answers HTTP 302 with an empty body"),
+        (200, '{"hello": "hi"}', "application/json", "bytes of application/json, not GraphQL"),
+        (200, '["data"]', "application/json", "not GraphQL"),
+        (200, '{"data": {"hello"', "application/json", "not GraphQL"),
+        (200, '{"errors": [{"message": "API_ERROR: try again"}]}', "application/json", "has a passing fault"),
+    ],
+)
+async def test_what_is_no_answer_of_an_api(proxy: FaultyProxy, status: int, body: str, kind: str, words: str) -> None:
+    proxy.answer(status, body=body, kind=kind)
+    error = await _error(proxy.url)
+    assert isinstance(error, ApiUnreachableError)
+    assert words in error.message
+    assert proxy.url in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, "no"),
+        (403, '{"errors": [{"message": "no"}]}'),
+        (200, '{"errors": [{"message": "no", "extensions": {"code": "UNAUTHENTICATED"}}]}'),
+    ],
+)
+async def test_a_key_that_is_refused(proxy: FaultyProxy, status: int, body: str) -> None:
+    proxy.answer(status, body=body, kind="application/json")
+    error = await _error(proxy.url, key="s3cret")
+    assert isinstance(error, CredentialError)
+    assert "does not accept the API key" in error.message
+    assert "s3cret" not in error.message + error.hint
+
+
+async def test_a_key_that_is_missing(proxy: FaultyProxy) -> None:
+    proxy.answer(401, body="no")
+    error = await _error(proxy.url)
+    assert isinstance(error, CredentialError)
+    assert "asks for an API key, and none is set" in error.message
+
+
+async def test_a_request_that_is_refused_as_a_whole(api: Api) -> None:
+    async with _transport(api.url) as transport:
+        with pytest.raises(ApiRefusedError, match="the API refuses: "):
+            await transport.ask("query { nobody_knows_this }")
+
+
+async def test_nobody_listens() -> None:
+    with RawServer([]) as server:
+        url = server.url
+    error = await _error(url)
+    assert isinstance(error, ApiUnreachableError)
+    assert error.message == f"the API at {url} does not answer: Connection refused"
+    assert error.hint
+
+
+async def test_a_name_that_nobody_has() -> None:
+    error = await _error("http://nobody.invalid:4200")
+    assert isinstance(error, ApiUnreachableError)
+    assert "http://nobody.invalid:4200 does not answer: " in error.message
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [],
+        [b"not HTTP at all\r\n\r\n"],
+        [_OK + b"Content-Length: 1000\r\n\r\n", b'{"data": '],
+        [_OK + b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n"],
+        [_OK + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n", b"nope"],
+    ],
+    ids=["hung up", "no HTTP", "cut off", "a broken chunk", "broken compression"],
+)
+async def test_what_is_not_even_http(pieces: Iterable[bytes]) -> None:
+    with RawServer(pieces) as server:
+        error = await _error(server.url)
+        assert isinstance(error, ApiUnreachableError)
+        assert server.url in error.message
+
+
+def _trickled(head: bytes, body: bytes) -> Iterable[bytes]:
+    return [head, *(body[index : index + 1] for index in range(len(body)))]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        _trickled(_OK + b"Content-Length: 400\r\n\r\n", b" " * 400),
+        _trickled(b"", _OK + b"X-Long: " + b"x" * 400),
+        _trickled(_OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 80),
+    ],
+    ids=["body", "headers", "chunks"],
+)
+async def test_a_trickle_is_cut_off_after_twice_the_timeout(pieces: Iterable[bytes]) -> None:
+    with RawServer(pieces, pause_seconds=0.1) as server:
+        began = time.monotonic()
+        error = await _error(server.url, timeout_seconds=1.0)
+        assert isinstance(error, ApiUnreachableError)
+        assert "no answer in time" in error.message
+        assert time.monotonic() - began < 20, "the whole answer would take 40 s"
+
+
+async def test_silence_is_cut_off_after_the_timeout() -> None:
+    with RawServer([_OK], pause_seconds=3600) as server:
+        error = await _error(server.url, timeout_seconds=0.5)
+    assert isinstance(error, ApiUnreachableError)
+    assert error.message.endswith("does not answer: no answer in time")
+
+
+async def test_a_slow_answer_is_waited_for() -> None:
+    body = _HELLO_ANSWER
+    head = _OK + f"Content-Length: {len(body)}\r\n\r\n".encode()
+    with RawServer([head, body[:5], body[5:]], pause_seconds=0.3) as server:
+        async with _transport(server.url) as transport:
+            assert (await transport.ask(_HELLO)).data == {"hello": "hi"}
+
+
+async def test_the_key_is_in_its_header_and_in_no_repr(api: Api) -> None:
+    async with _transport(api.url, key="s3cret") as transport:
+        assert "s3cret" not in repr(transport)
