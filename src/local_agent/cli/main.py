@@ -16,6 +16,7 @@ _COMMANDS = {
     "config": "Show every setting and where it came from.",
     "install": "Print the units, or a supervisord.conf, that run an agent as a service.",
     "ps": "List the flow runs of this host.",
+    "cancel": "Cancel flow runs of this host.",
     "status": "Show the instances of this host and whether all is well.",
     "logs": "Show what a flow run wrote, and what its agent did about it.",
     "poke": "Make a running agent poll now.",

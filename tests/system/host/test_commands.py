@@ -115,3 +115,21 @@ def test_status_tells_of_an_api_out_of_reach(host: Host) -> None:
     wait_until(lambda: reason in host.type("status", check=False).stderr, host.instance.journal)
     wait_until(lambda: reason in host.type("status", user="alice", check=False).stderr, host.instance.journal)
     assert "lost" in host.type("status", check=False).stdout
+
+
+def test_cancel_at_the_api_and_without_an_agent(host: Host) -> None:
+    host.start("cancel_grace = 1")
+    at_the_api, here = host.running(), host.running()
+    said = host.type(f"cancel {at_the_api[:8]}").stdout
+    assert "is Cancelling at the API" in said
+    host.api.wait_for_state(at_the_api, "Cancelled", seconds=60)
+    denied = host.type(f"cancel {here}", user="alice", check=False)
+    assert denied.returncode == 69
+    assert "hint: run this as root" in denied.stderr
+    host.machine.run(["systemctl", "stop", host.instance.unit])
+    host.machine.run(["systemctl", "freeze", f"flow-run-{here}.scope"])
+    assert "no agent of prod1 answers now" in host.type(f"cancel {here}").stdout
+    assert not host.instance.scope_is(here, "active")
+    assert host.api.state(here) == "Running"
+    host.instance.start()
+    host.api.wait_for_state(here, "Cancelled", seconds=60)
