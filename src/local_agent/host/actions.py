@@ -41,7 +41,7 @@ class Systemctl:
         verb, *more = words
         try:
             done = subprocess.run(
-                [*self.command, *user, "--quiet", verb, run.unit, *more],
+                [*self.command, *user, "--quiet", "--runtime", verb, run.unit, *more],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -70,6 +70,12 @@ def thaw(run: Run, systemctl: Systemctl) -> str:
     """Let a frozen run go on; return what was done."""
     systemctl(run, ["thaw"])
     return f"{run.label} goes on"
+
+
+def set_limits(run: Run, properties: Sequence[str], systemctl: Systemctl) -> str:
+    """Give a running run other limits, until it ends; return what was done."""
+    systemctl(run, ["set-property", *properties])
+    return f"{run.label}: {', '.join(properties)}"
 
 
 def stop(run: Run, systemctl: Systemctl) -> str:

@@ -133,3 +133,19 @@ def test_cancel_at_the_api_and_without_an_agent(host: Host) -> None:
     assert host.api.state(here) == "Running"
     host.instance.start()
     host.api.wait_for_state(here, "Cancelled", seconds=60)
+
+
+def test_freeze_thaw_and_new_limits(host: Host) -> None:
+    host.start()
+    run = host.running()
+    host.type(f"freeze {run}")
+    assert host.runs("alice")[run]["state"] == "frozen"
+    assert host.type(f"thaw {run}", user="alice", check=False).returncode == 69
+    host.type(f"thaw {run}")
+    assert host.runs()[run]["state"] == "running"
+    host.type(f"set {run} memory=8G cpu=150%")
+    shown = host.machine.run(f"systemctl show -p MemoryMax,CPUQuotaPerSecUSec flow-run-{run}.scope").stdout
+    assert set(shown.split()) == {f"MemoryMax={8 << 30}", "CPUQuotaPerSecUSec=1.500000s"}
+    wrong = host.type(f"set {run} memory=8", check=False)
+    assert wrong.returncode == 78
+    assert "error: these are no limits" in wrong.stderr

@@ -11,9 +11,16 @@ from pathlib import Path
 import pytest
 
 from local_agent import control
-from local_agent.errors import ApiUnreachableError, ManagerUnreachableError, NotFoundError, UnavailableError
+from local_agent.errors import (
+    ApiUnreachableError,
+    ConfigError,
+    ManagerUnreachableError,
+    NotFoundError,
+    UnavailableError,
+)
 from local_agent.host import actions
 from local_agent.host.agents import StateFolder
+from local_agent.host.live_limits import properties_of
 from local_agent.host.runs import Run
 from unit.host.fakes import run_id
 
@@ -35,17 +42,17 @@ def test_freezing_and_thawing(tmp_path: Path) -> None:
     systemctl = _systemctl(tmp_path)
     assert actions.freeze(_RUN, systemctl) == "otter (00000001) is frozen; local-agent thaw 00000001 lets it go on"
     assert actions.thaw(_FROZEN, systemctl) == "otter (00000001) goes on"
-    assert _did(tmp_path) == [f"--quiet freeze {_UNIT}", f"--quiet thaw {_UNIT}"]
+    assert _did(tmp_path) == [f"--quiet --runtime freeze {_UNIT}", f"--quiet --runtime thaw {_UNIT}"]
 
 
 def test_a_frozen_run_is_thawed_before_it_is_stopped(tmp_path: Path) -> None:
     actions.stop(_FROZEN, _systemctl(tmp_path))
-    assert _did(tmp_path) == [f"--quiet thaw {_UNIT}", f"--quiet stop {_UNIT}"]
+    assert _did(tmp_path) == [f"--quiet --runtime thaw {_UNIT}", f"--quiet --runtime stop {_UNIT}"]
 
 
 def test_a_users_own_manager_is_asked_for_its_scopes(tmp_path: Path) -> None:
     actions.thaw(Run(run_id(1), "otter", "etl", "x", "frozen", manager="user", unit=_UNIT), _systemctl(tmp_path))
-    assert _did(tmp_path) == [f"--user --quiet thaw {_UNIT}"]
+    assert _did(tmp_path) == [f"--user --quiet --runtime thaw {_UNIT}"]
 
 
 def test_systemctls_own_words_are_said(tmp_path: Path) -> None:
@@ -56,6 +63,29 @@ def test_systemctls_own_words_are_said(tmp_path: Path) -> None:
 def test_a_run_without_a_scope_cannot_be_frozen(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="has no scope"):
         actions.freeze(Run(run_id(1), "otter", "etl", "prod1", "claiming"), _systemctl(tmp_path))
+
+
+def test_limits_of_a_running_run(tmp_path: Path) -> None:
+    properties = properties_of(["memory=8G", "cpu=200%", "tasks=none", "io_weight=50"])
+    actions.set_limits(_RUN, properties, _systemctl(tmp_path))
+    assert _did(tmp_path) == [
+        f"--quiet --runtime set-property {_UNIT} MemoryMax={8 << 30} MemorySwapMax=0 CPUQuota=200% TasksMax=infinity"
+        " IOWeight=50"
+    ]
+    assert properties_of(["memory_max=none", "cpu=none"]) == [
+        "MemoryMax=infinity",
+        "MemorySwapMax=infinity",
+        "CPUQuota=",
+    ]
+
+
+def test_what_is_no_limit_is_said_with_all_else_that_is_wrong() -> None:
+    with pytest.raises(ConfigError) as caught:
+        properties_of(["memory=lots", "cpus=2", "runtime_max=3h", "tasks"])
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        *("memory=lots", "cpus=2", "runtime_max=3h", "tasks")
+    ]
+    assert "did you mean cpu?" in caught.value.problems[1]
 
 
 async def _cancelled(
@@ -81,13 +111,13 @@ async def test_cancelling_asks_the_agent(tmp_path: Path) -> None:
     assert said == "otter (00000001) is Cancelling at the API: it ends itself now, or else its agent ends it"
     assert (asked, _did(tmp_path)) == ([run_id(1)], [])
     await _cancelled(tmp_path, answer, _FROZEN)
-    assert _did(tmp_path) == [f"--quiet thaw {_UNIT}"], "a frozen process cannot end itself"
+    assert _did(tmp_path) == [f"--quiet --runtime thaw {_UNIT}"], "a frozen process cannot end itself"
 
 
 async def test_without_an_agent_the_scope_is_stopped(tmp_path: Path) -> None:
     said = await _cancelled(tmp_path, None)
     assert said.endswith("at its next start: no agent of prod1 answers now")
-    assert _did(tmp_path) == [f"--quiet stop {_UNIT}"]
+    assert _did(tmp_path) == [f"--quiet --runtime stop {_UNIT}"]
 
 
 async def test_an_api_out_of_reach_is_said_and_nothing_is_stopped(tmp_path: Path) -> None:
