@@ -68,15 +68,10 @@ def test_a_run_without_a_scope_cannot_be_frozen(tmp_path: Path) -> None:
 def test_limits_of_a_running_run(tmp_path: Path) -> None:
     properties = properties_of(["memory=8G", "cpu=200%", "tasks=none", "io_weight=50"])
     actions.set_limits(_RUN, properties, _systemctl(tmp_path))
-    assert _did(tmp_path) == [
-        f"--quiet --runtime set-property {_UNIT} MemoryMax={8 << 30} MemorySwapMax=0 CPUQuota=200% TasksMax=infinity"
-        " IOWeight=50"
-    ]
-    assert properties_of(["memory_max=none", "cpu=none"]) == [
-        "MemoryMax=infinity",
-        "MemorySwapMax=infinity",
-        "CPUQuota=",
-    ]
+    wanted = f"MemoryMax={8 << 30} MemorySwapMax=0 CPUQuota=200% TasksMax=infinity IOWeight=50"
+    assert _did(tmp_path) == [f"--quiet --runtime set-property {_UNIT} {wanted}"]
+    none = properties_of(["memory_max=none", "cpu=none"])
+    assert none == ["MemoryMax=infinity", "MemorySwapMax=infinity", "CPUQuota="]
 
 
 def test_what_is_no_limit_is_said_with_all_else_that_is_wrong() -> None:
