@@ -81,7 +81,8 @@ def test_a_flow_run_to_success(agent: Path, api: Api, flows: Mapping[str, str]) 
     run = api.create_flow_run(flows["hello"], name="greeting")
     api.wait_for_state(run, "Success")
     wait_until(lambda: "greeting | written by the flow itself" in agent.read_text(), agent.read_text)
-    assert any(line.startswith("Submitted for execution: PID ") for line in api.messages(run))
+    submitted = "Submitted for execution: PID "
+    wait_until(lambda: any(line.startswith(submitted) for line in api.messages(run)), agent.read_text)
 
 
 def test_cancelling_at_the_api_ends_it(agent: Path, api: Api, flows: Mapping[str, str]) -> None:

@@ -32,7 +32,7 @@ def test_a_flow_run_is_a_scope_of_its_instance(instance: Instance, machine: Mach
     assert instance.slice in machine.run(["systemctl", "status", "--no-pager", "flowruns.slice"], check=False).stdout
     api.wait_for_state(run, "Success")
     wait_until(lambda: instance.scope_is(run, "inactive"), instance.journal)
-    assert any(f"flow-run-{run}.scope, PID " in line for line in api.messages(run))
+    wait_until(lambda: any(f"flow-run-{run}.scope, PID " in line for line in api.messages(run)), instance.journal)
 
 
 def test_its_output_is_in_the_journal(instance: Instance, machine: Machine, api: Api, flows: Flows) -> None:
