@@ -154,13 +154,22 @@ class Agent:
         """
         for record in records:
             self._start(record.id, self._stories.resume(record))
-        loops = (self._watch.for_ever(), self._backend.flush_logs(), self._look_at_the_interpreter())
-        beside = [asyncio.create_task(loop) for loop in loops]
+        loops = (self._watch.for_ever, self._backend.flush_logs, self._look_at_the_interpreter)
+        beside = [asyncio.create_task(self._keep_up(loop)) for loop in loops]
         try:
             await self._poll_for_ever()
             await self._until_launched()
         finally:
             await self._leave_everything_running(beside)
+
+    async def _keep_up(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop, and again after a fault in it: without it the agent would look well and do half its work."""
+        while True:
+            try:
+                return await loop()
+            except Exception:
+                self._log.say(events.INTERNAL_ERROR, reason=traceback.format_exc())
+                await self._clock.sleep(_AFTER_FAULT_SECONDS)
 
     async def _poll_for_ever(self) -> None:
         backoff = Backoff(_FIRST_DELAY_SECONDS, 1)
