@@ -50,6 +50,16 @@ def test_process_1_ends_cleanly(agent: AgentProcess, number: signal.Signals) -> 
     assert "Stopping because of" in agent.said
 
 
+def test_the_end_of_process_1_ends_its_runs_and_says_so(api: Api, folder: Path, agent: AgentProcess) -> None:
+    run = agent.new_run(api, f"report Running\ntouch {folder}/pid\nawait {folder}/never")
+    pid_in(folder / "pid")
+    code, _ = agent.stop()
+    assert code == 0
+    assert api.state_types(run) == ["Scheduled", "Submitted", "Running", "Failed"]
+    assert api.states(run)[-1]["message"] == "The machine was shut down"
+    assert agent.processes() == []
+
+
 def _pid_inside(pid: int) -> int:
     return int(_status(pid)["NSpid"].split()[-1])
 
