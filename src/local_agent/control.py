@@ -45,9 +45,9 @@ async def served(folder: Path, commands: Commands, run_commands: RunCommands | N
 
     path = folder / _NAME
     with _short_path(folder) as short:
-        path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         try:
+            path.unlink(missing_ok=True)
             listener.bind(f"{short}/{_NAME}")
             path.chmod(0o600)
         except OSError as error:
