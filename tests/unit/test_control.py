@@ -1,0 +1,96 @@
+"""The agent's control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from local_agent import control
+from local_agent.errors import ConfigError, LocalAgentError, StateError, UnavailableError
+
+
+async def _poke() -> str:
+    return "polling now"
+
+
+async def _reload() -> str:
+    raise ConfigError("2 settings are wrong", hint="see local-agent config", problems=("one", "two"))
+
+
+_COMMANDS: Mapping[str, Callable[[], Awaitable[str]]] = {"poke": _poke, "reload": _reload}
+
+
+async def _ask(folder: Path, command: str) -> str:
+    return await asyncio.to_thread(control.ask, folder, command)
+
+
+async def test_a_command_is_carried_out_and_answered(tmp_path: Path) -> None:
+    async with control.served(tmp_path, _COMMANDS):
+        assert await _ask(tmp_path, "poke") == "polling now"
+        assert (tmp_path / "control").stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "control").exists()
+
+
+async def test_what_cannot_be_done_is_raised_in_the_agents_words(tmp_path: Path) -> None:
+    async with control.served(tmp_path, _COMMANDS):
+        with pytest.raises(LocalAgentError) as caught:
+            await _ask(tmp_path, "reload")
+    assert caught.value.message == "2 settings are wrong\n  one\n  two"
+    assert caught.value.hint == "see local-agent config"
+
+
+async def test_an_unknown_command_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
+    async with control.served(tmp_path, _COMMANDS):
+        with pytest.raises(LocalAgentError, match="poke, reload"):
+            await _ask(tmp_path, "dance")
+
+
+async def test_a_path_may_be_longer_than_a_sockets_may(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 120) / ("y" * 120)
+    folder.mkdir(parents=True)
+    async with control.served(folder, _COMMANDS):
+        assert await _ask(folder, "poke") == "polling now"
+
+
+async def test_a_socket_that_an_earlier_life_left_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "control"))
+    async with control.served(tmp_path, _COMMANDS):
+        assert await _ask(tmp_path, "poke") == "polling now"
+
+
+@pytest.mark.parametrize("sent", [b"\n", b"nonsense\n", b"[]\n", b'{"do": 5}\n', b"x" * 100_000 + b"\n", b""])
+async def test_nonsense_harms_nobody(tmp_path: Path, sent: bytes) -> None:
+    async with control.served(tmp_path, _COMMANDS):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "control"))
+        try:
+            writer.write(sent)
+            writer.write_eof()
+            answer = await reader.read()
+        except ConnectionError:
+            answer = b""
+        writer.close()
+        assert b"polling" not in answer
+        assert await _ask(tmp_path, "poke") == "polling now"
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["nothing there", "left by an earlier life"])
+async def test_no_agent_answers(tmp_path: Path, *, left: bool) -> None:
+    if left:
+        with socket.socket(socket.AF_UNIX) as earlier:
+            earlier.bind(str(tmp_path / "control"))
+    with pytest.raises(UnavailableError, match=f"no agent answers at {tmp_path}") as caught:
+        await _ask(tmp_path, "poke")
+    assert caught.value.exit_code == 69
+    assert caught.value.hint
+
+
+async def test_a_socket_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    with pytest.raises(StateError, match="cannot make the control socket"):
+        async with control.served(tmp_path, _COMMANDS):
+            pass
