@@ -48,6 +48,11 @@ class Traces:
     limits: Limits | None = None
     last_lines: Callable[[], tuple[str, ...]] = tuple  # asked only where they help
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether the exit record alone tells all: the flow run's process ended by itself with 0."""
+        return self.record is not None and self.record.started and self.record.code == 0
+
 
 def read_exit_record(base: Path) -> ExitRecord | None:
     """Return the exit record beside a run's record, None where there is none."""
@@ -107,7 +112,7 @@ def _cause(traces: Traces, code: int | None) -> Cause:
     record = traces.record
     if (record is not None and not record.started) or (traces.same_boot and not traces.passed_gate):
         return Cause.NEVER_STARTED
-    if record is not None and code == 0:
+    if traces.is_clean:
         return Cause.EXITED
     special = _special_cause(traces, code)
     if special is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
 from local_agent.launchers.output import Output, remove_output
+from local_agent.launchers.run import ShimRun
 from local_agent.launchers.shim import Conditions, Shim
 from local_agent.procfs import boot_id
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from local_agent.clock import Clock
     from local_agent.launchers import LiveRun
     from local_agent.limits import Limits
-    from local_agent.model import Child, End, ProcessIdentity, Record
+    from local_agent.model import Child, End, Record
 
 _SWEEP_GRACE_SECONDS = 2.0
 _LOOK_SECONDS = 0.05
@@ -85,7 +86,7 @@ class ProcessLauncher:
         remove_output(self._base_of(record.id))
 
 
-class ProcessRun:
+class ProcessRun(ShimRun):
     """A flow run in a process group, whose number is the shim's pid."""
 
     unit = ""
@@ -99,32 +100,9 @@ class ProcessRun:
         clock: Clock,
         on_detach: Callable[[ProcessRun], None],
     ) -> None:
-        self._shim = shim
-        self._base = base
-        self._limits = limits
-        self._output = output
-        self._clock = clock
+        super().__init__(shim, base, limits, output, clock)
         self._on_detach = on_detach
-        self._cancelled = False
         self._shutting_down = False
-
-    @property
-    def identity(self) -> ProcessIdentity:
-        """The shim's process."""
-        return self._shim.identity
-
-    def open_gate(self) -> None:
-        """Let it start."""
-        self._shim.open_gate()
-
-    async def abandon(self) -> None:
-        """Shut the gate."""
-        await self._shim.abandon()
-        await self.release()
-
-    async def ended(self) -> None:
-        """Wait for the shim's end."""
-        await self._shim.ended()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop the group because the API asked for it."""
@@ -144,28 +122,12 @@ class ProcessRun:
 
     async def evidence(self) -> End:
         """Put together how it ended."""
-        return evidence.conclude(
-            evidence.Traces(
-                record=evidence.read_exit_record(self._base),
-                passed_gate=evidence.passed_gate(self._base),
-                shim_status=self._shim.reap(),
-                shutting_down=self._shutting_down,
-                cancelled=self._cancelled,
-                limits=self._limits,
-                last_lines=lambda: self._output.last_lines(self._base),
-            )
-        )
+        return evidence.conclude(self._traces(shutting_down=self._shutting_down))
 
     def detach(self) -> None:
         """Let go of the descriptors."""
-        self._shim.close()
+        super().detach()
         self._on_detach(self)
-
-    async def release(self) -> None:
-        """Close the pidfd, remove the files."""
-        self.detach()
-        evidence.remove_exit_record(self._base)
-        remove_output(self._base)
 
     async def _end_group(self, grace_seconds: float) -> None:
         """Send SIGTERM, then SIGKILL, until nobody but zombies is left in the group."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_agent.errors import ManagerUnreachableError
 from local_agent.launchers import evidence
 from local_agent.launchers.output import Output, remove_output
+from local_agent.launchers.run import ShimRun
 from local_agent.launchers.shim import Conditions, Shim
 from local_agent.procfs import boot_id, cgroup_of
 from local_agent.systemd import ScopeRequest
@@ -121,7 +122,7 @@ class ScopeLauncher:
         )
 
 
-class ScopeRun:
+class ScopeRun(ShimRun):
     """A flow run in its scope."""
 
     def __init__(
@@ -134,32 +135,9 @@ class ScopeRun:
         output: Output,
         clock: Clock,
     ) -> None:
+        super().__init__(shim, base, limits, output, clock)
         self.unit = unit
-        self._shim = shim
         self._manager = manager
-        self._base = base
-        self._limits = limits
-        self._output = output
-        self._clock = clock
-        self._cancelled = False
-
-    @property
-    def identity(self) -> ProcessIdentity:
-        """The shim's process."""
-        return self._shim.identity
-
-    def open_gate(self) -> None:
-        """Let it start."""
-        self._shim.open_gate()
-
-    async def abandon(self) -> None:
-        """Shut the gate; with its only process gone the scope goes too."""
-        await self._shim.abandon()
-        await self.release()
-
-    async def ended(self) -> None:
-        """Wait for the shim's end."""
-        await self._shim.ended()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop the scope because the API asked for it: SIGTERM to all of it, after the grace SIGKILL."""
@@ -177,30 +155,17 @@ class ScopeRun:
 
     async def evidence(self) -> End:
         """Put together how it ended, while the scope still knows its Result."""
-        status = await self._manager.status(self.unit)
-        return evidence.conclude(
-            evidence.Traces(
-                record=evidence.read_exit_record(self._base),
-                passed_gate=evidence.passed_gate(self._base),
-                shim_status=self._shim.reap(),
-                result=status.result if status else "",
-                shutting_down=await self._manager.is_shutting_down(),
-                cancelled=self._cancelled,
-                limits=self._limits,
-                last_lines=lambda: self._output.last_lines(self._base),
-            )
-        )
-
-    def detach(self) -> None:
-        """Let go of the descriptors."""
-        self._shim.close()
+        traces = self._traces()
+        if not traces.is_clean:  # only then it matters, and PID 1 has other things to do
+            status = await self._manager.status(self.unit)
+            going_down = await self._manager.is_shutting_down()
+            traces = replace(traces, result=status.result if status else "", shutting_down=going_down)
+        return evidence.conclude(traces)
 
     async def release(self) -> None:
-        """Close the pidfd, free the scope's name, remove the files."""
-        self.detach()
+        """Free the scope's name, which a failed one keeps."""
         await self._manager.reset_failed(self.unit)
-        evidence.remove_exit_record(self._base)
-        remove_output(self._base)
+        await super().release()
 
     async def _is_active(self) -> bool:
         status = await self._manager.status(self.unit)

@@ -1,0 +1,71 @@
+"""What flow runs have in common, however they were launched: a shim, a record's files, an output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from local_agent.launchers import evidence
+from local_agent.launchers.output import remove_output
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local_agent.clock import Clock
+    from local_agent.launchers.evidence import Traces
+    from local_agent.launchers.output import Output
+    from local_agent.launchers.shim import Shim
+    from local_agent.limits import Limits
+    from local_agent.model import ProcessIdentity
+
+
+class ShimRun:
+    """The part of a `LiveRun` that the shim and its files do. `base` is the path of the run's files without suffix."""
+
+    def __init__(self, shim: Shim, base: Path, limits: Limits | None, output: Output, clock: Clock) -> None:
+        self._shim = shim
+        self._base = base
+        self._limits = limits
+        self._output = output
+        self._clock = clock
+        self._cancelled = False
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """The shim's process."""
+        return self._shim.identity
+
+    def open_gate(self) -> None:
+        """Let it start."""
+        self._shim.open_gate()
+
+    async def abandon(self) -> None:
+        """Shut the gate, and leave nothing."""
+        await self._shim.abandon()
+        await self.release()
+
+    async def ended(self) -> None:
+        """Wait for the shim's end."""
+        await self._shim.ended()
+
+    def detach(self) -> None:
+        """Let go of the descriptors."""
+        self._shim.close()
+
+    async def release(self) -> None:
+        """Close the pidfd, remove the files."""
+        self.detach()
+        evidence.remove_exit_record(self._base)
+        remove_output(self._base)
+
+    def _traces(self, *, result: str = "", shutting_down: bool = False) -> Traces:
+        """Return everything that is left to tell how it ended."""
+        return evidence.Traces(
+            record=evidence.read_exit_record(self._base),
+            passed_gate=evidence.passed_gate(self._base),
+            shim_status=self._shim.reap(),
+            result=result,
+            shutting_down=shutting_down,
+            cancelled=self._cancelled,
+            limits=self._limits,
+            last_lines=lambda: self._output.last_lines(self._base),
+        )
