@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Group = tuple[str, ...]
 
+_NOTHING_READ = "No journal files were"
 _FOLDERS = (Path("/var/log/journal"), Path("/run/log/journal"))
 
 
@@ -41,11 +42,9 @@ class Journal:
                 assert process.stdout is not None
                 for line in process.stdout:
                     yield json.loads(line)
+                _check(process)
             finally:
                 process.terminate()
-            # journalctl ends with 1 where nothing fits
-            if process.wait() > 1:
-                raise UnavailableError(f"journalctl ended with exit code {process.returncode}")
 
     def values(self, field: str) -> list[str]:
         """Return every value that a field has anywhere in the journal."""
@@ -61,10 +60,23 @@ class Journal:
     def _started(self, words: Sequence[str]) -> subprocess.Popen[str]:
         try:
             return subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
             )
         except OSError as error:
             raise UnavailableError(f"cannot run {words[0]}: {error.strerror}") from error
+
+
+def _check(process: subprocess.Popen[str]) -> None:
+    """It ends with 1 where nothing fits and where nothing may be read, too; then it has nothing to say."""
+    assert process.stderr is not None
+    said = process.stderr.read().strip()
+    if process.wait() != 0 and said and not said.startswith(_NOTHING_READ):
+        raise UnavailableError(f"journalctl: {said}", hint="times are written as in systemd.time(7)")
 
 
 def _joined(groups: Iterable[Group]) -> list[str]:

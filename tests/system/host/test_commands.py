@@ -149,3 +149,41 @@ def test_freeze_thaw_and_new_limits(host: Host) -> None:
     wrong = host.type(f"set {run} memory=8", check=False)
     assert wrong.returncode == 78
     assert "error: these are no limits" in wrong.stderr
+
+
+def _verdicts(host: Host, user: str = "root") -> dict[str, str]:
+    return {finding["check"]: finding["verdict"] for finding in host.read("doctor", user=user)["findings"]}
+
+
+def test_doctor_is_content_with_a_healthy_host(host: Host) -> None:
+    host.start()
+    wait_until(lambda: host.type("status", check=False).returncode == 0, host.instance.journal)
+    verdicts = _verdicts(host)
+    # this machine is a container: without controllers, with the pressure of the kernel outside, its disk is memory
+    not_here = {"cgroups", "pressure", "disk"}
+    assert {name for name, verdict in verdicts.items() if verdict != "ok"} <= not_here, host.type("doctor").stdout
+    assert {"systemd", "broker", "journal", "service", "settings", "API", "interpreter", "canary"} <= verdicts.keys()
+    assert host.type("doctor").returncode == 0
+    assert "canary" not in host.machine.run("systemctl list-units --all 'local-agent-canary*' --no-legend").stdout
+    assert "sleep 600" not in host.machine.run("ps -eo args").stdout
+    assert _verdicts(host, "alice")["canary"] == "warning", "it cannot try"
+
+
+def test_doctor_finds_what_is_wrong(host: Host) -> None:
+    host.instance.configure(python="/usr/bin/python3", api_url="http://127.0.0.1:9")
+    host.instance.start()
+    host.machine.write("/etc/systemd/journald.conf.d/test.conf", "[Journal]\nStorage=volatile\n")
+    host.machine.run("systemctl restart systemd-journald && systemctl stop local-agent-broker.socket")
+    host.machine.write("/etc/systemd/system/local-agent@.service.d/later.conf", "[Service]\nNice=1\n")
+    host.machine.run("rm -rf /var/log/journal/*")
+    try:
+        done = host.type("doctor", check=False)
+        assert done.returncode == 1
+        verdicts = _verdicts(host)
+        for name in ("broker", "API", "interpreter"):
+            assert verdicts[name] == "failure", done.stdout
+        for name in ("journal", "units"):
+            assert verdicts[name] == "warning", done.stdout
+        assert "mend: systemctl enable --now local-agent-broker.socket" in done.stdout
+    finally:
+        host.machine.run("rm /etc/systemd/journald.conf.d/test.conf && systemctl restart systemd-journald")

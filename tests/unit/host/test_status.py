@@ -116,10 +116,10 @@ def test_what_a_person_sees() -> None:
     assert in_words(_PRESSURE) == "pressure: cpu 1.2 %, io 0.0 %; 2.0G of memory available"
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_it_fits(width: int) -> None:
-    lines = table([Instance("prod1", _service(), _agent(), may_ask=True)], _NOW, Terminal(width))
-    assert max(map(width_of, lines)) <= width
+def test_it_fits() -> None:
+    for width in (60, 80, 100, 132, 200):
+        lines = table([Instance("prod1", _service(), _agent(), may_ask=True)], _NOW, Terminal(width))
+        assert max(map(width_of, lines)) <= width
 
 
 def test_what_a_script_gets() -> None:

@@ -34,6 +34,11 @@ _SUBMITTED_STATES = """
 _RECENT_STATES = "recent: states(order_by: { version: desc }, limit: 5) { version serialized_state }"
 
 
+def agents(since: datetime) -> str:
+    """Ask which agents have polled lately."""
+    return f"query {{ agent(where: {{ last_queried: {{ _gte: {_text(since.isoformat())} }} }}) {{ name labels }} }}"
+
+
 def agent_config(config_id: str) -> str:
     """Ask for an agent configuration's settings."""
     return f"query {{ agent_config(where: {{ id: {{ _eq: {_text(config_id)} }} }}) {{ settings }} }}"

@@ -1,0 +1,80 @@
+"""What a person wants to know of an API before trusting it: does it answer, is the key good, who else is there?"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import requests
+
+from local_agent.backends.prefect1 import queries
+from local_agent.backends.prefect1.fields import get_str
+from local_agent.backends.prefect1.transport import Transport
+from local_agent.backends.prefect1.writer import rows
+from local_agent.errors import LocalAgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from local_agent.settings import Settings
+
+_LATELY = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An agent that has polled this API lately."""
+
+    name: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiView:
+    """An API that answers and accepts the key. `ahead_seconds` is how far its clock is, None where it tells no time."""
+
+    neighbours: tuple[Neighbour, ...]
+    ahead_seconds: float | None
+
+
+async def look_at(settings: Settings) -> ApiView:
+    """Ask the API of an instance. Raise ApiUnreachableError, CredentialError or ApiRefusedError."""
+    transport = Transport(
+        settings.api,
+        api_key=settings.api_key.reveal() if settings.api_key else "",
+        tenant_id=settings.tenant_id or "",
+        timeout_seconds=settings.request_timeout_seconds,
+    )
+    try:
+        await transport.ask(queries.AUTH_INFO if settings.api_key else queries.TENANT)
+        return ApiView(await _neighbours(transport), _ahead_seconds(settings.api))
+    finally:
+        transport.close()
+
+
+async def _neighbours(transport: Transport) -> tuple[Neighbour, ...]:
+    """Who polls here. An API that does not tell is no fault."""
+    try:
+        answer = await transport.ask(queries.agents(datetime.now(UTC) - _LATELY))
+        return tuple(rows(answer, "agent", _neighbour))
+    except LocalAgentError:
+        return ()
+
+
+def _neighbour(row: Mapping[str, Any]) -> Neighbour:
+    return Neighbour(get_str(row, "name", ""), tuple(map(str, row.get("labels") or ())))
+
+
+def _ahead_seconds(url: str) -> float | None:
+    """Compare clocks by the Date of an answer: a flow run is due by the API's clock and started by this machine's."""
+    try:
+        body = json.dumps({"query": queries.HELLO})
+        response = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=5)
+        there = email.utils.parsedate_to_datetime(response.headers["Date"])
+    except (requests.RequestException, KeyError, ValueError, TypeError):
+        return None
+    return (there - datetime.now(UTC)).total_seconds()

@@ -1,0 +1,38 @@
+"""`local-agent doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from local_agent.host import doctor
+from local_agent.host.checks import Verdict
+from local_agent.host.table import terminal_of
+from local_agent.host.view import this_host
+
+
+@click.command("doctor")
+@click.option("--instance", metavar="NAME", default=None, help="Look at the machine and this instance only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(context: click.Context, *, instance: str | None, as_json: bool) -> None:
+    """Look whether this host can do the job, and say what mends what cannot.
+
+    Each line is ok, a warning (it works, with something missing or doubtful) or a failure, with the evidence and, where
+    it is not ok, the command that mends it. Last a scope is tried that double-forks, writes to the journal and is
+    stopped. Run it as root: others cannot read settings and try the scope.
+
+    Exit codes: 0 where nothing failed, with or without warnings; 1 where something did; 66 where there is no such
+    instance.
+    """
+    host, terminal, findings = this_host(), terminal_of(sys.stdout, os.environ), []
+    for finding in doctor.examine(host, instance):
+        findings.append(finding)
+        if not as_json:
+            click.echo("\n".join(doctor.shown(finding, terminal)))
+    if as_json:
+        click.echo(json.dumps(doctor.as_json(findings, host.now()), ensure_ascii=False))
+    context.exit(1 if any(finding.verdict is Verdict.FAILURE for finding in findings) else 0)

@@ -1,0 +1,123 @@
+"""The machine: systemd, cgroups, pressure, the journal, the disks."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_agent import cgroup
+from local_agent.host.checks import Finding, failure, ok, warning
+from local_agent.host.journal import text_of
+from local_agent.wording import in_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from local_agent.host.journal import Journal
+
+_OLDEST_SYSTEMD = 252
+_CONTROLLERS = ("cpu", "io", "memory", "pids")
+_KERNEL_LINE = "on the kernel's command line (GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub and a reboot)"
+# SD_MESSAGE_JOURNAL_DROPPED (sd-messages(3)): so many lines of a unit were thrown away, as they came too fast
+_DROPPED = "a596d6fe7bfa4994828e72309e95d61e"
+_FEW_BYTES, _LITTLE_SHARE, _LOW_SHARE = 100 << 20, 0.01, 0.05
+
+
+def check_systemd(version: str) -> Finding:
+    """Given the manager's version, "" where systemd does not run this machine."""
+    number = re.match(r"\d+", version)
+    if not number:
+        mend = "nothing, in a container; elsewhere boot with systemd"
+        return warning("systemd", "it does not run this machine: flow runs are plain processes, without limits", mend)
+    if int(number[0]) < _OLDEST_SYSTEMD:
+        return warning("systemd", f"{version} is older than what was tried", "upgrade to Debian 12 or later")
+    return ok("systemd", version)
+
+
+def check_cgroups(root: Path = cgroup.ROOT) -> Finding:
+    """Version 2, with the controllers that limits need."""
+    try:
+        there = (root / "cgroup.controllers").read_text().split()
+    except OSError:
+        return failure("cgroups", "they are not of version 2", f"systemd.unified_cgroup_hierarchy=1 {_KERNEL_LINE}")
+    missing = [name for name in _CONTROLLERS if name not in there]
+    if missing:
+        mend = f"cgroup_enable=memory {_KERNEL_LINE}; in a container, have its runtime delegate them"
+        return warning("cgroups", f"version 2, without {', '.join(missing)}: limits of these do nothing", mend)
+    return ok("cgroups", f"version 2, with {', '.join(_CONTROLLERS)}")
+
+
+def check_pressure(folder: Path = Path("/proc/pressure")) -> Finding:
+    """Pressure stall information, by which intake stops before the machine is overloaded."""
+    try:
+        (folder / "memory").read_text()
+    except OSError as error:
+        return warning("pressure", f"it is not measured here: {error.strerror}", f"psi=1 {_KERNEL_LINE}")
+    return ok("pressure", "measured for cpu, memory and io")
+
+
+def check_journal(
+    machine_id: str, kept: Path = Path("/var/log/journal"), passing: Path = Path("/run/log/journal")
+) -> Finding:
+    """Where the journal lies: logs of a run that a crash of the machine ended are wanted after the reboot."""
+    if (kept / machine_id / "system.journal").exists():
+        return ok("journal", f"kept in {kept}")
+    if (passing / machine_id / "system.journal").exists():
+        mend = (
+            "mkdir -p /var/log/journal && systemctl restart systemd-journald && journalctl --flush;"
+            " and no Storage=volatile in journald.conf"
+        )
+        return warning("journal", f"it is in {passing} and gone at the next boot", mend)
+    return failure("journal", "there is none: output of flow runs is lost", "systemctl status systemd-journald")
+
+
+def check_dropped(journal: Journal) -> Finding:
+    """Whether journald threw lines of flow runs away."""
+    if not journal.can_be_read():
+        return warning("rate limit", "not looked at: this user may not read the journal", "sudo local-agent doctor")
+    lost, runs = 0, set()
+    for entry in journal.entries([(f"MESSAGE_ID={_DROPPED}", "_UID=0")], ["--boot"], ("MESSAGE", "N_DROPPED")):
+        text = text_of(entry, "MESSAGE")
+        if "flow-run-" in text:
+            lost += int(text_of(entry, "N_DROPPED") or 0)
+            runs.add(text.rpartition(" ")[2])
+    if lost:
+        mend = (
+            "printf '[Journal]\\nRateLimitBurst=0\\n' >/etc/systemd/journald.conf.d/local-agent.conf"
+            " && systemctl restart systemd-journald"
+        )
+        return warning("rate limit", f"journald threw {lost} lines of {len(runs)} flow runs away in this boot", mend)
+    return ok("rate limit", "journald threw no line of a flow run away in this boot")
+
+
+def check_disks(folders: Sequence[Path], statvfs: Callable[[Path], os.statvfs_result] = os.statvfs) -> list[Finding]:
+    """Room and inodes where the agents and the journal write; each file system is looked at once."""
+    findings, seen = [], set()
+    for folder in folders:
+        try:
+            device, status = folder.stat().st_dev, statvfs(folder)
+        except OSError:
+            continue
+        if device not in seen:
+            seen.add(device)
+            findings.append(_check_disk(folder, status))
+    return findings
+
+
+def _check_disk(folder: Path, status: os.statvfs_result) -> Finding:
+    free_bytes = status.f_bavail * status.f_frsize
+    room = status.f_bavail / status.f_blocks if status.f_blocks else 1.0
+    inodes = status.f_favail / status.f_files if status.f_files else 1.0
+    if free_bytes < _FEW_BYTES or room < _LITTLE_SHARE:
+        return failure("disk", f"{in_bytes(free_bytes)} free at {folder}: no flow run is claimed", _mend_disk(folder))
+    if inodes < _LITTLE_SHARE:
+        return failure("disk", f"{status.f_favail} inodes free at {folder}", f"du --inodes -x -d2 {folder} | sort -n")
+    if room < _LOW_SHARE or inodes < _LOW_SHARE:
+        return warning("disk", f"{room:.0%} of room, {inodes:.0%} of inodes free at {folder}", _mend_disk(folder))
+    return ok("disk", f"{in_bytes(free_bytes)} free at {folder}")
+
+
+def _mend_disk(folder: Path) -> str:
+    return f"du -xh -d2 {folder} | sort -h; journalctl --vacuum-size=500M; apt clean"

@@ -1,0 +1,149 @@
+"""`local-agent doctor`: every check in order, and what they found as lines and as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from local_agent import __version__
+from local_agent.errors import ManagerUnreachableError
+from local_agent.host.bus import SYSTEM_BUS, BusReader
+from local_agent.host.checks import Finding, Verdict, failure, machine, services
+from local_agent.host.checks.canary import check_canary, not_tried
+from local_agent.host.checks.instance import (
+    Surroundings,
+    check_api,
+    check_folder,
+    check_interpreter,
+    check_labels,
+    check_settings,
+    read_surroundings,
+)
+from local_agent.host.table import Colour, Terminal, printable
+from local_agent.systemd.manager import DBusScopeManager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from local_agent.host.instances import Instance
+    from local_agent.host.view import Host
+    from local_agent.settings import Settings
+
+FORMAT = 1
+
+_COLOURS = {Verdict.OK: Colour.GOOD, Verdict.WARNING: Colour.DOUBTFUL, Verdict.FAILURE: Colour.BAD}
+_VERDICT_WIDTH, _CHECK_WIDTH = 9, 24
+
+
+def examine(host: Host, only: str | None = None) -> Iterator[Finding]:
+    """Look at everything, or at one instance and the machine; each finding is there as soon as it is found."""
+    instances, _ = host.instances(only)
+    yield from _machine(host)
+    yield from _instances(host, instances)
+    if "system" in host.managers:
+        yield _canary(host)
+
+
+def _machine(host: Host) -> Iterator[Finding]:
+    if "system" not in host.managers:
+        yield machine.check_systemd("")
+        return
+    try:
+        with BusReader(SYSTEM_BUS) as reader:
+            yield machine.check_systemd(reader.manager("Version"))
+            yield services.check_reload(reader)
+            yield services.check_broker(reader)
+    except ManagerUnreachableError as error:
+        yield failure("systemd", error.message, error.hint)
+    yield machine.check_cgroups()
+    yield machine.check_pressure()
+    yield machine.check_journal(Path("/etc/machine-id").read_text().strip())
+    yield machine.check_dropped(host.journal)
+    yield from machine.check_disks([*(folder.path for folder in host.folders), Path("/var/log"), Path("/tmp")])  # noqa: S108 - looked at, not written to
+
+
+def _instances(host: Host, instances: Sequence[Instance]) -> Iterator[Finding]:
+    around = {instance.name: _surroundings(host, instance) for instance in instances}
+    read = {name: check_settings(name, given, socket.gethostname()) for name, given in around.items()}
+    all_settings = [settings for settings, _ in read.values() if settings is not None]
+    for instance in instances:
+        settings, findings = read[instance.name]
+        yield from findings
+        yield from _instance(host, instance, around[instance.name].user, settings, all_settings)
+
+
+def _instance(
+    host: Host, instance: Instance, user: str, settings: Settings | None, others: Sequence[Settings]
+) -> Iterator[Finding]:
+    yield from services.check_service(instance, __version__)
+    folder = next((folder for folder in host.folders if folder.instance == instance.name), None)
+    yield check_folder(folder, instance.name, user)
+    if settings is None:
+        return
+    findings, view = check_api(settings, instance.name)
+    yield from findings
+    yield check_interpreter(settings.python, user, instance.name)
+    yield check_labels(instance.name, settings, others, view)
+
+
+def _surroundings(host: Host, instance: Instance) -> Surroundings:
+    if instance.service is None:
+        return Surroundings()
+    try:
+        with host.managers[instance.service.manager]() as reader:
+            units = reader.list_units([instance.service.unit])
+            return read_surroundings(reader, units[0].path) if units else Surroundings()
+    except ManagerUnreachableError:
+        return Surroundings()
+
+
+def _canary(host: Host) -> Finding:
+    if os.geteuid() != 0:
+        return not_tried()
+
+    async def sing() -> Finding:
+        manager = DBusScopeManager(SYSTEM_BUS)
+        try:
+            return await check_canary(manager, host.journal)
+        finally:
+            await manager.close()
+
+    return asyncio.run(sing())
+
+
+def shown(finding: Finding, terminal: Terminal) -> list[str]:
+    """Return a finding's lines for a person."""
+    verdict = finding.verdict.value
+    check = f"{finding.about}: {finding.check}" if finding.about else finding.check
+    head = terminal.coloured(verdict, _COLOURS[finding.verdict]) + " " * (_VERDICT_WIDTH - len(verdict))
+    room = max(20, (terminal.width or 10_000) - _VERDICT_WIDTH - _CHECK_WIDTH)
+    first, *more = textwrap.wrap(printable(finding.evidence), room) or [""]
+    indent = " " * (_VERDICT_WIDTH + _CHECK_WIDTH)
+    lines = [f"{head}{check:<{_CHECK_WIDTH - 1}} {first}", *(indent + line for line in more)]
+    if finding.mend:
+        lines.append(f"{' ' * _VERDICT_WIDTH}{terminal.coloured('mend: ' + finding.mend, Colour.BOLD)}")
+    return lines
+
+
+def as_json(findings: Sequence[Finding], now: datetime) -> dict[str, Any]:
+    """Return what scripts get; docs/commands/json.md says what each key means."""
+    return {
+        "format": FORMAT,
+        "at": now.isoformat(timespec="milliseconds"),
+        "ok": not any(finding.verdict is Verdict.FAILURE for finding in findings),
+        "findings": [
+            {
+                "check": finding.check,
+                "instance": finding.about or None,
+                "verdict": finding.verdict.value,
+                "evidence": finding.evidence,
+                "mend": finding.mend or None,
+            }
+            for finding in findings
+        ],
+    }
