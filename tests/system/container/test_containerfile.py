@@ -77,4 +77,4 @@ def test_its_agent_is_process_1_with_real_flow_runs(image: Image, api: Api, tmp_
         assert time.monotonic() - began < _STOP_SECONDS
     assert api.state(endless) == "Failed"
     assert api.states(endless)[-1]["message"] == "The machine was shut down"
-    assert "Stopping because of SIGTERM; 1 flow runs end with it" in console.read_text()
+    assert re.search(r"Stopping because of SIGTERM; [12] flow runs end with it", console.read_text())
