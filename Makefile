@@ -4,6 +4,8 @@
 #   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest
 #   make test-unit     runs one tier: static, unit, api, process, prefect, system
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
+#   make deb           builds the packages for Debian 12 and 13 into build/deb
+#   make apt-repo      makes an apt repository of them in build/apt; KEY=... signs it with your gpg key
 #   make shell         boots a Debian with this checkout's agent and gives a root shell; DEBIAN=12 or 13
 #   make lint          runs the linters
 #   make format        formats the code
@@ -55,6 +57,14 @@ $(TIERS:%=test-%):
 .PHONY: fuzz
 fuzz: debians
 	FUZZ_MESSAGES=$${FUZZ_MESSAGES:-100000} $(PYTEST) tests/system/broker/test_fuzz.py -s $(ARGS)
+
+.PHONY: deb
+deb: test-setup
+	@PYTHONPATH=tests:packaging/deb $(PYTHON) packaging/deb/build.py
+
+.PHONY: apt-repo
+apt-repo: deb
+	@PYTHONPATH=tests:packaging/deb $(PYTHON) packaging/deb/apt_repository.py $(if $(KEY),--key $(KEY))
 
 .PHONY: shell
 shell: debians

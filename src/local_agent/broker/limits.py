@@ -18,23 +18,22 @@ class Limit:
     """One limit: its property, the values it takes, and how they become the property's."""
 
     property: str
-    least: int
+    least: float
     most: int
     to_property: Callable[[float], int] = int
     may_change: bool = True
 
 
 LIMITS = {
-    # less than 1 MiB ends a process before it can say why
-    "memory_max_bytes": Limit("MemoryMax", 1 << 20, _MOST),
-    "memory_high_bytes": Limit("MemoryHigh", 1 << 20, _MOST),
+    "memory_max_bytes": Limit("MemoryMax", 1, _MOST),
+    "memory_high_bytes": Limit("MemoryHigh", 1, _MOST),
     "cpu_quota_percent": Limit("CPUQuotaPerSecUSec", 1, 1_000_000, lambda percent: int(percent * _USEC / 100)),
     "cpu_weight": Limit("CPUWeight", 1, 10_000),
     "io_weight": Limit("IOWeight", 1, 10_000),
     "tasks_max": Limit("TasksMax", 1, 1 << 22),
     # not a property of a running scope on systemd 252
     "runtime_max_seconds": Limit(
-        "RuntimeMaxUSec", 1, 10 * 366 * 86_400, lambda seconds: int(seconds * _USEC), may_change=False
+        "RuntimeMaxUSec", 0.001, 10 * 366 * 86_400, lambda seconds: int(seconds * _USEC), may_change=False
     ),
 }
 

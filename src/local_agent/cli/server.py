@@ -87,6 +87,11 @@ def command(
     One process and one SQLite file. Point Prefect at it with `prefect backend server` and
     PREFECT__SERVER__ENDPOINT=http://127.0.0.1:4200. GET /stats counts requests by agent and operation.
     """
+    if importlib.util.find_spec("local_agent.server") is None:
+        raise ConfigError(
+            "the embedded API is a package of its own, which is not installed",
+            hint="apt install local-agent-server (Debian 13 and later), or pip install 'local-agent[server]'",
+        )
     if importlib.util.find_spec("graphql") is None:
         raise ConfigError(
             "the embedded API needs the Python package graphql-core, which is not installed",

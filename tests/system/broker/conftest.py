@@ -46,7 +46,7 @@ def start_message(pid: int, flow_run: str = "", /, **parts: object) -> dict[str,
 def started(agent: Remote, broker: Line, *words: str, **parts: object) -> str:
     """Start a scope around a new process, and return its flow run."""
     flow_run = str(uuid.uuid4())
-    answer = broker.asked(start_message(agent.spawn(*(words or ("sleep", "600"))), flow_run, **parts))
+    answer = broker.asked(start_message(agent.spawn(*(words or ("sleep", "infinity"))), flow_run, **parts))
     assert answer.get("ok") == {}, answer
     return flow_run
 

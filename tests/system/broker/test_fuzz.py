@@ -36,7 +36,7 @@ class Attack:
     def send(self, count: int) -> None:
         """Send so many packets, in batches with new processes each."""
         for start in range(0, count, _BATCH):
-            pids = [self.agent.spawn("sleep", "600") for _ in range(_PROCESSES)]
+            pids = [self.agent.spawn("sleep", "infinity") for _ in range(_PROCESSES)]
             fuzz = Fuzz(self.seed + start, [*pids, *self.others, self.agent.pid], self.flow_runs)
             self._send(fuzz.packets(min(_BATCH, count - start)))
             for pid in pids:
@@ -69,11 +69,12 @@ class Attack:
 def attack(machine: Machine, puppets: Puppets, agent: Remote, broker: Line) -> Attack:
     """A fuzzing agent beside prod1, which has scopes and a process that the fuzzer tries to get at."""
     flow_runs = [started(agent, broker) for _ in range(3)]
-    machine.run("systemd-run --unit=roots.service sleep 558")
+    machine.run("systemd-run --unit=roots.service sleep infinity")
     roots = int(show(machine, "roots.service", "MainPID")["MainPID"])
     seed = int(os.environ.get("FUZZ_SEED", "0")) or random.randrange(1, 1 << 31)
     print(f"FUZZ_SEED={seed}")
-    return Attack(machine, puppets.agent("fuzz"), [1, roots, agent.pid, agent.spawn("sleep", "600")], flow_runs, seed)
+    others = [1, roots, agent.pid, agent.spawn("sleep", "infinity")]
+    return Attack(machine, puppets.agent("fuzz"), others, flow_runs, seed)
 
 
 def test_fuzz(machine: Machine, attack: Attack, broker: Line) -> None:

@@ -221,7 +221,7 @@ async def test_a_broker_that_dies_leaves_nobody_waiting(tmp_path: Path) -> None:
         async with _client(tmp_path / "b") as client:
             asked = asyncio.create_task(client.stop(UNIT))
             loop = asyncio.get_running_loop()
-            listener.settimeout(0)
+            listener.settimeout(0.0)
             connection, _ = await loop.sock_accept(listener)
             await loop.sock_sendall(connection, b'{"hello": "x"}')
             assert await loop.sock_recv(connection, 4096) == b'{"hello":"x"}'
