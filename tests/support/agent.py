@@ -25,7 +25,7 @@ from typing import Self
 from local_agent import control
 from local_agent.errors import UnavailableError
 from support.api import Api
-from support.api_client import ApiClient, wait_until
+from support.api_client import WAIT_SECONDS, ApiClient, wait_until
 from support.checkout import CHECKOUT
 
 END_SECONDS = 60.0
@@ -187,9 +187,13 @@ class AgentProcess:
         """What it has printed since its latest start."""
         return self.console[self._already :]
 
-    def wait_for(self, text: str, times: int = 1) -> None:
+    def wait_for(self, text: str, times: int = 1, *, seconds: float = WAIT_SECONDS) -> None:
         """Wait until it has said something since its latest start."""
-        wait_until(lambda: self.said.count(text) >= times, lambda: f"{text!r} x {times}; the agent said:\n{self.said}")
+        wait_until(
+            lambda: self.said.count(text) >= times,
+            lambda: f"{text!r} x {times}; the agent said:\n{self.said}",
+            seconds=seconds,
+        )
 
     # What the API has counted
 

@@ -69,7 +69,6 @@ def test_ends_without_an_agent_are_learnt_at_its_start(api: Api, folder: Path) -
         assert sorted(agent.starts()) == sorted(runs.values())
 
 
-@pytest.mark.timeout(180)
 def test_two_hundred_live_runs_are_taken_up_again(api: Api, folder: Path) -> None:
     lock = folder / "lock"
     agent = AgentProcess(
@@ -84,13 +83,14 @@ def test_two_hundred_live_runs_are_taken_up_again(api: Api, folder: Path) -> Non
         fcntl.flock(held, fcntl.LOCK_EX)
         with agent:
             runs = api.create_flow_runs(flow, _RUNS)
+            agent.wait_for(" started: ", _RUNS, seconds=120)
             wait_until(lambda: len(agent.starts()) == _RUNS, lambda: f"{len(agent.starts())} of {_RUNS} started")
             agent.kill()
             agent.start()
             agent.wait_for("is still running, adopted", _RUNS)
             assert agent.ask("status").startswith("200 running, 0 slots free")
             fcntl.flock(held, fcntl.LOCK_UN)
-            agent.wait_for("Exited with code 4", _RUNS)
+            agent.wait_for("Exited with code 4", _RUNS, seconds=120)
             agent.wait_until_forgotten()
             assert agent.leftovers() == []
             assert sorted(agent.starts()) == sorted(runs)

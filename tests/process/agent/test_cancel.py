@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from support.agent import AgentProcess, is_alive, pid_in
 from support.api import Api
 from support.api_client import wait_until
 
 
-@pytest.mark.timeout(120)
 def test_a_run_that_ignores_everything_is_killed_with_its_group(api: Api, folder: Path) -> None:
     with AgentProcess(folder, api.url, "--cancel-grace", "1") as agent:
         run = agent.new_run(

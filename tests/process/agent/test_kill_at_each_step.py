@@ -97,7 +97,6 @@ def test_a_claim_that_lands_after_the_restart(api: Api, proxy: FaultyProxy, fold
         assert api.state_types(run) == ["Scheduled", "Submitted", "Scheduled"]
 
 
-@pytest.mark.timeout(180)
 def test_runs_whose_gate_never_opened_are_given_back_and_run_later(
     api: Api, proxy: FaultyProxy, tmp_path: Path
 ) -> None:
