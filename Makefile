@@ -43,12 +43,17 @@ debians: test-setup prefect
 demo: venv prefect
 	@$(PYTHON) packaging/demo/demo.py --prefect-python "$$(PYTHONPATH=tests $(PYTHON) tests/support/prefect_venv.py)"
 
+.PHONY: prometheus
+prometheus: test-setup
+	@PYTHONPATH=tests $(PYTHON) tests/support/prometheus.py >/dev/null
+
 .PHONY: test
-test: test-setup prefect debians
+test: test-setup prefect debians prometheus
 	$(PYTEST) $(ARGS)
 
 .PHONY: $(TIERS:%=test-%)
 test-static test-unit test-api test-process: test-setup
+test-process: prometheus
 test-prefect: test-setup prefect
 test-system: debians
 $(TIERS:%=test-%):

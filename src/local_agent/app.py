@@ -10,9 +10,9 @@ import contextlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from local_agent import __version__, control, events, health, managers
+from local_agent import __version__, control, events, health, managers, metering
 from local_agent.admission import Admission
 from local_agent.agent import Agent
 from local_agent.backends.prefect1 import Prefect1Backend, Transport
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_agent.launchers import Launcher
+    from local_agent.metrics import Metrics
     from local_agent.settings import Settings
 
 _DISK_THREADS = 4
@@ -59,7 +60,8 @@ def run(settings: Settings, environ: Mapping[str, str], read_again: Callable[[],
 async def _run(current: Current, environ: Mapping[str, str], read_again: Callable[[], Settings]) -> None:
     settings, clock = current.now, SystemClock()
     async with contextlib.AsyncExitStack() as stack:
-        log = _event_log(current, environ, clock)
+        counters = metering.counters_for(settings)
+        log = metering.metered_log(_event_log(current, environ, clock), counters)
         notifier = ServiceNotifier(environ)
         store = stack.enter_context(_opened_store(settings))
         disk = Workers("disk", _DISK_THREADS)
@@ -76,7 +78,9 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             place = managers.place_of(settings.instance, environ, Place)
             launcher, manager_words = ScopeLauncher(manager, place, store.base_of, output, clock), found.words
 
-        backend = _backend(current, environ, clock)
+        launcher = metering.metered_launcher(launcher, counters)
+
+        backend = _backend(current, environ, clock, counters)
         stack.callback(backend.close)
         admission = Admission(current)
         admission.draining = store.draining
@@ -113,6 +117,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
                     settings.agent_address,
                     lambda: health.judge(progress, reachability, current.now.unhealthy_after_seconds),
                     lambda: _soon(loop, agent.poke),
+                    metering.page_of(counters, stories, admission, reachability),
                 )
             )
         operations = Operations(agent, stories, backend, admission, reachability, current, launcher.name)
@@ -157,15 +162,19 @@ def _output(settings: Settings, environ: Mapping[str, str]) -> tuple[Follower, O
     return follower, output
 
 
-def _backend(current: Current, environ: Mapping[str, str], clock: SystemClock) -> Prefect1Backend:
+def _backend(
+    current: Current, environ: Mapping[str, str], clock: SystemClock, counters: Metrics | None
+) -> Prefect1Backend:
     settings = current.now
-    transport = Transport(
-        settings.api,
-        api_key=settings.api_key.reveal() if settings.api_key else "",
-        tenant_id=settings.tenant_id or "",
-        timeout_seconds=settings.request_timeout_seconds,
-    )
-    return Prefect1Backend(transport, current, environ, clock)
+    given: dict[str, Any] = {
+        "api_key": settings.api_key.reveal() if settings.api_key else "",
+        "tenant_id": settings.tenant_id or "",
+        "timeout_seconds": settings.request_timeout_seconds,
+    }
+    if counters is None:
+        return Prefect1Backend(Transport(settings.api, **given), current, environ, clock)
+    transport = metering.MeteredTransport(settings.api, counters, **given)
+    return metering.MeteredBackend(counters, transport, current, environ, clock)
 
 
 def _say_start(log: EventLog, settings: Settings, folder: Path, launcher: Launcher, manager: str) -> None:

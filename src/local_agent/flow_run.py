@@ -287,9 +287,10 @@ class Stories:
         cost = cost_sentence(end.cost)
         how = sentence(end) + (f"; used {cost}" if cost else "")
         if outcome is Outcome.NOTHING_TO_SAY:
-            self._log.say(events.ENDED, _subject(record), how=how)
+            self._log.say(events.ENDED, _subject(record), how=how, cause=end.cause.value)
         else:
-            self._log.say(events.CRASHED, _subject(record), how=how, outcome=_OUTCOMES[outcome])
+            said = _OUTCOMES[outcome]
+            self._log.say(events.CRASHED, _subject(record), how=how, outcome=said, cause=end.cause.value)
         self._backend.log(record.id, how, "INFO" if end.is_clean else "ERROR")
 
 

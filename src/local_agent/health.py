@@ -1,4 +1,4 @@
-"""The small HTTP service at --agent-address: GET /api/health tells the truth, /api/poke wakes the poll.
+"""The HTTP service at --agent-address: GET /api/health tells the truth, /api/poke wakes the poll, /metrics counts.
 
 It answers from a thread of its own, because a loop that is stuck could not say so.
 """
@@ -53,13 +53,16 @@ def judge(progress: Progress, reachability: Reachability, unhealthy_after_second
 
 
 @contextlib.contextmanager
-def served(address: Address, health: Callable[[], Health], poke: Callable[[], None]) -> Iterator[None]:
-    """Serve at `address` for the length of the context. `health` and `poke` are called from other threads.
+def served(
+    address: Address, health: Callable[[], Health], poke: Callable[[], None], metrics: Callable[[], bytes] | None
+) -> Iterator[None]:
+    """Serve at `address` for the length of the context. What is given is called from other threads.
 
+    `metrics` renders /metrics; None where nothing is counted.
     Raise ConfigError where the address is taken or is not this machine's.
     """
     try:
-        server = _Server((address.host, address.port), health, poke)
+        server = _Server((address.host, address.port), health, poke, metrics)
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {address}: {error.strerror}", hint="choose another --agent-address; `ss -ltnp` shows who"
@@ -77,9 +80,16 @@ def served(address: Address, health: Callable[[], Health], poke: Callable[[], No
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], health: Callable[[], Health], poke: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        health: Callable[[], Health],
+        poke: Callable[[], None],
+        metrics: Callable[[], bytes] | None,
+    ) -> None:
         self.health = health
         self.poke = poke
+        self.metrics = metrics
         super().__init__(address, _Handler)
 
 
@@ -89,23 +99,29 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answer /api/health and /api/poke."""
+        """Answer /api/health, /api/poke and /metrics."""
         if self.path == "/api/health":
             health = self.server.health()
             self._answer(health.status, health.as_json())
         elif self.path == "/api/poke":
             self.server.poke()
             self._answer(HTTPStatus.OK, {})
+        elif self.path == "/metrics" and self.server.metrics is not None:
+            self._send(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", self.server.metrics())
+        elif self.path == "/metrics":
+            self._answer(HTTPStatus.NOT_FOUND, {"error": "/metrics needs prometheus_client: python3-prometheus-client"})
         else:
-            self._answer(HTTPStatus.NOT_FOUND, {"error": "there are /api/health and /api/poke"})
+            self._answer(HTTPStatus.NOT_FOUND, {"error": "there are /api/health, /api/poke and /metrics"})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Say nothing: probes ask every few seconds."""
 
     def _answer(self, status: HTTPStatus, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
+        self._send(status, "application/json", json.dumps(body).encode())
+
+    def _send(self, status: HTTPStatus, kind: str, content: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

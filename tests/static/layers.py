@@ -11,7 +11,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("host", "service", "operations"),
     ("agent", "recovery"),
-    ("watch",),
+    ("watch", "metering", "metrics"),
     ("flow_run",),
     ("health", "managers"),
     ("launchers", "admission", "outage", "install", "interpreter"),
