@@ -72,6 +72,31 @@ def test_a_limit_holds(api: Api, folder: Path) -> None:
         assert sorted(agent.starts()) == sorted(runs)
 
 
+def test_a_long_retry_is_started_when_its_earlier_process_has_ended(api: Api, folder: Path) -> None:
+    with AgentProcess(folder, api.url, "--poll-interval", "0.5") as agent:
+        run = agent.new_run(api, f"report Running\nawait {folder}/go\nexit 0")
+        api.wait_for_state(run, "Running")
+        task = api.task_runs(run)[0]["id"]
+        api.set_task_state(task, "Running")
+        due_long_ago = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+        api.set_task_state(task, {"type": "Retrying", "start_time": due_long_ago, "run_count": 2})
+        polls = agent.count_polls(api)
+        wait_until(lambda: agent.count_polls(api) >= polls + 4, lambda: agent.said)
+        assert agent.starts() == [run], "not while its earlier process lives here"
+
+        (folder / "go").touch()
+        agent.wait_for("ended: Exited with code 0")
+        (folder / "go").unlink()
+        wait_until(lambda: api.state_types(run).count("Running") == 2, lambda: agent.said)
+        assert api.task_runs(run)[0]["state"] == "Submitted"
+        api.set_task_state(task, "Success")
+        api.set_state(run, "Success")
+        (folder / "go").touch()
+        agent.wait_until_forgotten()
+        assert agent.starts() == [run, run]
+        assert api.state_types(run) == ["Scheduled", "Submitted", "Running", "Running", "Success"]
+
+
 def test_what_no_local_agent_can_run_is_left_alone_and_said_once(api: Api, folder: Path) -> None:
     docker_storage = {"type": "Docker", "image_name": "x", "image_tag": "y", "__version__": "1.4.1"}
     with AgentProcess(folder, api.url) as agent:
