@@ -26,15 +26,15 @@ class Workers:
         self._most = most
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._idle = 0
-        self._idle_lock = threading.Lock()
+        self._under_way = 0  # calls that are waiting or in a thread
+        self._under_way_lock = threading.Lock()
 
     async def run(self, call: Callable[[], _Result]) -> _Result:
         """Run `call` in a thread and return what it returns, or raise what it raises."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_Result] = loop.create_future()
-        self._jobs.put((loop, future, call))
         self._start_one_if_needed()
+        self._jobs.put((loop, future, call))
         return await future
 
     def close(self) -> None:
@@ -43,32 +43,24 @@ class Workers:
             self._jobs.put(None)
 
     def _start_one_if_needed(self) -> None:
-        with self._idle_lock:
-            needed = self._jobs.qsize() > self._idle
+        with self._under_way_lock:
+            self._under_way += 1
+            needed = self._under_way > len(self._threads)
         if needed and len(self._threads) < self._most:
             thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _work(self) -> None:
-        while True:
-            with self._idle_lock:
-                self._idle += 1
-            job = self._jobs.get()
-            with self._idle_lock:
-                self._idle -= 1
-            if job is None:
-                return
-            _finish(*job)
-
-
-def _finish(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
-    try:
-        result = call()
-    except BaseException as error:
-        _tell(loop, future, future.set_exception, error)
-    else:
-        _tell(loop, future, future.set_result, result)
+        while (job := self._jobs.get()) is not None:
+            loop, future, call = job
+            try:
+                settle, value = future.set_result, call()
+            except BaseException as error:
+                settle, value = future.set_exception, error
+            with self._under_way_lock:
+                self._under_way -= 1  # before anybody hears of it: whoever asks next finds this thread free
+            _tell(loop, future, settle, value)
 
 
 def _tell(
