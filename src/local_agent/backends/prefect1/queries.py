@@ -24,14 +24,17 @@ _RUN_FIELDS = """
                        state_start_time: { _lte: %(due)s } }) { id version serialized_state }
 """
 
+# By version: the Server's clock may step back, and it takes the highest version for a run's present state itself
+_NEWEST_FIRST = "order_by: [{ version: desc }, { timestamp: desc }]"
+
 # the newest two Submitted states: whose claim was the last one, and whose the one before
-_SUBMITTED_STATES = """
-    states(where: { state: { _eq: "Submitted" } }, order_by: { timestamp: desc }, limit: 2) { serialized_state }
+_SUBMITTED_STATES = f"""
+    states(where: {{ state: {{ _eq: "Submitted" }} }}, {_NEWEST_FIRST}, limit: 2) {{ serialized_state }}
 """
 
 
 # what happened since a run was read: nobody may have come between that and our claim
-_RECENT_STATES = "recent: states(order_by: { version: desc }, limit: 5) { version serialized_state }"
+_RECENT_STATES = f"recent: states({_NEWEST_FIRST}, limit: 5) {{ version serialized_state }}"
 
 
 def agents(since: datetime) -> str:
@@ -77,7 +80,7 @@ def history(flow_run_id: str) -> str:
     """Ask for the newest states of one flow run."""
     return (
         f"query {{ flow_run(where: {{ id: {{ _eq: {_text(flow_run_id)} }} }}) "
-        f"{{ id states(order_by: {{ timestamp: desc }}, limit: 10) {{ serialized_state }} }} }}"
+        f"{{ id states({_NEWEST_FIRST}, limit: 10) {{ serialized_state }} }} }}"
     )
 
 
