@@ -12,7 +12,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-from support.agent import AgentProcess
+from support.agent import SAYS_VERSION, AgentProcess
 from support.api import Api
 from support.api_client import wait_until
 from support.faults import FaultyProxy
@@ -143,3 +143,21 @@ def test_a_broken_file_is_said_and_the_old_settings_stay(api: Api, folder: Path)
         assert "limit" in result.stderr, "what was meant"
         assert "Traceback" not in result.stderr + agent.said
         assert agent.ask("status").startswith("0 running, 7 slots free")
+
+
+_NOHUP = ("sh", "-c", 'trap "" INT QUIT HUP PIPE; "$@" & wait $!', "sh")
+_TELLS_SIGNALS = 'grep -E "^Sig(Ign|Blk)" /proc/self/status >"$HOME/told.new"; mv "$HOME/told.new" "$HOME/told"'
+
+
+def test_an_agent_that_was_started_in_the_background_with_nohup(api: Api, folder: Path) -> None:
+    agent = AgentProcess(folder, api.url, wrapper=_NOHUP, python=f"{SAYS_VERSION}\n{_TELLS_SIGNALS}")
+    with agent:
+        agent.new_run(api, "")
+        told = folder / "told"
+        wait_until(told.exists, lambda: agent.said)
+        masks = {line.split()[0]: int(line.split()[1], 16) for line in told.read_text().splitlines()}
+        assert masks["SigBlk:"] == 0
+        for name in ("INT", "QUIT", "HUP", "PIPE", "TERM"):
+            assert not masks["SigIgn:"] >> Signals[f"SIG{name}"] - 1 & 1, f"its flow runs ignore SIG{name}"
+        agent.wait_until_forgotten()
+        assert agent.stop(Signals.SIGINT)[0] == 0, "and it hears its own"
