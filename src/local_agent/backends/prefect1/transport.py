@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialE
 from local_agent.threads import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _CORE_VERSION = "1.4.1"  # the API serves what this version of the client understands
 _MOST_BYTES = 64 * 1024 * 1024
@@ -220,8 +221,16 @@ def _in_words(error: BaseException) -> str:
     """Given what requests raised, return its innermost reason: the outer ones only repeat the URL."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"
-    seen: BaseException = error
-    while seen.__cause__ or seen.__context__:
-        seen = seen.__cause__ or seen.__context__ or seen
-    words = getattr(seen, "strerror", None) or str(seen) or type(seen).__name__
+    # what else is in the chain are attempts of the libraries themselves that failed by design
+    reasons = [one for one in _chain(error) if isinstance(one, (OSError, http.client.HTTPException))]
+    innermost = reasons[-1] if reasons else error
+    words = getattr(innermost, "strerror", None) or str(innermost) or type(innermost).__name__
     return " ".join(words.split())  # what a stranger sent may be quoted in it
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Return an error and what it came from, the innermost last."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
