@@ -84,12 +84,13 @@ class Claims:
         if record.task_runs:
             mine = all(_carries(task, record.nonce) for task in await self._task_runs(record.task_runs))
             return Claim.OURS if mine else Claim.LOST
-        landed_by = record.claimed_at
+        # counted from now: the wall clock may have been set since the claim
+        landed_by = self._clock.monotonic() + self._timeout_seconds
         while True:
             verdict = self._verdict(await self._read(record.id), record.nonce)
             if verdict is not None:
                 return verdict
-            if (self._clock.now() - landed_by).total_seconds() > self._timeout_seconds:
+            if self._clock.monotonic() > landed_by:
                 return Claim.LOST
             await self._clock.sleep(1)
 
