@@ -38,6 +38,7 @@ _Result = TypeVar("_Result")
 _AGAIN_SECONDS = 30.0  # how long a run is left alone that could not be claimed or started now
 _NAP_SECONDS = 5.0  # the wall clock may jump while a run waits for its time
 _MOST_RECORDS = 100
+_INSIST_SECONDS = 10.0  # after an outage an end is told as soon as the queue is asked again
 _ROUNDING_SECONDS = 0.01  # a process started a moment before its time does not run (prefect 1.4.1)
 
 
@@ -256,7 +257,7 @@ class Stories:
 
     async def _insist(self, record: Record, action: Callable[[], Awaitable[_Result]]) -> _Result:
         """Do something until it works: the record stays on disk, so nothing is lost if the agent ends meanwhile."""
-        backoff, said = Backoff(0.5, 30), False
+        backoff, said = Backoff(0.5, _INSIST_SECONDS), False
         while True:
             try:
                 return await action()
