@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local_agent.backends.prefect1 import states
-from local_agent.backends.prefect1.ends import Decision, decide, own_final_state
+from local_agent.backends.prefect1.ends import Decision, buried_final_state, decide, own_final_state
 from local_agent.backends.prefect1.parse import RunFacts, TaskRunFacts
 from local_agent.backends.prefect1.writer import StateChange
 from local_agent.model import Cause, CrashAction, CrashPolicy, End, Outcome
@@ -251,3 +251,13 @@ _SUBMITTED = states.submitted({"type": "Scheduled"}, NONCE)
 )
 def test_the_flows_own_final_state_counts(history: Sequence[Mapping[str, Any]], own: Mapping[str, Any] | None) -> None:
     assert own_final_state(tuple(history), NONCE) == own
+
+
+def test_a_late_running_does_not_bury_our_final_state() -> None:
+    """A process that was killed had sent Running, which lands after its end was reported."""
+    running, failed = {"type": "Running"}, states.final("Failed", "gone", NONCE)
+    submitted = states.submitted({"type": "Scheduled"}, NONCE)
+    assert buried_final_state((running, failed, submitted), NONCE) == failed
+    assert buried_final_state((failed, running, submitted), NONCE) is None
+    assert buried_final_state((running, submitted), NONCE) is None
+    assert buried_final_state((running, failed, submitted), "another's nonce") is None

@@ -68,9 +68,10 @@ class Ends:
             "flow_run",
             lambda run: get_list(run, "states", lambda item: get_object(item, "serialized_state", {})),
         )
-        own = own_final_state(histories[0] if histories else (), record.nonce)
-        if own is not None:
-            await self._writer.write([StateChange(record.id, 0, own)])
+        history = histories[0] if histories else ()
+        last = own_final_state(history, record.nonce) or buried_final_state(history, record.nonce)
+        if last is not None:
+            await self._writer.write([StateChange(record.id, 0, last)])
 
 
 def own_final_state(history: tuple[Mapping[str, Any], ...], nonce: str) -> Mapping[str, Any] | None:
@@ -86,6 +87,13 @@ def own_final_state(history: tuple[Mapping[str, Any], ...], nonce: str) -> Mappi
         elif is_final:
             return state if ours_on_top else None
     return None
+
+
+def buried_final_state(history: tuple[Mapping[str, Any], ...], nonce: str) -> Mapping[str, Any] | None:
+    """Given a run's states, newest first, return our final one where a dead process's late Running lies on it."""
+    if len(history) < 2 or history[0].get("type") != "Running":
+        return None
+    return history[1] if states.nonce_of(history[1]) == nonce and history[1].get("type") != "Submitted" else None
 
 
 def decide(facts: RunFacts | None, record: Record, end: End, policy: CrashPolicy, now: datetime) -> Decision:
