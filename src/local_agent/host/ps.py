@@ -25,8 +25,8 @@ FORMAT = 1
 
 _COLUMNS = (
     Column("ID"),
-    Column("FLOW", least=8),
-    Column("NAME", least=8),
+    Column("FLOW", enough=12, least=8),
+    Column("NAME", enough=12, least=8),
     Column("STATE"),
     Column("API", goes=6),
     Column("INSTANCE", goes=5),
@@ -37,7 +37,7 @@ _COLUMNS = (
     Column("LIMIT", right=True, goes=8),
     Column("TASKS", right=True, goes=9),
 )
-_HOW = Column("HOW IT ENDED", least=12)
+_HOW = Column("HOW IT ENDED", enough=24, least=8)
 
 _COLOURS = {
     "running": Colour.GOOD,

@@ -24,7 +24,7 @@ _COLUMNS = (
     Column("SINCE", right=True, goes=3),
     Column("API"),
     Column("POLL", right=True, goes=4),
-    Column("LABELS", least=8, goes=2),
+    Column("LABELS", enough=12, goes=2),
     Column("SLOTS", right=True),
     Column("RUNS", right=True),
     Column("RESTARTS", right=True, goes=5),

@@ -39,12 +39,13 @@ class Cell:
 class Column:
     """A column: its title, and what happens to it where there is little room.
 
-    It shrinks down to `least` characters where that is given. Columns go one after another, the highest `goes` first;
-    those with 0 stay.
+    It shrinks down to `enough` characters where that is given. Then columns go one after another, the highest `goes`
+    first; those with 0 stay. When none is left to go, it shrinks down to `least`.
     """
 
     title: str
     right: bool = False
+    enough: int | None = None
     least: int | None = None
     goes: int = 0
 
@@ -131,19 +132,26 @@ def _fitted(columns: Sequence[Column], natural: Sequence[int], width: int | None
     if width is None:
         return list(natural)
     shown = set(range(len(columns)))
-    least = [min(have, column.least or have) for column, have in zip(columns, natural, strict=True)]
-    while _total(least, shown) > width:
+    enough = [min(have, column.enough or have) for column, have in zip(columns, natural, strict=True)]
+    while _total(enough, shown) > width:
         going = [number for number in shown if columns[number].goes]
         if not going:
             break
         shown.remove(max(going, key=lambda number: columns[number].goes))
     widths = [have if number in shown else 0 for number, have in enumerate(natural)]
-    while _total(widths, shown) > width:
-        wide = [number for number in shown if widths[number] > least[number]]
-        if not wide:
-            break
-        widths[max(wide, key=lambda number: widths[number] - least[number])] -= 1
+    least = [min(have, column.least or have) for column, have in zip(columns, enough, strict=True)]
+    for bound in (enough, least):
+        _shrink(widths, bound, shown, width)
     return widths
+
+
+def _shrink(widths: list[int], bound: Sequence[int], shown: set[int], width: int) -> None:
+    """Take from whichever column has most to give, until the table fits or nothing is left to take."""
+    while _total(widths, shown) > width:
+        wide = [number for number in shown if widths[number] > bound[number]]
+        if not wide:
+            return
+        widths[max(wide, key=lambda number: widths[number] - bound[number])] -= 1
 
 
 def _total(widths: Sequence[int], shown: set[int]) -> int:

@@ -161,7 +161,7 @@ class Settings:
 
     agent_address: Annotated[Address | None, Option(kind=optional(kinds.ADDRESS), flag="--agent-address",
         metavar="URL", prefect_key="cloud.agent.agent_address", reloadable=False,
-        help="Where to serve /api/health and /api/poke.")] = None
+        help="Where to serve /api/health, /api/poke and /metrics.")] = None
     log_level: Annotated[str, Option(kind=choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), flag="--log-level",
         metavar="DEBUG|INFO|WARNING|ERROR", prefect_key="cloud.agent.level",
         help="Least level of what the agent logs.")] = "INFO"

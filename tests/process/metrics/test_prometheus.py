@@ -117,11 +117,16 @@ def test_a_real_prometheus_scrapes_what_happened(api: Api, tmp_path: Path) -> No
             assert found["metric"]["job"] == "local-agent"
 
 
-def test_rules_and_dashboard_use_what_there_is(api: Api, tmp_path: Path) -> None:
+def test_rules_dashboard_and_documentation_name_what_there_is(api: Api, tmp_path: Path) -> None:
     port = _free_port()
     with AgentProcess(tmp_path / "agent", api.url, "--agent-address", f"127.0.0.1:{port}") as agent:
         agent.wait_for("Registered at")
-        there = _families(_get(port, "/metrics")[1])
+        page = _get(port, "/metrics")[1]
+    there = _families(page)
+    documented = (CHECKOUT / "docs/commands/metrics.md").read_text()
+    said = [pair for pair in re.findall(r"^# HELP (\S+) (.*)$", page, re.MULTILINE) if "_created" not in pair[0]]
+    rows = [f"| `{name}` | {text} |" for name, text in said]
+    assert [row for row in rows if row not in documented] == [], "docs/commands/metrics.md lacks these"
     for file in ("alerts.yml", "dashboard.json"):
         used = set(_NAME.findall((_MONITORING / file).read_text()))
         assert used, file

@@ -21,7 +21,7 @@ _PLAYER = "/srv/player.py"
 # LINES in a flow run's environment: so many lines, each written by a process that is gone at once
 _SCRIPT = f"""\
 #!/bin/sh
-if [ "$1" = -c ]; then echo 1.4.1; exit; fi
+if [ "$1" = -c ]; then echo 1.4.1 3.11.2; exit; fi
 for number in $(seq "${{LINES:-0}}"); do /bin/echo "line $number"; done
 export PLAY_STARTS=/dev/null
 exec /usr/bin/python3 -S -E -s {_PLAYER} "$@"

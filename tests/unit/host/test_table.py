@@ -21,7 +21,7 @@ from local_agent.host.table import (
 
 _COLUMNS = (
     Column("ID"),
-    Column("FLOW", least=6),
+    Column("FLOW", enough=10, least=6),
     Column("CPU", right=True),
     Column("PEAK", right=True, goes=1),
     Column("TASKS", right=True, goes=2),
