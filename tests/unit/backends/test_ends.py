@@ -10,7 +10,7 @@ import pytest
 
 from local_agent.backends.prefect1 import states
 from local_agent.backends.prefect1.ends import Decision, buried_final_state, decide, own_final_state
-from local_agent.backends.prefect1.parse import RunFacts, TaskRunFacts
+from local_agent.backends.prefect1.parse import PastState, RunFacts, TaskRunFacts
 from local_agent.backends.prefect1.writer import StateChange
 from local_agent.model import Cause, CrashAction, CrashPolicy, End, Outcome
 from support.clock import START
@@ -40,7 +40,7 @@ def _facts(
         version=7,
         state=state,
         serialized_state={"type": state, "context": context | ({"local_agent_attempt": attempt} if attempt else {})},
-        submitted=({"type": "Submitted", "context": {"local_agent_nonce": nonce}},),
+        submitted=(PastState(2, {"type": "Submitted", "context": {"local_agent_nonce": nonce}}),),
         task_runs=tuple(TaskRunFacts(f"task-{n}", n, {"type": kind}) for n, kind in enumerate(tasks)),
     )
 

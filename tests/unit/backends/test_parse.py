@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -121,6 +122,48 @@ def test_the_newest_claim_is_in_the_state_or_in_the_history() -> None:
     assert _facts("Running", {"local_agent_nonce": "not looked at"}, "n2", "n1").newest_claim() == "n2"
     assert _facts("Scheduled", {}).newest_claim() == ""
     assert _facts("Submitted", {}, "n1").newest_claim() == "", "somebody without a nonce"
+
+
+def _claimed(*claims: tuple[str, float], waiting: str = "w1") -> parse.RunFacts:
+    """Given nonces and the second at which each claim was set, oldest first, return a run that was claimed so."""
+    states = [
+        {
+            "timestamp": f"2026-01-01T00:00:{second:06.3f}+00:00",
+            "serialized_state": {
+                "type": "Submitted",
+                "context": {"local_agent_nonce": nonce} if nonce else {},
+                "state": {"type": "Scheduled", "start_time": waiting},
+            },
+        }
+        for nonce, second in claims
+    ]
+    return parse.run_facts(
+        {"id": "r1", "state": "Submitted", "serialized_state": states[-1]["serialized_state"], "states": states[::-1]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("claims", "counts"),
+    [
+        ([("a", 0), ("b", 2.4)], "b"),
+        ([("a", 0), ("b", 2.6)], "a"),
+        ([("a", 0), ("b", 2.0), ("c", 4.0)], "c"),
+        ([("a", 0), ("b", 2.0), ("c", 5.0)], "b"),
+        ([("a", 0), ("b", 3.0), ("c", 4.0)], "a"),
+        ([("a", 0), ("a", 15.0), ("b", 16.0)], "b"),
+        ([("", 0), ("b", 1.0)], ""),
+        ([("a", 0), ("", 20.0)], ""),
+    ],
+)
+def test_of_claims_upon_each_other_one_that_comes_late_does_not_count(
+    claims: list[tuple[str, float]], counts: str
+) -> None:
+    assert _claimed(*claims).newest_claim() == counts
+
+
+def test_claims_on_another_waiting_state_are_no_rivals() -> None:
+    earlier, later = _claimed(("a", 0), waiting="w1"), _claimed(("b", 40), waiting="w2")
+    assert replace(later, submitted=later.submitted + earlier.submitted).newest_claim() == "b"
 
 
 def test_facts_have_a_meaning() -> None:

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from local_agent.backends.prefect1 import queries, states
-from local_agent.backends.prefect1.parse import TaskRunFacts, task_run_facts
+from local_agent.backends.prefect1.parse import TAKEOVER_SECONDS, TaskRunFacts, task_run_facts
 from local_agent.backends.prefect1.writer import RunReader, StateChange, StateWriter, rows
 from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, CredentialError, UnavailableError
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from local_agent.model import FlowRun, Record
 
 _FRESH_SECONDS = 1.0
-SETTLE_SECONDS = 3.0
+# by as much longer than what a rival has to take a run over as an API's replicas may lag behind each other
+SETTLE_SECONDS = TAKEOVER_SECONDS + 0.5
 
 
 class _Sent(Enum):
@@ -106,9 +107,7 @@ class Claims:
             sent = await self._send([change])
             if sent is _Sent.ACCEPTED and self._check is Check.NEVER:
                 return Claim.OURS
-            if sent is _Sent.ACCEPTED and self._check is Check.ALWAYS:
-                await self._clock.sleep(SETTLE_SECONDS)
-            facts = await self._read(run.id)
+            facts = await self._read_settled(run.id, nonce, sent)
             verdict = self._verdict(facts, nonce)
             if verdict is Claim.OURS and facts is not None:
                 return await self._unless_somebody_came_between(facts, run.version, nonce)
@@ -119,6 +118,17 @@ class Claims:
             if sent is not _Sent.UNANSWERED:
                 return Claim.LATER  # the lock of a give-back, or of a claim that failed half-way
             await self._clock.sleep(self._timeout_seconds)  # then sent again: with one nonce a late landing is harmless
+
+    async def _read_settled(self, flow_run_id: str, nonce: str, sent: _Sent) -> RunFacts | None:
+        """Read a claim back, where there may be no lock only when nobody can take the run over any more."""
+        if self._check is Check.ALWAYS and sent is _Sent.ACCEPTED:
+            await self._clock.sleep(SETTLE_SECONDS)
+        facts = await self._read(flow_run_id)
+        if self._check is Check.ALWAYS and sent is not _Sent.ACCEPTED and self._verdict(facts, nonce) is Claim.OURS:
+            # without its answer nobody knows since when it has been there
+            await self._clock.sleep(SETTLE_SECONDS)
+            facts = await self._read(flow_run_id)
+        return facts
 
     async def _unless_somebody_came_between(self, facts: RunFacts, version: int, nonce: str) -> Claim:
         """The Server lets Submitted overwrite anything: a Cancelled, or another agent's claim that came just before.

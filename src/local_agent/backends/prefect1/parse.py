@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,10 @@ from local_agent.backends.prefect1.fields import get_int, get_list, get_object, 
 from local_agent.model import FlowRun, RunConfig, RunState, WaitingTaskRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+
+TAKEOVER_SECONDS = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,7 @@ class RunFacts:
     version: int
     state: str
     serialized_state: Mapping[str, Any]
-    submitted: tuple[Mapping[str, Any], ...] = ()  # its newest Submitted states, newest first
+    submitted: tuple[PastState, ...] = ()  # its newest Submitted states, newest first
     recent: tuple[PastState, ...] = ()  # its newest states of any kind, newest first
     task_runs: tuple[TaskRunFacts, ...] = field(default_factory=tuple)
 
@@ -32,18 +37,20 @@ class RunFacts:
         return states.meaning_of(self.state)
 
     def newest_claim(self) -> str:
-        """Return the nonce of the newest Submitted state, "" where it has none or nobody claimed it."""
-        if self.state == "Submitted":
-            return states.nonce_of(self.serialized_state)
-        return states.nonce_of(self.submitted[0]) if self.submitted else ""
+        """Return the nonce of the claim that counts, "" where there is none or it is another kind of agent's."""
+        present = states.nonce_of(self.serialized_state)
+        if self.state == "Submitted" and (not self.submitted or states.nonce_of(self.submitted[0].state) != present):
+            return present
+        return states.nonce_of(_standing_claim(self.submitted).state) if self.submitted else ""
 
 
 @dataclass(frozen=True, slots=True)
 class PastState:
-    """A state of a run's history."""
+    """A state of a run's history; `at` is when the API set it, by its own clock."""
 
     version: int
     state: Mapping[str, Any]
+    at: datetime | None = None
 
     @property
     def kind(self) -> str:
@@ -112,14 +119,34 @@ def run_facts(obj: Mapping[str, Any]) -> RunFacts:
         version=get_int(obj, "version", 0),
         state=get_str(obj, "state", ""),
         serialized_state=get_object(obj, "serialized_state", {}),
-        submitted=get_list(obj, "states", lambda item: get_object(item, "serialized_state", {})),
+        submitted=get_list(obj, "states", _past_state),
         recent=get_list(obj, "recent", _past_state) if "recent" in obj else (),
         task_runs=get_list(obj, "task_runs", task_run_facts) if "task_runs" in obj else (),
     )
 
 
+def _standing_claim(claims: Sequence[PastState]) -> PastState:
+    """Given claims, newest first, return the one that counts of those that rest on the same waiting state.
+
+    Where the API has no lock several may. One that comes soon takes the run over: the older one's agent reads it
+    before it starts anything. One that comes later comes too late, because by then the run may have been started. All
+    agents read the same history and so agree, however long each was held up on its way.
+    """
+    rivals = itertools.takewhile(lambda past: past.state.get("state") == claims[0].state.get("state"), claims)
+    return functools.reduce(_the_one_that_counts, [*rivals][::-1])
+
+
+def _the_one_that_counts(older: PastState, newer: PastState) -> PastState:
+    # an agent of another kind carries no nonce and starts its run at once
+    if not states.nonce_of(older.state) or not states.nonce_of(newer.state):
+        return newer if states.nonce_of(older.state) else older
+    if older.at is None or newer.at is None or states.nonce_of(older.state) == states.nonce_of(newer.state):
+        return newer
+    return newer if (newer.at - older.at).total_seconds() < TAKEOVER_SECONDS else older
+
+
 def _past_state(obj: Mapping[str, Any]) -> PastState:
-    return PastState(get_int(obj, "version", 0), get_object(obj, "serialized_state", {}))
+    return PastState(get_int(obj, "version", 0), get_object(obj, "serialized_state", {}), get_time(obj, "timestamp"))
 
 
 def task_run_facts(obj: Mapping[str, Any]) -> TaskRunFacts:

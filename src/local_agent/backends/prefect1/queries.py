@@ -27,9 +27,9 @@ _RUN_FIELDS = """
 # By version: the Server's clock may step back, and it takes the highest version for a run's present state itself
 _NEWEST_FIRST = "order_by: [{ version: desc }, { timestamp: desc }]"
 
-# the newest two Submitted states: whose claim was the last one, and whose the one before
+# the newest Submitted states: whose claim counts
 _SUBMITTED_STATES = f"""
-    states(where: {{ state: {{ _eq: "Submitted" }} }}, {_NEWEST_FIRST}, limit: 2) {{ serialized_state }}
+    states(where: {{ state: {{ _eq: "Submitted" }} }}, {_NEWEST_FIRST}, limit: 5) {{ timestamp serialized_state }}
 """
 
 
