@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.1
 _MOST_BYTES = 16 * 1024 * 1024  # what was read is dropped from a file that grows beyond it
 _CHUNK_BYTES = 256 * 1024
+_MOST_CHUNKS = 16
 _COLOURS = (36, 33, 32, 35, 34, 31)
 
 
@@ -54,17 +55,23 @@ class Follower:
                 self._followed = [one for one in self._followed if self._goes_on(one)]
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
-            for one in self._followed:
+            # what was written since the last look is shown before the agent goes
+            for one in [one for one in self._followed if self._goes_on(one)]:
                 os.close(one.descriptor)
             self._followed = []
 
     def _goes_on(self, one: _Followed) -> bool:
         """Show what is new. Return False, with the file closed, once it is gone and read to its end."""
         is_removed = os.fstat(one.descriptor).st_nlink == 0  # asked first: what comes later is read below
-        while chunk := os.read(one.descriptor, _CHUNK_BYTES):
+        for _ in range(_MOST_CHUNKS):
+            chunk = os.read(one.descriptor, _CHUNK_BYTES)
+            if not chunk:
+                break
             one.seen_bytes += len(chunk)
             *lines, one.rest = (one.rest + chunk).split(b"\n")
             self._show(one, lines)
+        else:
+            return True  # it writes faster than it is read: the others have their turn, and the rest comes next
         if is_removed:
             self._show(one, [one.rest] if one.rest else [])
             os.close(one.descriptor)
