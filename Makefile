@@ -13,7 +13,7 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-TIERS := static unit api process prefect system
+TIERS := static unit api process prefect system package
 DEBIAN := 13
 ARGS :=
 
@@ -39,6 +39,12 @@ prefect: venv
 debians: test-setup prefect
 	@[ "$$(id -u)" -ne 0 ] || PYTHONPATH=tests $(PYTHON) tests/support/debian.py >/dev/null
 
+# The packages, and plain Debians to install them on
+.PHONY: packages
+packages: debians
+	@[ "$$(id -u)" -ne 0 ] || PYTHONPATH=tests:packaging/deb $(PYTHON) tests/support/plain_debian.py >/dev/null
+	@[ "$$(id -u)" -ne 0 ] || PYTHONPATH=tests:packaging/deb $(PYTHON) packaging/deb/build.py >/dev/null
+
 .PHONY: demo
 demo: venv prefect
 	@$(PYTHON) packaging/demo/demo.py --prefect-python "$$(PYTHONPATH=tests $(PYTHON) tests/support/prefect_venv.py)"
@@ -48,7 +54,7 @@ prometheus: test-setup
 	@PYTHONPATH=tests $(PYTHON) tests/support/prometheus.py >/dev/null
 
 .PHONY: test
-test: test-setup prefect debians prometheus
+test: test-setup prefect debians prometheus packages
 	$(PYTEST) $(ARGS)
 
 .PHONY: $(TIERS:%=test-%)
@@ -56,6 +62,7 @@ test-static test-unit test-api test-process: test-setup
 test-process: prometheus
 test-prefect: test-setup prefect
 test-system: debians
+test-package: packages
 $(TIERS:%=test-%):
 	$(PYTEST) tests/$(@:test-%=%) $(ARGS)
 

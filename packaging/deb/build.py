@@ -5,6 +5,7 @@ Each in a clean root file system, without a network, in memory. Needs root.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from roots import CHECKOUT, RELEASES, BuildRoot
-from support.cache import SetUpError
+from support.cache import SetUpError, locked
 
 # also what is new and not ignored
 _KINDS = ("--cached", "--others", "--exclude-standard")
@@ -40,36 +41,50 @@ find /mnt/root/build -maxdepth 1 -type f -exec cp {} "$results" \\;
 """
 
 
-def build(release: BuildRoot, output: Path, version_suffix: str = "") -> None:
-    """Given a release, build its packages into a folder. Raise SetUpError with the end of the log when it fails.
+def built(release: BuildRoot) -> Path:
+    """Given a release, return the folder with the packages of this checkout, built now unless they are there."""
+    output = OUTPUT / str(release.number)
+    with locked(OUTPUT / f"{release.number}.lock"), tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "local-agent"
+        stage(source, f"~deb{release.number}")
+        key = f"{_checksum(source)} {release.path.parent.name}\n"
+        stamp = output / "complete"
+        if not stamp.exists() or stamp.read_text() != key:
+            build(release, source, output)
+            stamp.write_text(key)
+    return output
 
-    The version is the changelog's and the release's, ~deb12 or ~deb13, so that an upgrade of Debian is an upgrade of
-    the package; a suffix goes between the two.
+
+def build(release: BuildRoot, source: Path, output: Path) -> None:
+    """Given a release and a staged source, build its packages into a folder.
+
+    Raise SetUpError with the end of the log when that fails.
     """
     if os.geteuid() != 0:
         raise SetUpError("building packages needs root: run it as root, or with sudo")
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "local-agent"
-        stage(source, f"{version_suffix}~deb{release.number}")
-        profiles = [f"--build-profiles={','.join(release.profiles)}"] if release.profiles else []
-        words = ["unshare", "--mount", "--net", "--propagation=private", "sh", "-c", _BUILD, "sh"]
-        result = subprocess.run(
-            [*words, release.path, source, output, *profiles],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+    profiles = [f"--build-profiles={','.join(release.profiles)}"] if release.profiles else []
+    words = ["unshare", "--mount", "--net", "--propagation=private", "sh", "-c", _BUILD, "sh"]
+    result = subprocess.run(
+        [*words, release.path, source, output, *profiles],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     (output / "build.log").write_text(result.stdout)
     if result.returncode != 0:
         raise SetUpError(f"building for Debian {release.number} failed:\n{result.stdout[-4000:]}")
 
 
 def stage(target: Path, version_suffix: str) -> None:
-    """Copy this checkout as it lies there, without what git ignores, and give the changelog this build's version."""
+    """Copy this checkout as it lies there, without what git ignores.
+
+    The version becomes the changelog's with a suffix: the packages of Debian 12 and of 13 differ, so their versions
+    do, and an upgrade of Debian is one of the package.
+    """
     listed = subprocess.run(
         ["git", "-c", f"safe.directory={CHECKOUT}", "ls-files", "-z", *_KINDS],
         cwd=CHECKOUT,
@@ -86,12 +101,23 @@ def stage(target: Path, version_suffix: str) -> None:
     changelog.write_text(f"{first.replace(')', f'{version_suffix})', 1)}\n{rest}")
 
 
+def _checksum(folder: Path) -> str:
+    """Return a checksum of all files below a folder, with their names and links."""
+    checksum = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        executable = path.is_file() and os.access(path, os.X_OK)
+        checksum.update(f"{path.relative_to(folder)} {executable} {len(content)}\n".encode() + content)
+    return checksum.hexdigest()
+
+
 def main() -> None:
     """Build for every release, both at once."""
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda release: build(release, OUTPUT / str(release.number)), RELEASES.values()))
-    for package in sorted(OUTPUT.glob("*/*.deb")):
-        print(package.relative_to(CHECKOUT))
+        folders = list(pool.map(built, RELEASES.values()))
+    for folder in folders:
+        for package in sorted(folder.glob("*.deb")):
+            print(package.relative_to(CHECKOUT))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -42,8 +42,10 @@ exec "$@"
 class Container:
     """One boot of a root file system."""
 
-    def __init__(self, root: Path, kind: str) -> None:
+    def __init__(self, root: Path, kind: str, lay_out: Callable[[Path], None] = lay_out_checkout) -> None:
+        """Given a root file system, a name, and what fills the layer above it."""
         self._root = root
+        self._lay_out = lay_out
         self.hostname = kind
         self.name = f"{kind}-{os.getpid()}-{next(_NUMBERS)}"
         self._folder = _FOLDERS / self.name
@@ -94,7 +96,7 @@ class Container:
         ends.callback(_remove, self.name)
         for name in ("layer", "mounts"):
             (self._folder / name).mkdir()
-        lay_out_checkout(self._folder / "layer")
+        self._lay_out(self._folder / "layer")
 
     def _boot(self) -> subprocess.Popen[bytes]:
         cgroup = "" if systemd_runs_here() else str(unified_hierarchy() / self.name)

@@ -30,7 +30,7 @@ _PACKAGES = (
 )
 
 # what costs time at boot or reaches for the network
-_MASKED = (
+MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"),
     *("systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"),
     *("ldconfig.service", "console-getty.service", "getty@tty1.service"),
@@ -47,7 +47,7 @@ chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 sh
     {FLOWS_PYTHON} $install {" ".join(f'"{wanted}"' for wanted in REQUIREMENTS)}
     python3 -m venv --system-site-packages /opt/local-agent/venv
     {AGENT_PYTHON} $install {" ".join(f'"{wanted}"' for wanted in SERVER_REQUIREMENTS)}
-    systemctl --quiet mask {" ".join(_MASKED)}
+    systemctl --quiet mask {" ".join(MASKED)}
     systemctl --quiet disable supervisor.service
     systemctl --quiet set-default multi-user.target
     useradd --create-home --shell /bin/bash alice

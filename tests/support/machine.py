@@ -45,9 +45,10 @@ class Machine:
     agent_python = AGENT_PYTHON
     flows_python = FLOWS_PYTHON
 
-    def __init__(self, release: int) -> None:
+    def __init__(self, release: int, container: Container | None = None) -> None:
+        """Given the release's number, and another container than one with this checkout's agent installed."""
         self.release = release
-        self._container = Container(RELEASES[release].root, f"debian{release}")
+        self._container = container or Container(RELEASES[release].root, f"debian{release}")
         self._spawned: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:

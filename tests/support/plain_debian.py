@@ -1,0 +1,106 @@
+"""Debian 12 and 13 as they come: what boots, and nothing of ours. What our packages depend on is beside it, in a file.
+
+`python tests/support/plain_debian.py` makes both now, if need be. `plain_machine(13, repository)` boots one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from apt_repository import make_repository
+from support.cache import SetUpError, loudly, made_once
+from support.container import Container
+from support.debian import MASKED, RELEASES
+from support.machine import Machine
+
+REPOSITORY = "/srv/apt"
+KEYRING = "/etc/apt/keyrings/local-agent.gpg"
+
+# tzdata, because configuring it would move /etc/localtime, which systemd-nspawn mounts
+_PACKAGES = ("systemd", "systemd-sysv", "dbus", "procps", "ca-certificates", "tzdata")
+# what `apt install local-agent local-agent-server` will ask for; Debian 12 has no graphql-core 3
+_DEPENDENCIES = (
+    *("python3", "python3-click", "python3-jeepney", "python3-jinja2", "python3-requests", "python3-sdnotify"),
+    *("python3-systemd", "libpam-systemd", "python3-venv"),
+)
+_MORE = {12: (), 13: ("python3-graphql-core",)}
+
+# Runs outside, with the new root as its argument and then the packages to bring along.
+_HOOK = f"""\
+#!/bin/sh
+set -eu
+root=$1
+chroot "$root" apt-get -q -y --no-install-recommends --download-only install {{packages}} >/dev/null
+mkdir -p "$root/srv/debs"
+mv "$root"/var/cache/apt/archives/*.deb "$root/srv/debs/"
+chroot "$root" systemctl --quiet mask {" ".join(MASKED)}
+chroot "$root" systemctl --quiet set-default multi-user.target
+rm -f "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/* "$root/etc/hostname"
+: >"$root/etc/machine-id"
+"""
+
+
+def plain_root(number: int) -> Path:
+    """Given a release, return its root file system, made at the first call. Nobody writes to it."""
+    recipe = "\n".join((*_PACKAGES, _hook(number)))
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    return made_once(f"plain-{number}-{key}", lambda folder: _make(number, folder)) / "root"
+
+
+def _hook(number: int) -> str:
+    return _HOOK.format(packages=" ".join((*_DEPENDENCIES, *_MORE[number])))
+
+
+def _make(number: int, folder: Path) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise SetUpError("mmdebstrap is not installed; `make test` installs it, or: apt-get install mmdebstrap")
+    hook = folder / "hook.sh"
+    hook.write_text(_hook(number))
+    hook.chmod(0o755)
+    options = [
+        *("--mode=root", "--variant=apt", "--format=directory", "--quiet"),
+        *('--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io", "--skip=cleanup/apt/cache"),
+        f"--include={','.join(_PACKAGES)}",
+        f"--customize-hook={hook}",
+    ]
+    command = ["sh", "-c", 'rm -rf "$0" && exec mmdebstrap "$@" "$0"', folder / "root"]
+    doing = f"making a plain Debian {number}, half a minute"
+    loudly(doing, [*command, *options, RELEASES[number].suite], tries=3)
+    debs = folder / "root/srv/debs"
+    make_repository({"debian": sorted(debs.glob("*.deb"))}, folder / "root/srv/debian")
+    shutil.rmtree(debs)
+
+
+def plain_machine(number: int, repository: Path, keyring: Path) -> Machine:
+    """Given a release and a signed repository of our packages, return the machine that has it as an apt source.
+
+    The environment with prefect 1.4.1 is in /opt/flows, as an admin would have put it there.
+    """
+
+    def lay_out(layer: Path) -> None:
+        suite = RELEASES[number].suite
+        ours = f"deb [signed-by={KEYRING}] file:{REPOSITORY} {suite} main\n"
+        (layer / "etc/apt/sources.list.d").mkdir(parents=True)
+        (layer / "etc/apt/sources.list").write_text(f"{ours}deb [trusted=yes] file:/srv/debian debian main\n")
+        (layer / KEYRING[1:]).parent.mkdir()
+        shutil.copyfile(keyring, layer / KEYRING[1:])
+        shutil.copytree(repository, layer / REPOSITORY[1:])
+        (layer / "opt").mkdir()
+        flows = RELEASES[number].root / "opt/flows"
+        subprocess.run(["cp", "-a", flows, layer / "opt/flows"], check=True)
+        for folder in [layer, *layer.rglob("*/")]:
+            folder.chmod(0o755)
+
+    return Machine(number, Container(plain_root(number), f"plain{number}", lay_out))
+
+
+if __name__ == "__main__":
+    try:
+        for number in RELEASES:
+            print(plain_root(number))
+    except SetUpError as error:
+        sys.exit(f"error: {error}")
