@@ -22,6 +22,7 @@ _COMMANDS = {
     "thaw": "Let frozen flow runs go on.",
     "set": "Give a flow run other limits while it runs.",
     "status": "Show the instances of this host and whether all is well.",
+    "top": "Show what the flow runs of this host use, as they use it.",
     "logs": "Show what a flow run wrote, and what its agent did about it.",
     "poke": "Make a running agent poll now.",
     "reload": "Make a running agent read its settings again.",

@@ -14,11 +14,15 @@ WIDTH = 120  # wide enough for a whole table, whatever the figures in it
 _SESSION = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_SHORT_ID = re.compile(r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{8}\b")
+_SHORT_ID = re.compile(r"\b[0-9a-f]{8}\b")
 _FIGURE = re.compile(r"(?<![\w-])\d[\d.:]*(?:[a-zA-Z]\w*)?|(?<=\s)-(?=\s|$)")
 # of the machine that the tests run on, and of the release of systemd
-_OF_THIS_MACHINE = re.compile(r"pressure: |\w+ +(cgroups|pressure|disk|systemd) | {9}mend: cgroup_|.{19} systemd ")
+_OF_THIS_MACHINE = re.compile(r"\w+ +(cgroups|pressure|disk|systemd) | {9}mend: cgroup_|.{19} systemd ")
+_PRESSURE = re.compile(r"pressure: .*")  # not measured everywhere
+_BARS = re.compile(r"[▁▂▃▄▅▆▇█]+")
 _COST = re.compile(r"; used [^;]*")
+
+_NAMES = {_COST: "", _PRESSURE: "", _BARS: "", _TIME: "TIME", _UUID: "UUID", _SHORT_ID: "ID", _FIGURE: "N"}
 
 
 @dataclass(frozen=True)
@@ -73,5 +77,7 @@ def _comparable(lines: list[str]) -> Iterator[str]:
         if line.startswith(("[exit code", "# ", "$ ")):
             yield line
         elif line and not _OF_THIS_MACHINE.match(line):
-            text = _FIGURE.sub("N", _SHORT_ID.sub("ID", _UUID.sub("UUID", _TIME.sub("TIME", _COST.sub("", line)))))
+            text = line
+            for pattern, name in _NAMES.items():
+                text = pattern.sub(name, text)
             yield " ".join(text.split())

@@ -70,6 +70,7 @@ class Scene:
 def _sessions(scene: Scene) -> Iterator[tuple[str, list[Step]]]:
     look: Callable[[], object] = scene.known_to_the_api
     yield "ps", [Step("ps", ready=look), Step("ps -a", width=None), Step("ps", user="alice")]
+    yield "top", [Step("top --delay 0.2", width=None)]
     yield (
         "logs",
         [

@@ -63,11 +63,11 @@ def test_every_key_of_json_is_documented() -> None:
 def test_every_page_has_the_commands_help() -> None:
     pages = {path.stem: path for path in DOCS.glob("*.md")}
     commands = pages.keys() - {"README", "json", "metrics"}
-    assert {"ps", "logs", "status", "doctor", "cancel", "freeze", "thaw", "set"} <= commands
+    assert {"ps", "top", "logs", "status", "doctor", "cancel", "freeze", "thaw", "set"} <= commands
     for name in commands:
         assert f"```text\n{help_of(name)}```\n" in pages[name].read_text(), f"docs/commands/{name}.md"
 
 
 def test_every_command_says_its_exit_codes() -> None:
-    for name in ("ps", "logs", "status", "doctor", "cancel", "freeze", "thaw", "set"):
+    for name in ("ps", "top", "logs", "status", "doctor", "cancel", "freeze", "thaw", "set"):
         assert "Exit code" in (command_named(name).help or ""), name

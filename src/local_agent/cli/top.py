@@ -1,0 +1,65 @@
+"""`local-agent top`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+
+import click
+
+from local_agent.cli.show import show_problems
+from local_agent.host.history import Histories
+from local_agent.host.keyboard import opened
+from local_agent.host.table import terminal_of
+from local_agent.host.top import Look, State, frame
+from local_agent.host.top_session import TopSession, look_at
+from local_agent.host.view import Host, this_host
+
+
+@click.command("top")
+@click.option(
+    "-d",
+    "--delay",
+    metavar="SECONDS",
+    type=click.FloatRange(0.2, 3600),
+    default=2.0,
+    show_default=True,
+    help="From one look to the next.",
+)
+@click.option("--instance", metavar="NAME", default=None, help="Only flow runs of this instance.")
+def command(*, delay: float, instance: str | None) -> None:
+    """Show the flow runs of this host as they use CPU and memory, in all, per instance and each.
+
+    Keys: c, m, s, n sort by CPU, memory, since, name; the arrows choose a flow run; f freezes, t thaws and x cancels
+    it; q quits. In a pipe it looks twice, `--delay` apart, prints what it saw and ends.
+
+    Exit code 0.
+    """
+    host = this_host()
+    if sys.stdout.isatty() and sys.stdin.isatty():
+        _live(host, delay, instance)
+    else:
+        _once(host, delay, instance)
+
+
+def _once(host: Host, delay: float, instance: str | None) -> None:
+    histories = Histories()
+    look_at(host, histories, instance)
+    time.sleep(delay)
+    look, problems = look_at(host, histories, instance)
+    click.echo("\n".join(_without_keys(look)))
+    show_problems(problems)
+
+
+def _without_keys(look: Look) -> list[str]:
+    return [line.rstrip() for line in frame(look, State(), terminal_of(sys.stdout, os.environ), 0)[:-2]]
+
+
+def _live(host: Host, delay: float, instance: str | None) -> None:
+    session = TopSession(host, instance)
+    with opened(sys.stdin.fileno(), sys.stdout) as screen:
+        while not session.state.is_over:
+            session.look()
+            session.wait(screen, delay, terminal_of(sys.stdout, os.environ), shutil.get_terminal_size().lines)
