@@ -159,10 +159,10 @@ def _instances(look: Look) -> list[str]:
 def _sums(name: str, runs: Sequence[Run], look: Look) -> str:
     cpu = summed([look.histories.cpu_percents(run.id) for run in runs])
     memory = summed([look.histories.memory(run.id) for run in runs])
-    return (
-        f"{name}: {len(runs)} run{'' if len(runs) == 1 else 's'}, CPU {_last(cpu):.0f}% {sparkline(cpu, _SPARK, _WHOLE_CPU)}"
-        f"  memory {compact_bytes(int(memory[-1]) if memory else None)} {sparkline(memory, _SPARK, 0.0)}"
-    )
+    count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+    used = f"CPU {_last(cpu):.0f}% {sparkline(cpu, _SPARK, _WHOLE_CPU)}"
+    held = f"memory {compact_bytes(int(memory[-1]) if memory else None)} {sparkline(memory, _SPARK, 0.0)}"
+    return f"{name}: {count}, {used}  {held}"
 
 
 def _row(run: Run, look: Look, state: State) -> list[Cell]:
