@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
 
 from support.api import wait_until
+from support.machine import Machine
 from system.host.conftest import PYTHON, Host
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -15,7 +17,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 def test_ps_lists_runs_for_root_and_for_anybody(host: Host) -> None:
     host.start()
     run = host.running()
-    wait_until(lambda: host.runs()[run]["api_state"] == "running", host.instance.journal)
     seen, by_alice = host.runs()[run], host.runs("alice")[run]
     assert (seen["instance"], seen["state"], seen["manager"]) == ("prod1", "running", "system")
     assert seen["unit"] == f"flow-run-{run}.scope"
@@ -26,11 +27,21 @@ def test_ps_lists_runs_for_root_and_for_anybody(host: Host) -> None:
         assert by_alice[key] == seen[key]
     assert host.type("ps", user="alice").stderr == ""
     assert run[:8] in host.type("ps").stdout
-    host.machine.run(["systemctl", "kill", "--signal=KILL", f"flow-run-{run}.scope"])
-    host.wait_until_ended(run)
-    (ended,) = [one for one in host.read("ps -a")["runs"] if one["id"] == run]
-    assert ended["state"] == "ended"
-    assert "signal 9" in ended["how"] or "is gone" in ended["how"]
+
+
+def test_a_user_has_flow_runs_of_their_own(host: Host, machine: Machine) -> None:
+    run = str(uuid.uuid4())
+    machine.linger("alice")
+    scope = ["--user", "--scope", "--quiet", "--slice=flowruns-mine.slice", f"--unit=flow-run-{run}.scope"]
+    machine.spawn(["systemd-run", *scope, "--description=Flow run blue-jay of mine", "sleep", "600"], user="alice")
+    wait_until(lambda: run in host.runs("alice"), machine.journal)
+    seen = host.runs("alice")[run]
+    assert (seen["manager"], seen["instance"], seen["flow"], seen["name"]) == ("user", "mine", "mine", "blue-jay")
+    assert run not in host.runs()
+    host.type("freeze blue-jay", user="alice")
+    assert host.runs("alice")[run]["state"] == "frozen"
+    host.type("cancel blue-jay --stop", user="alice")
+    assert run not in host.runs("alice")
 
 
 def test_logs_have_every_line_in_order(host: Host) -> None:
