@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -11,6 +12,8 @@ import click
 from local_agent import __version__
 from local_agent.errors import ConfigError, LocalAgentError
 
+# how shells ask what can come next
+_COMPLETING = "_LOCAL_AGENT_COMPLETE"
 _COMMANDS = {
     "start": "Take flow runs from the Prefect API and run them on this machine.",
     "config": "Show every setting and where it came from.",
@@ -43,6 +46,10 @@ class _LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"local_agent.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
+        if _COMPLETING in os.environ:
+            from local_agent.cli.completing import complete_values
+
+            return complete_values(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
