@@ -43,6 +43,7 @@ class Admission:
         self._taken_at: deque[float] = deque(maxlen=_RAMP_RUNS)
         self._short = False
         self.draining = False
+        self.stopping = False
 
     @property
     def held(self) -> int:
@@ -72,6 +73,8 @@ class Admission:
 
     def reason_against(self) -> str:
         """Return why no further run is taken, "" where one may be."""
+        if self.stopping:
+            return "the agent is stopping"
         if self.draining:
             return "draining"
         if self.free() == 0:

@@ -39,7 +39,9 @@ _HOSTNAME_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 0.3
 # a container's runtime waits 10 s by default before it kills
 _SHUT_DOWN_SECONDS = 4.0
+# what is not told by then waits on disk
 _LAST_REPORTS_SECONDS = 5.0
+_SEE_ENDS_SECONDS = 0.05
 _MOST_STRANGERS = 10_000
 
 
@@ -322,12 +324,14 @@ class Agent:
             await self._clock.sleep(0.05)
 
     async def _leave_everything_running(self, beside: list[asyncio.Task[None]]) -> None:
-        """Stop. Claims and launches that are under way get a moment to come to something."""
-        until = self._clock.monotonic() + _STOP_GRACE_SECONDS
-        while self._stories.launching and self._clock.monotonic() < until:
-            await self._clock.sleep(0.01)
+        """Stop. What is under way gets a moment to come to something."""
+        self._admission.stopping = True
+        await self._wait_while(lambda: self._stories.launching, _STOP_GRACE_SECONDS)
         if self._shut_down is not None:
-            await self._end_everything(self._shut_down)
+            await self._shut_down(_SHUT_DOWN_SECONDS)
+        # when the machine is shut down all flow runs have ended just before this: let that be seen
+        await self._clock.sleep(_SEE_ENDS_SECONDS)
+        await self._wait_while(lambda: self._stories.telling, _LAST_REPORTS_SECONDS)
         tasks = [*beside, *self._tasks.values()]
         for task in tasks:
             task.cancel()
@@ -335,12 +339,9 @@ class Agent:
         for live in self._stories.live.values():
             live.process.detach()
 
-    async def _end_everything(self, shut_down: Callable[[float], Awaitable[None]]) -> None:
-        """End what runs, and tell the API while there is time. What is not told now waits on disk."""
-        ending = set(self._stories.live)
-        await shut_down(_SHUT_DOWN_SECONDS)
-        until = self._clock.monotonic() + _LAST_REPORTS_SECONDS
-        while ending & set(self._tasks) and self._clock.monotonic() < until:
+    async def _wait_while(self, busy: Callable[[], object], most_seconds: float) -> None:
+        until = self._clock.monotonic() + most_seconds
+        while busy() and self._clock.monotonic() < until:
             await self._clock.sleep(_LOOK_SECONDS)
 
 

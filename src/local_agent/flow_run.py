@@ -82,6 +82,7 @@ class Stories:
         self.live: dict[str, Live] = {}
         self.claiming: set[str] = set()
         self.launching: set[str] = set()
+        self.telling: set[str] = set()  # has ended and the API is being told; not what waits for the end of an outage
 
     async def new(self, run: FlowRun) -> float:
         """Tell the story of a run from the queue. Return for how many seconds its id is to be left alone after it."""
@@ -191,11 +192,15 @@ class Stories:
         """Watch it to its end, sweep, learn how it ended, report, forget."""
         record, process = live.record, live.process
         await process.ended()
-        if self._settings().leftovers == "stop":
-            await self._insist(record, process.sweep)
-        end = await self._insist(record, process.evidence)
-        self.live.pop(record.id, None)
-        await self._tell_the_api(record, end, process)
+        self.telling.add(record.id)
+        try:
+            if self._settings().leftovers == "stop":
+                await self._insist(record, process.sweep)
+            end = await self._insist(record, process.evidence)
+            self.live.pop(record.id, None)
+            await self._tell_the_api(record, end, process)
+        finally:
+            self.telling.discard(record.id)
 
     async def _adopt_or_conclude(self, record: Record) -> None:
         launcher = self._launchers.get(record.launcher, self._launcher)
@@ -262,6 +267,7 @@ class Stories:
             try:
                 return await action()
             except LocalAgentError as error:
+                self.telling.discard(record.id)
                 if not said:
                     self._log.say(events.REPORT_WAITS, _subject(record), reason=error.message)
                     said = True

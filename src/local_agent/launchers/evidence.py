@@ -135,6 +135,8 @@ def _special_cause(traces: Traces, code: int | None) -> Cause | None:
     asked_to_stop = record is not None and record.stopped
     if traces.shutting_down and (asked_to_stop or record is None):
         return Cause.SHUTDOWN
+    if asked_to_stop and not traces.same_boot:
+        return Cause.SHUTDOWN  # no agent ran at its end, and the machine went down before one did again
     return Cause.STOPPED if asked_to_stop else None
 
 

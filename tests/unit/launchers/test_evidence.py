@@ -125,6 +125,7 @@ _HAD_AN_OOM_KILL = "exit 3\nstopped no\nmemory.events oom_kill 1\n"
         (None, {"same_boot": False}, Cause.POWER_LOST),
         (None, {"same_boot": False, "passed_gate": False}, Cause.POWER_LOST),
         (_EXIT_3, {"same_boot": False}, Cause.EXITED),
+        (_TERM_ASKED, {"same_boot": False}, Cause.SHUTDOWN),
     ],
 )
 def test_the_cause(text: str | None, more: dict[str, Any], cause: Cause) -> None:
