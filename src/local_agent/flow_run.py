@@ -82,7 +82,8 @@ class Stories:
         self.live: dict[str, Live] = {}
         self.claiming: set[str] = set()
         self.launching: set[str] = set()
-        self.telling: set[str] = set()  # has ended and the API is being told; not what waits for the end of an outage
+        # has just ended; or has ended with the machine, and the API is being told: other ends can wait for the next start
+        self.telling: set[str] = set()
 
     async def new(self, run: FlowRun) -> float:
         """Tell the story of a run from the queue. Return for how many seconds its id is to be left alone after it."""
@@ -198,6 +199,8 @@ class Stories:
                 await self._insist(record, process.sweep)
             end = await self._insist(record, process.evidence)
             self.live.pop(record.id, None)
+            if end.cause is not Cause.SHUTDOWN:
+                self.telling.discard(record.id)
             await self._tell_the_api(record, end, process)
         finally:
             self.telling.discard(record.id)
