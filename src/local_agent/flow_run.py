@@ -82,7 +82,7 @@ class Stories:
         self.live: dict[str, Live] = {}
         self.claiming: set[str] = set()
         self.launching: set[str] = set()
-        # has just ended; or has ended with the machine, and the API is being told: other ends can wait for the next start
+        # just ended, or ended with the machine and the API is being told: other ends can wait for the next start
         self.telling: set[str] = set()
 
     async def new(self, run: FlowRun) -> float:
