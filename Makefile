@@ -2,7 +2,8 @@
 #
 #   make demo          runs three real Prefect flows with the agent and the embedded API of this checkout
 #   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest
-#   make test-unit     runs one tier: static, unit, api, process, prefect, system
+#   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, system
+#   make chaos         breaks things for an hour: a thousand kills of the agent, ...; SEED=n repeats a run
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
 #   make deb           builds the packages for Debian 12 and 13 into build/deb
 #   make apt-repo      makes an apt repository of them in build/apt; KEY=... signs it with your gpg key
@@ -13,9 +14,10 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-TIERS := static unit api process prefect system package
+TIERS := static unit api process chaos prefect system package
 DEBIAN := 13
 ARGS :=
+SEED :=
 
 .PHONY: help
 help:
@@ -58,7 +60,7 @@ test: test-setup prefect debians prometheus packages
 	$(PYTEST) $(ARGS)
 
 .PHONY: $(TIERS:%=test-%)
-test-static test-unit test-api test-process: test-setup
+test-static test-unit test-api test-process test-chaos: test-setup
 test-process: prometheus
 test-prefect: test-setup prefect
 test-system: debians
@@ -77,6 +79,10 @@ deb: test-setup
 .PHONY: apt-repo
 apt-repo: deb
 	@PYTHONPATH=tests:packaging/deb $(PYTHON) packaging/deb/apt_repository.py $(if $(KEY),--key $(KEY))
+
+.PHONY: chaos
+chaos: test-setup
+	LOCAL_AGENT_TESTS_CHAOS=long LOCAL_AGENT_TESTS_SEED=$(SEED) $(PYTEST) tests/chaos -s $(ARGS)
 
 .PHONY: shell
 shell: debians

@@ -1,0 +1,35 @@
+"""Two forms of each test: a short one in `make test`, with a seed that is always the same, and `make chaos`."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_LONG = "LOCAL_AGENT_TESTS_CHAOS"
+_SEED = "LOCAL_AGENT_TESTS_SEED"
+_SHORT_FORM_SEED = 4
+
+
+@pytest.fixture(scope="session")
+def long_form() -> bool:
+    """Whether this is `make chaos`."""
+    return os.environ.get(_LONG) == "long"
+
+
+@pytest.fixture
+def seed(long_form: bool) -> int:
+    """What all chance of a test follows from. Printed: SEED=... with `make chaos` gives the same again."""
+    given = os.environ.get(_SEED)
+    number = int(given) if given else random.SystemRandom().randrange(1_000_000) if long_form else _SHORT_FORM_SEED
+    print(f"seed {number}: make chaos SEED={number}")
+    return number
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[[str], Path]:
+    """Gives a folder for each agent by name."""
+    return lambda name: tmp_path / name
