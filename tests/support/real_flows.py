@@ -42,6 +42,7 @@ def _register_all(label: str) -> dict[str, str]:  # noqa: C901 - one flow after 
     from prefect.run_configs import LocalRun
     from prefect.storage import Local
 
+    import prefect
     from prefect import Client, Flow, Parameter, task
 
     @task(log_stdout=True)
@@ -74,7 +75,12 @@ def _register_all(label: str) -> dict[str, str]:  # noqa: C901 - one flow after 
 
     @task(max_retries=1, retry_delay=timedelta(minutes=20))
     def fail_once() -> None:
-        raise RuntimeError("not now")
+        if prefect.context.task_run_count == 1:
+            raise RuntimeError("not now")
+
+    @task(trigger=prefect.triggers.manual_only)
+    def go_on() -> None:
+        pass
 
     with Flow("hello") as hello_flow:
         hello()
@@ -88,11 +94,13 @@ def _register_all(label: str) -> dict[str, str]:  # noqa: C901 - one flow after 
         ignore_everything()
     with Flow("long-retry") as long_retry_flow:
         fail_once()
+    with Flow("approval") as approval_flow:
+        go_on(upstream_tasks=[hello()])
 
     client = Client()
     client.create_project(PROJECT)
     ids = {}
-    for flow in (hello_flow, nap_flow, daemon_flow, gil_flow, stubborn_flow, long_retry_flow):
+    for flow in (hello_flow, nap_flow, daemon_flow, gil_flow, stubborn_flow, long_retry_flow, approval_flow):
         flow.run_config = LocalRun(labels=[label])
         flow.storage = Local(add_default_labels=False)
         ids[flow.name] = str(flow.register(project_name=PROJECT, no_url=True))
