@@ -130,11 +130,11 @@ def test_status_tells_of_an_api_out_of_reach(host: Host) -> None:
 
 
 def test_cancel_at_the_api_and_without_an_agent(host: Host) -> None:
-    host.start("cancel_grace = 1")
+    host.start()
     at_the_api, here = host.running(), host.running()
     said = host.type(f"cancel {at_the_api[:8]}").stdout
     assert "is Cancelling at the API" in said
-    host.api.wait_for_state(at_the_api, "Cancelled", seconds=60)
+    assert host.api.state(at_the_api) == "Cancelling", "what becomes of it then is the agent's own business"
     denied = host.type(f"cancel {here}", user="alice", check=False)
     assert denied.returncode == 69
     assert "hint: run this as root" in denied.stderr
