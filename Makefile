@@ -7,6 +7,7 @@
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
 #   make deb           builds the packages for Debian 12 and 13 into build/deb
 #   make apt-repo      makes an apt repository of them in build/apt; KEY=... signs it with your gpg key
+#   make autopkgtest   runs debian/tests on packages installed in booted Debians
 #   make shell         boots a Debian with this checkout's agent and gives a root shell; DEBIAN=12 or 13
 #   make lint          runs the linters
 #   make format        formats the code
@@ -75,6 +76,10 @@ fuzz: debians
 .PHONY: deb
 deb: test-setup
 	@PYTHONPATH=tests:packaging/deb $(PYTHON) packaging/deb/build.py
+
+.PHONY: autopkgtest
+autopkgtest: packages
+	LOCAL_AGENT_TESTS_AUTOPKGTEST=all $(PYTEST) tests/package/test_autopkgtest.py $(ARGS)
 
 .PHONY: apt-repo
 apt-repo: deb

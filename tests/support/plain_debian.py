@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from apt_repository import make_repository
@@ -26,6 +27,7 @@ _PACKAGES = ("systemd", "systemd-sysv", "dbus", "procps", "ca-certificates", "tz
 _DEPENDENCIES = (
     *("python3", "python3-click", "python3-jeepney", "python3-jinja2", "python3-requests", "python3-sdnotify"),
     *("python3-systemd", "libpam-systemd", "python3-venv"),
+    *("autopkgtest", "dpkg-dev"),
 )
 _MORE = {12: (), 13: ("python3-graphql-core",)}
 
@@ -75,10 +77,13 @@ def _make(number: int, folder: Path) -> None:
     shutil.rmtree(debs)
 
 
-def plain_machine(number: int, repository: Path, keyring: Path) -> Machine:
+def plain_machine(
+    number: int, repository: Path, keyring: Path, lay_out_more: Callable[[Path], None] = lambda _layer: None
+) -> Machine:
     """Given a release and a signed repository of our packages, return the machine that has it as an apt source.
 
-    The environment with prefect 1.4.1 is in /opt/flows, as an admin would have put it there.
+    The environment with prefect 1.4.1 is in /opt/flows, as an admin would have put it there. `lay_out_more` fills the
+    layer above the root further.
     """
 
     def lay_out(layer: Path) -> None:
@@ -92,6 +97,7 @@ def plain_machine(number: int, repository: Path, keyring: Path) -> Machine:
         (layer / "opt").mkdir()
         flows = RELEASES[number].root / "opt/flows"
         subprocess.run(["cp", "-a", flows, layer / "opt/flows"], check=True)
+        lay_out_more(layer)
         for folder in [layer, *layer.rglob("*/")]:
             folder.chmod(0o755)
 
