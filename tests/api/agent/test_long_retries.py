@@ -69,6 +69,44 @@ async def test_a_rival_that_took_one_of_them_meanwhile_has_it(api: Api, proxy: F
 
         bed.meanwhile(SETTLE_SECONDS, rival)
         assert await bed.backend.claim(run, NONCE) is Claim.LATER
+        other = run.waiting_task_runs[1]
+        assert _task_states(api, run)[other.id]["type"] == "Retrying", "marked, nobody would ever be offered it again"
+
+
+async def test_one_that_was_started_since_it_was_read_is_not_marked(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        api.set_task_state(run.waiting_task_runs[0].id, "Running")
+        bed.clock.advance(2)
+        assert await bed.backend.claim(run, NONCE) is Claim.LATER
+        assert proxy.count(_CLAIM) == 0
+
+
+async def test_marks_of_an_earlier_life_that_are_not_all_ours_are_taken_back(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        record = replace(bed.record_of(run), task_runs=tuple(task.id for task in run.waiting_task_runs))
+        ours, others = run.waiting_task_runs
+        api.set_task_state(ours.id, states.submitted(ours.state, NONCE))
+        api.set_task_state(others.id, states.submitted(others.state, "of another agent"))
+        assert await bed.backend.claimed(record) is Claim.LOST
+        after = _task_states(api, run)
+        assert (after[ours.id]["type"], after[others.id]["type"]) == ("Retrying", "Submitted")
+
+
+async def test_a_claim_of_an_earlier_life_may_land_until_its_request_has_timed_out(
+    api: Api, proxy: FaultyProxy
+) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        record = replace(bed.record_of(run), task_runs=tuple(task.id for task in run.waiting_task_runs))
+
+        async def land() -> None:
+            for task in run.waiting_task_runs:
+                api.set_task_state(task.id, states.submitted(task.state, NONCE))
+
+        bed.meanwhile(1, land)
+        assert await bed.backend.claimed(record) is Claim.OURS
 
 
 async def test_a_lost_answer_of_a_claim_that_was_done(api: Api, proxy: FaultyProxy) -> None:

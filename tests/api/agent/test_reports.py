@@ -173,6 +173,14 @@ async def test_what_cannot_be_launched_is_refused_with_a_reason(api: Api, proxy:
         assert (state["type"], state["message"]) == ("Failed", "Flow run x has a nonexistent `working_dir`")
 
 
+async def test_a_run_that_is_anothers_by_now_is_not_refused(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        api.cancel(run.id)
+        assert await bed.backend.refuse(record, "there is no such folder") is Outcome.NOT_OURS
+        assert api.state(run.id) == "Cancelled"
+
+
 async def test_a_state_that_the_api_refuses_is_said_to_its_own_run_only(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         gone, kept = (await bed.claimed_run())[1], (await bed.claimed_run())[1]

@@ -11,7 +11,7 @@ from local_agent.backends.prefect1.claims import Check, Claims
 from local_agent.backends.prefect1.ends import SUBMIT_LOCK, Ends
 from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_object, get_str, get_time, within
 from local_agent.backends.prefect1.logs import RunLogs
-from local_agent.backends.prefect1.writer import PAGE, StateChange, StateWriter, rows
+from local_agent.backends.prefect1.writer import PAGE, StateWriter, rows
 from local_agent.errors import ApiUnreachableError, CredentialError, LaunchError
 from local_agent.model import Outcome, RunView
 
@@ -56,7 +56,7 @@ class Prefect1Backend:
             timeout_seconds=now.request_timeout_seconds,
             check=Check(now.claim_check),
         )
-        self._ends = Ends(transport, clock)
+        self._ends = Ends(transport, clock, timeout_seconds=now.request_timeout_seconds)
         self._logs = RunLogs(transport, clock, now.name)
 
     async def connect(self) -> None:
@@ -116,6 +116,9 @@ class Prefect1Backend:
         """Poll as an agent with one label more would. Polling takes nothing: only a claim does."""
         ids = await self._queue(self._clock.now(), (*self._settings().effective_labels, label))
         new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
+        # what became due since the last poll may be this agent's without the label, too
+        own = await self._queue(self._clock.now(), self._settings().effective_labels) if new else []
+        new = [flow_run_id for flow_run_id in new if flow_run_id not in own]
         return (await self._details(new))[0] if new else ()
 
     async def _queue(self, before: datetime, labels: Sequence[str]) -> list[str]:
@@ -168,8 +171,7 @@ class Prefect1Backend:
 
     async def refuse(self, record: Record, message: str) -> Outcome:
         """Fail a claimed run that cannot be launched here."""
-        await self._writer.write([StateChange(record.id, 0, states.final("Failed", message, record.nonce))])
-        return Outcome.REPORTED
+        return Outcome.REPORTED if await self._claims.fail(record, message) else Outcome.NOT_OURS
 
     async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:
         """Tell the API of an end: table T2."""

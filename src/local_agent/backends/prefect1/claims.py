@@ -83,8 +83,7 @@ class Claims:
     async def claimed(self, record: Record) -> Claim:
         """Return what came of a claim that may have been sent before this agent's latest start. Certain."""
         if record.task_runs:
-            mine = all(_carries(task, record.nonce) for task in await self._task_runs(record.task_runs))
-            return Claim.OURS if mine else Claim.LOST
+            return await self._claimed_task_runs(record)
         # counted from now: the wall clock may have been set since the claim
         landed_by = self._clock.monotonic() + self._timeout_seconds
         while True:
@@ -190,11 +189,42 @@ class Claims:
             )
             for task in run.waiting_task_runs
         ]
+        if not await self._all_wait(run):
+            return Claim.LATER
         if await self._send(changes) is _Sent.UNANSWERED:
             await self._clock.sleep(self._timeout_seconds)
         await self._clock.sleep(SETTLE_SECONDS)
         found = await self._task_runs([task.id for task in run.waiting_task_runs])
-        return Claim.OURS if found and all(_carries(task, nonce) for task in found) else Claim.LATER
+        if found and all(_carries(task, nonce) for task in found):
+            return Claim.OURS
+        await self._unmark(found, nonce)
+        return Claim.LATER
+
+    async def _all_wait(self, run: FlowRun) -> bool:
+        if self._clock.monotonic() - run.read_at_seconds < _FRESH_SECONDS:
+            return True
+        found = await self._task_runs([task.id for task in run.waiting_task_runs])
+        return all(task.kind in states.WAITING for task in found)
+
+    async def _claimed_task_runs(self, record: Record) -> Claim:
+        landed_by = self._clock.monotonic() + self._timeout_seconds
+        while True:
+            found = await self._task_runs(record.task_runs)
+            if found and all(_carries(task, record.nonce) for task in found):
+                return Claim.OURS
+            if self._clock.monotonic() > landed_by:
+                await self._unmark(found, record.nonce)
+                return Claim.LOST
+            await self._clock.sleep(1)
+
+    async def _unmark(self, found: Sequence[TaskRunFacts], nonce: str) -> None:
+        """Let task runs wait again that we have marked although others of their flow run are another agent's.
+
+        Nobody would ever be offered them again.
+        """
+        changes = _as_before(found, nonce)
+        while changes and await self._send(changes) is _Sent.UNANSWERED:
+            await self._clock.sleep(self._timeout_seconds)
 
     async def _task_runs(self, ids: Sequence[str]) -> tuple[TaskRunFacts, ...]:
         backoff = Backoff(0.5, 10)
@@ -218,20 +248,34 @@ class Claims:
             return False
         attempt = states.attempt_of(facts.serialized_state)
         state = states.scheduled(start, "Given back: its process was never started", attempt=attempt)
-        await self._writer.write([StateChange(record.id, facts.version, state)])
+        change = StateChange(record.id, facts.version, state)
+        await self._writer.write_and_let_land([change], self._clock, self._timeout_seconds)
+        return True
+
+    async def fail(self, record: Record, message: str) -> bool:
+        """Fail a run that was claimed and cannot be started. Return whether it was still ours; raise as `give_back`."""
+        facts = await self._reader.read(record.id)
+        is_ours = facts is not None and (record.task_runs or self._verdict(facts, record.nonce) is Claim.OURS)
+        if facts is None or not is_ours:
+            return False
+        await self._writer.write([StateChange(record.id, facts.version, states.final("Failed", message, record.nonce))])
         return True
 
     async def _give_back_task_runs(self, record: Record) -> bool:
-        mine = [task for task in await self._task_runs(record.task_runs) if _carries(task, record.nonce)]
-        wrapped = [(task, task.state.get("state")) for task in mine]
-        changes = [
-            StateChange(task.id, task.version, state, is_task_run=True)
-            for task, state in wrapped
-            if isinstance(state, dict)
-        ]
+        changes = _as_before(await self._task_runs(record.task_runs), record.nonce)
         if changes:
             await self._writer.write(changes)
         return bool(changes)
+
+
+def _as_before(found: Sequence[TaskRunFacts], nonce: str) -> list[StateChange]:
+    """Return what makes those task runs that carry our nonce wait as they did before."""
+    wrapped = [(task, task.state.get("state")) for task in found if _carries(task, nonce)]
+    return [
+        StateChange(task.id, task.version, state, is_task_run=True)
+        for task, state in wrapped
+        if isinstance(state, dict)
+    ]
 
 
 def _carries(task: TaskRunFacts, nonce: str) -> bool:

@@ -37,13 +37,14 @@ class Decision:
 
 
 class Ends:
-    """Reports ends."""
+    """Reports ends; `timeout_seconds` is how long an unanswered request may still land."""
 
-    def __init__(self, transport: Transport, clock: Clock) -> None:
+    def __init__(self, transport: Transport, clock: Clock, *, timeout_seconds: float) -> None:
         self._transport = transport
         self._writer = StateWriter(transport, clock.monotonic, most=MOST_READ)
         self._reader = RunReader(transport, queries.ends, clock.monotonic, _GATHER_SECONDS)
         self._clock = clock
+        self._timeout_seconds = timeout_seconds
 
     async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:
         """Tell the API of an end, if it needs telling. To be called when nothing of the run lives any more.
@@ -53,7 +54,9 @@ class Ends:
         if not end.is_clean:
             await self._clock.sleep(_LAST_WORD_SECONDS)
         decision = decide(await self._reader.read(record.id), record, end, policy, self._clock.now())
-        if decision.changes:
+        if decision.outcome is Outcome.RESCHEDULED:
+            await self._writer.write_and_let_land(decision.changes, self._clock, self._timeout_seconds)
+        elif decision.changes:
             await self._writer.write(decision.changes)
         if decision.outcome is Outcome.REPORTED and not end.is_clean:
             await self._clock.sleep(_SECOND_LOOK_SECONDS)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from local_agent.backends.prefect1.transport import Answer, Transport
+    from local_agent.clock import Clock
 
 PAGE = 25  # of the queue: the Server's queued_runs_returned_limit
 MOST_READ = 100
@@ -49,6 +50,17 @@ class StateWriter:
         refused, with code QUEUED where Cloud keeps the run waiting.
         """
         await self._batches.ask(changes)
+
+    async def write_and_let_land(self, changes: Sequence[StateChange], clock: Clock, timeout_seconds: float) -> None:
+        """Make a run wait again; raise like `write`, without an answer only when the request can land no more.
+
+        Written once more and started by then, the run would be made to wait while it runs.
+        """
+        try:
+            await self.write(changes)
+        except ApiUnreachableError:
+            await clock.sleep(timeout_seconds)
+            raise
 
     async def _send(self, batch: Sequence[Sequence[StateChange]]) -> Sequence[Exception | None]:
         changes = [change for one in batch for change in one if change.is_task_run]
