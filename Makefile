@@ -3,6 +3,7 @@
 #   make demo          runs three real Prefect flows with the agent and the embedded API of this checkout
 #   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest
 #   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, system
+#   make test-vm       boots a Debian in qemu: out of memory, pressure, a reboot, a power cut
 #   make chaos         breaks things for an hour: a thousand kills of the agent, ...; SEED=n repeats a run
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
 #   make deb           builds the packages for Debian 12 and 13 into build/deb
@@ -68,6 +69,12 @@ test-system: debians
 test-package: packages
 $(TIERS:%=test-%):
 	$(PYTEST) tests/$(@:test-%=%) $(ARGS)
+
+# Not among the tiers of `make test`: qemu without hardware's help takes minutes
+.PHONY: test-vm
+test-vm: debians
+	@packaging/setup/install.sh vm
+	LOCAL_AGENT_TESTS_VM=1 $(PYTEST) tests/vm $(ARGS)
 
 .PHONY: fuzz
 fuzz: debians

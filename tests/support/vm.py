@@ -1,0 +1,239 @@
+"""A Debian 12 in qemu: a kernel of its own, every cgroup controller, PSI, and a power cut that is one.
+
+Software emulation, so all is slow: keep to stubs where real flows add nothing. The guest reaches this machine's
+loopback at 10.0.2.2. Commands go over a second serial line to a root shell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from support.cache import SetUpError, loudly, made_once
+from support.checkout import lay_out_checkout
+from support.debian import RELEASES
+
+HOST = "10.0.2.2"
+_DISK = "disk.img"
+_BOOT_SECONDS = 240.0
+_MEMORY_MIB = 1024
+_PACKAGE = "linux-image-cloud-amd64"
+_MODULES = ("virtio_pci", "virtio_blk", "virtio_net")
+_INIT = """\
+#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs none /dev
+/bin/busybox mount -t proc none /proc
+for module in $(/bin/busybox cat /modules); do /bin/busybox insmod /$module; done
+/bin/busybox ip link set eth0 up
+/bin/busybox ip address add 10.0.2.15/24 dev eth0
+/bin/busybox ip route add default via 10.0.2.2
+while ! [ -b /dev/vda ]; do /bin/busybox sleep 0.1; done
+/bin/busybox mount -t ext4 /dev/vda /root
+/bin/busybox umount /proc
+exec /bin/busybox switch_root /root /sbin/init
+"""
+_SHELL_UNIT = """\
+[Unit]
+Description=A root shell for the tests
+DefaultDependencies=no
+After=basic.target
+[Service]
+ExecStart=/bin/sh -c 'stty -F /dev/ttyS1 raw -echo; PS1= PS2= exec sh +i </dev/ttyS1 >/dev/ttyS1 2>&1'
+Restart=always
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+class Vm:
+    """A virtual machine, until the end of its `with` block. Its disk in `folder` outlives it: see `make_disk`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._disk = folder / _DISK
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        self.boot()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill_power()
+
+    def boot(self) -> None:
+        """Switch it on and return when its systemd is up."""
+        kernel = _kernel()
+        path = self._folder / "shell"
+        path.unlink(missing_ok=True)
+        with (self._folder / "console").open("ab") as console:
+            self._process = subprocess.Popen(
+                [
+                    *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
+                    *("-m", str(_MEMORY_MIB), "-no-reboot", "-display", "none", "-monitor", "none"),
+                    *("-kernel", str(kernel / "vmlinuz"), "-initrd", str(kernel / "initrd")),
+                    *("-append", "console=ttyS0 root=/dev/vda rw psi=1 panic=-1 systemd.unified_cgroup_hierarchy=1"),
+                    *("-drive", f"file={self._disk},format=raw,if=virtio,cache=writethrough"),
+                    *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"),
+                    *("-serial", "stdio", "-chardev", f"socket,id=shell,path={path},server=on,wait=off"),
+                    *("-serial", "chardev:shell"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+            )
+        self._connect(path)
+
+    def run(self, command: str, *, check: bool = True, timeout_seconds: float = 120.0) -> str:
+        """Run a shell command inside and return what it printed. Raise AssertionError when it fails."""
+        self._count += 1
+        marker = f"done-{self._count}"
+        assert self._line is not None
+        self._line.sendall(f"{{ {command}\n}} </dev/null 2>&1; echo; echo {marker} $?\n".encode())
+        printed = self._read_until(re.compile(rf"\n{marker} (\d+)\n".encode()), timeout_seconds)
+        text, code = printed
+        if check and code != 0:
+            raise AssertionError(f"{command}: exit code {code}\n{text}")
+        return text
+
+    def write(self, path: str, text: str, mode: str = "644") -> None:
+        """Write a file inside."""
+        self.run(f"mkdir -p $(dirname {path}); cat >{path} <<'END_OF_FILE'\n{text}\nEND_OF_FILE\nchmod {mode} {path}")
+
+    def wait_until(self, condition: Callable[[], object], *, timeout_seconds: float = 240.0) -> None:
+        """Wait until a condition holds. Raise AssertionError with the journal's end else."""
+        deadline = time.monotonic() + timeout_seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout_seconds:g} s:\n{self.run('journalctl -n 60 --no-pager')}")
+            time.sleep(0.5)
+
+    def kill_power(self) -> None:
+        """Take the power away."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def wait_down(self, *, timeout_seconds: float = 180.0) -> None:
+        """Return when it has gone down by itself; a reboot ends it, too."""
+        assert self._process is not None
+        self._process.wait(timeout_seconds)
+        self.kill_power()
+
+    def _connect(self, path: Path) -> None:
+        deadline = time.monotonic() + _BOOT_SECONDS
+        while not path.exists():
+            self._require_alive(deadline)
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.connect(str(path))
+        while True:
+            self._require_alive(deadline)
+            with contextlib.suppress(TimeoutError):
+                self.run("systemctl is-system-running --wait", check=False, timeout_seconds=20)
+                return
+
+    def _require_alive(self, deadline: float) -> None:
+        if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+            console = (self._folder / "console").read_text(errors="replace")
+            raise SetUpError(f"the virtual machine does not come up:\n{console[-3000:]}")
+        time.sleep(0.2)
+
+    def _read_until(self, end: re.Pattern[bytes], timeout_seconds: float) -> tuple[str, int]:
+        assert self._line is not None
+        deadline, data = time.monotonic() + timeout_seconds, b"\n"
+        while not (found := end.search(data)):
+            self._line.settimeout(max(0.01, deadline - time.monotonic()))
+            chunk = self._line.recv(65536)
+            if not chunk:
+                raise AssertionError("the virtual machine's serial line closed")
+            data += chunk.replace(b"\r", b"")
+        return data[: found.start()].decode(errors="replace").strip(), int(found[1])
+
+
+def make_disk(folder: Path) -> None:
+    """Make a disk with Debian 12, this checkout's agent, and a shell on the second serial line."""
+    disk = folder / _DISK
+    tree = disk.with_name("tree")
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{RELEASES[12].root}/.", f"{tree}/"], check=True)
+    shutil.rmtree(tree / "opt/flows")  # stubs do here, and 100 MB less are written
+    layer = disk.with_name("layer")
+    layer.mkdir()
+    lay_out_checkout(layer)
+    subprocess.run(["cp", "-a", f"{layer}/.", f"{tree}/"], check=True)
+    units = tree / "etc/systemd/system"
+    (units / "test-shell.service").write_text(_SHELL_UNIT)
+    (units / "multi-user.target.wants").mkdir(exist_ok=True)
+    (units / "multi-user.target.wants/test-shell.service").symlink_to("../test-shell.service")
+    for masked in ("serial-getty@ttyS0.service", "serial-getty@ttyS1.service", "systemd-firstboot.service"):
+        (units / masked).symlink_to("/dev/null")
+    (tree / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 0\n")
+    (tree / "etc/hostname").write_text("vm\n")
+    # quick to make, and a power cut meets a real file system
+    subprocess.run(["mkfs.ext4", "-q", "-d", str(tree), str(disk), "2500M"], check=True)
+    shutil.rmtree(tree)
+    shutil.rmtree(layer)
+
+
+def _kernel() -> Path:
+    """Return the folder with a kernel and an initial ramdisk that finds the disk, made at the first call."""
+    key = hashlib.sha256((_INIT + repr(_MODULES)).encode()).hexdigest()[:12]
+    return made_once(f"kernel-{key}", _make_kernel)
+
+
+def _make_kernel(folder: Path) -> None:
+    if not Path("/bin/busybox").exists():
+        raise SetUpError("busybox is not installed; `make test-vm` installs it, or: apt-get install busybox-static")
+    script = (
+        f"cd {folder} && package=$(apt-cache depends {_PACKAGE} | sed -n 's/.*Depends: //p' | head -1) && "
+        'apt-get -q download "$package" && dpkg-deb -x ./*.deb unpacked && mv unpacked/boot/vmlinuz-* vmlinuz'
+    )
+    loudly("fetching a kernel for the virtual machine", ["sh", "-c", script], tries=3)
+    tree = folder / "initrd-tree"
+    for name in ("dev", "proc", "root", "bin"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", tree / "bin/busybox")
+    modules = _modules_in_order(next((folder / "unpacked/lib/modules").iterdir()))
+    for module in modules:
+        shutil.copy(module, tree / module.name)
+    (tree / "modules").write_text("\n".join(module.name for module in modules))
+    (tree / "init").write_text(_INIT)
+    (tree / "init").chmod(0o755)
+    pack = f"cd {tree} && find . | cpio --quiet -o -H newc >{folder}/initrd"
+    loudly("packing its initial ramdisk", ["sh", "-c", pack])
+    shutil.rmtree(folder / "unpacked")
+
+
+def _modules_in_order(folder: Path) -> list[Path]:
+    """Return the modules that are needed, each after those that it needs itself."""
+    subprocess.run(["depmod", "-b", str(folder.parents[2]), folder.name], check=True)
+    needs = {}
+    for line in (folder / "modules.dep").read_text().splitlines():
+        name, _, needed = line.partition(":")
+        needs[name] = needed.split()
+    ordered: list[str] = []
+
+    def add(name: str) -> None:
+        for needed in reversed(needs[name]):
+            add(needed)
+        if name not in ordered:
+            ordered.append(name)
+
+    for wanted in _MODULES:
+        add(next(name for name in needs if Path(name).name.startswith(f"{wanted}.ko")))
+    return [folder / name for name in ordered]
