@@ -46,7 +46,6 @@ NO_PREFECT = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c109", 3, "No flow run is taken:
 PREFECT_FOUND = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10a", 5, "{python} has prefect now; flow runs are taken")
 INTAKE_PAUSED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10b", 5, "No further flow run is taken: {reason}")
 INTAKE_RESUMED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10c", 5, "Flow runs are taken again")
-API_REFUSES = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10d", 3, "{reason}")
 STATE_PROBLEM = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10e", 3, "{reason}")
 INTERNAL_ERROR = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c10f", 3, "A fault of local-agent itself: {reason}")
 UNNAMED_BESIDE = Event(
