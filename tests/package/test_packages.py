@@ -14,10 +14,23 @@ import pytest
 from build import build
 from lint import lint
 from roots import CHECKOUT, RELEASES
+from support.plain_debian import plain_root
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 Packages = Mapping[int, Path]
+
+# $1 a plain root, $2... packages. Their dependencies come from the repository in the root, which nobody has signed.
+_PIUPARTS = """\
+set -eu
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root /mnt/tmp
+mount -t overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" overlay /mnt/root
+printf 'Acquire::AllowInsecureRepositories "true";\\n' >/mnt/root/etc/apt/apt.conf.d/99insecure
+shift
+exec piuparts --existing-chroot=/mnt/root --tmpdir=/mnt/tmp --skip-minimize --no-eatmydata --no-upgrade-test \
+    --distribution=debian --mirror="file:/srv/debian main" --do-not-verify-signatures "$@"
+"""
 
 
 def _field(package: Path, name: str) -> str:
@@ -51,6 +64,16 @@ def test_two_builds_are_the_same_bytes(packages: Packages, number: int, tmp_path
     subprocess.run(["tar", "-x", "-C", tmp_path / "local-agent", "--strip-components=1", "-f", source], check=True)
     build(RELEASES[number], tmp_path / "local-agent", tmp_path / "again")
     assert _checksums(tmp_path / "again") == _checksums(packages[number])
+
+
+@pytest.mark.parametrize("number", RELEASES)
+def test_piuparts_finds_nothing(packages: Packages, number: int) -> None:
+    debs = sorted(packages[number].glob("*.deb"))
+    words = ["unshare", "--mount", "--propagation=private", "sh", "-c", _PIUPARTS, "sh"]
+    words += map(str, [plain_root(number), *debs])
+    result = subprocess.run([*words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert result.returncode == 0, f"{result.stdout[-6000:]}{result.stderr}"
+    assert "PASS: Installation and purging test" in result.stdout + result.stderr
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from apt_repository import make_repository
@@ -106,7 +107,7 @@ def plain_machine(
 
 if __name__ == "__main__":
     try:
-        for number in RELEASES:
-            print(plain_root(number))
+        with ThreadPoolExecutor() as pool:
+            print(*pool.map(plain_root, RELEASES), sep="\n")
     except SetUpError as error:
         sys.exit(f"error: {error}")
