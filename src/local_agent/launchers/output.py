@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from local_agent.model import Record
 
 _LAST_BYTES = 8192
-_LAST_LINES = 10
+LAST_LINES = 10
 
 
 class Output(Protocol):
@@ -50,7 +50,7 @@ class JournalOutput:
 
     def last_lines(self, base: Path) -> tuple[str, ...]:
         """Return the last lines under the run's identifier; the base's name is the run's id."""
-        return journal.last_lines(identifier_of(base.name), _LAST_LINES)
+        return journal.last_lines(identifier_of(base.name), LAST_LINES)
 
 
 class FileOutput:
@@ -81,7 +81,7 @@ class FileOutput:
                 text = file.read().decode(errors="replace")
         except OSError:
             return ()
-        return tuple(text.splitlines()[-_LAST_LINES:])
+        return tuple(text.splitlines()[-LAST_LINES:])
 
 
 def output_file(base: Path) -> Path:

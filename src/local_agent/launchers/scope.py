@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.errors import ManagerUnreachableError
 from local_agent.launchers import evidence
-from local_agent.launchers.output import Output, remove_output
+from local_agent.launchers.output import LAST_LINES, Output, remove_output
 from local_agent.launchers.run import ShimRun
 from local_agent.launchers.shim import Conditions, Shim
 from local_agent.procfs import boot_id, cgroup_of
@@ -80,16 +80,15 @@ class ScopeLauncher:
         base, unit = self._base_of(record.id), scope_of(record.id)
         await end_scope(self._manager, unit)
         status = await self._manager.status(unit)
-        return evidence.conclude(
-            evidence.Traces(
-                record=evidence.read_exit_record(base),
-                passed_gate=evidence.passed_gate(base),
-                result=status.result if status else "",
-                same_boot=record.process is None or record.process.boot_id == boot_id(),
-                limits=record.limits,
-                last_lines=lambda: self._output.last_lines(base),
-            )
+        traces = evidence.Traces(
+            record=evidence.read_exit_record(base),
+            passed_gate=evidence.passed_gate(base),
+            result=status.result if status else "",
+            same_boot=record.process is None or record.process.boot_id == boot_id(),
+            limits=record.limits,
+            last_lines=lambda: self._output.last_lines(base),
         )
+        return await _with_last_lines(self._manager, unit, evidence.conclude(traces))
 
     async def forget(self, record: Record) -> None:
         """Free the scope's name and remove the run's files."""
@@ -160,7 +159,7 @@ class ScopeRun(ShimRun):
             status = await self._manager.status(self.unit)
             going_down = await self._manager.is_shutting_down()
             traces = replace(traces, result=status.result if status else "", shutting_down=going_down)
-        return evidence.conclude(traces)
+        return await _with_last_lines(self._manager, self.unit, evidence.conclude(traces))
 
     async def release(self) -> None:
         """Free the scope's name, which a failed one keeps."""
@@ -177,6 +176,13 @@ async def end_scope(manager: ScopeManager, unit: str) -> None:
     status = await manager.status(unit)
     if status is not None and status.active_state not in ("inactive", "failed"):
         await manager.stop(unit)
+
+
+async def _with_last_lines(manager: ScopeManager, unit: str, end: End) -> End:
+    """A flow run that failed without a word is explained by what it printed, which the agent's user may not read."""
+    if end.last_lines or not end.exit_code:
+        return end
+    return replace(end, last_lines=tuple(await manager.last_lines(unit, LAST_LINES)))
 
 
 def _is_in(pid: int, unit: str) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from local_agent.limits import Limits
 
 
@@ -53,6 +55,9 @@ class ScopeManager(Protocol):
 
     async def is_shutting_down(self) -> bool:
         """Tell whether the machine is going down."""
+
+    async def last_lines(self, unit: str, most: int) -> Sequence[str]:
+        """Return the last lines that a scope's flow run wrote, where the agent's user may not read them; else none."""
 
     async def close(self) -> None:
         """Let go of the connection."""

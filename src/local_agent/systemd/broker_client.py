@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # longer than the broker itself waits for systemd (30 s), so that its words arrive; a scope may take its time to stop
 _ANSWER_SECONDS = 45.0
 _STOP_SECONDS = 90.0
+_TAIL_SECONDS = 15.0
 _GREETING_SECONDS = 30.0
 _TRIES = 3
 _HINT = "systemctl status local-agent-broker.socket local-agent-broker.service"
@@ -88,8 +89,11 @@ class BrokerScopeManager:
         await self._ask("thaw", flow_run=flow_run_of(unit))
 
     async def last_lines(self, unit: str, most: int) -> Sequence[str]:
-        """Return the last lines of a flow run from the journal, which this user may not be able to read."""
-        answer = await self._ask("tail", flow_run=flow_run_of(unit), lines=most)
+        """Return the last lines of a flow run from the journal; none where there is no broker to read it."""
+        try:
+            answer = await self._ask("tail", timeout_seconds=_TAIL_SECONDS, flow_run=flow_run_of(unit), lines=most)
+        except ManagerUnreachableError:
+            return ()
         return tuple(str(line) for line in answer["lines"])
 
     async def close(self) -> None:

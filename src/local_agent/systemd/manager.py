@@ -18,7 +18,7 @@ from local_agent.systemd import ScopeRequest, ScopeStatus
 from local_agent.systemd.properties import scope_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
 _NAME = "org.freedesktop.systemd1"
 _MANAGER = DBusAddress("/org/freedesktop/systemd1", _NAME, f"{_NAME}.Manager")
@@ -96,6 +96,10 @@ class DBusScopeManager:
         except DBusErrorResponse:
             return False
         return bool(state[1] == "stopping")
+
+    async def last_lines(self, unit: str, most: int) -> Sequence[str]:  # noqa: ARG002 - the Protocol's
+        """Return none: whoever may ask this manager may read the journal of its flow runs."""
+        return ()
 
     async def close(self) -> None:
         """Close the connection."""

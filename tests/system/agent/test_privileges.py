@@ -60,6 +60,20 @@ def test_an_instance_of_another_user(instance: Instance, machine: Machine, api: 
     machine.run(["systemctl", "reload", instance.unit])
 
 
+def test_the_last_words_of_a_flow_run_that_never_reported(
+    instance: Instance, machine: Machine, api: Api, flows: Flows
+) -> None:
+    """They are in the journal, which the agent's user may not read: the broker does."""
+    machine.write(
+        "/srv/dies", '#!/bin/sh\n[ "$1" != -c ] || { echo 1.4.1; exit; }\necho this is why\nexit 3\n', mode=0o755
+    )
+    instance.configure(python="/srv/dies")
+    instance.start()
+    run = api.create_flow_run(flows["hello"])
+    api.wait_for_state(run, "Failed")
+    assert api.states(run)[-1]["message"].endswith("this is why")
+
+
 @pytest.mark.parametrize("sandbox", ["default", "strict"])
 def test_flows_live_in_the_sandbox(instance: Instance, machine: Machine, api: Api, sandbox: str) -> None:
     if sandbox == "strict":
