@@ -35,6 +35,7 @@ _CLAIM_SECONDS = 2.0
 _OUTAGE_DELAY_SECONDS = 10.0
 _UNSUPPORTED_SECONDS = 3600.0
 _AFTER_FAULT_SECONDS = 30.0
+_MOST_AFTER_FAULT_SECONDS = 600.0
 _HOSTNAME_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 0.3
 # a container's runtime waits 10 s by default before it kills
@@ -296,16 +297,26 @@ class Agent:
         self._tasks[flow_run_id] = task
 
     async def _guard(self, flow_run_id: str, story: Coroutine[None, None, None]) -> None:
-        """Keep a fault of one story from the others. Its record stays on disk for the next start."""
+        """Keep a fault of one story from the others, and take it up again: its end must not wait for the next start."""
+        backoff = Backoff(_AFTER_FAULT_SECONDS, _MOST_AFTER_FAULT_SECONDS)
+        try:
+            while await self._has_fault(story):
+                await self._clock.sleep(backoff.next_seconds())
+                story = self._stories.take_up(flow_run_id)
+        finally:
+            self._tasks.pop(flow_run_id, None)
+            self._poke_if_full()
+
+    async def _has_fault(self, story: Coroutine[None, None, None]) -> bool:
         try:
             await story
         except LocalAgentError as error:
             self._log.say(events.STATE_PROBLEM, reason=error.message)
         except Exception:
             self._log.say(events.INTERNAL_ERROR, reason=traceback.format_exc())
-        finally:
-            self._tasks.pop(flow_run_id, None)
-            self._poke_if_full()
+        else:
+            return False
+        return True
 
     def _poke_if_full(self) -> None:
         """A place is free again: no need to wait for the next poll, where there may be a backlog."""

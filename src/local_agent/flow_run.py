@@ -124,6 +124,15 @@ class Stories:
         finally:
             self._admission.leave(record.id)
 
+    async def take_up(self, flow_run_id: str) -> None:
+        """After a fault in a story finish it from its record, as the next start would. Without a record it is over."""
+        live = self.live.pop(flow_run_id, None)
+        if live is not None:
+            live.process.detach()
+        record = await self._disk.run(lambda: self._store.load(flow_run_id))
+        if record is not None:
+            await self.resume(record)
+
     async def _until_due(self, run: FlowRun) -> None:
         while (wait := (run.due - self._clock.now()).total_seconds() + _ROUNDING_SECONDS) > 0:
             await self._clock.sleep(min(wait, _NAP_SECONDS))

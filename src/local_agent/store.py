@@ -105,6 +105,10 @@ class Store:
                 raise _unusable(path, error) from error
         return tuple(records), tuple(problems)
 
+    def load(self, flow_run_id: str) -> Record | None:
+        """Return the record of a run, None where there is none that can be read."""
+        return read_record(self.base_of(flow_run_id).with_suffix(".json"))
+
     def _write(self, record: Record, *, durable: bool = True) -> None:
         path = self.base_of(record.id).with_suffix(".json")
         new = path.with_suffix(".json.new")

@@ -1,0 +1,254 @@
+"""A bed for stories of flow runs: a real disk, an API and a launcher that do what a plot says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from local_agent.admission import Admission
+from local_agent.backends import QueuePage
+from local_agent.errors import ApiUnreachableError, LocalAgentError, StateError
+from local_agent.flow_run import Stories
+from local_agent.limits import Limits
+from local_agent.model import (
+    Cause,
+    Child,
+    Claim,
+    CrashPolicy,
+    End,
+    FlowRun,
+    Outcome,
+    ProcessIdentity,
+    Record,
+    RunView,
+    Step,
+)
+from local_agent.settings import Settings
+from local_agent.store import Store, opened
+from local_agent.threads import Workers
+from support import samples
+from support.clock import SkippingClock
+
+CODE_3 = End(Cause.EXITED, exit_code=3)
+PROCESS = ProcessIdentity(42, 1, "this-boot")
+
+
+@dataclass
+class Plot:
+    """What the API, the launcher and the process do in a story, and the trail of what was asked of them."""
+
+    claim: Claim = Claim.OURS
+    end: End = CODE_3
+    launch_error: LocalAgentError | None = None
+    report_failures: int = 0
+    faults: int = 0
+    alive_after_restart: bool = True
+    stuck_in_launch: asyncio.Event | None = None
+    trail: list[str] = field(default_factory=list)
+
+
+class Disk(Store):
+    """A store that notes what it is told, and that a test can fill."""
+
+    def __init__(self, folder: Path, trail: list[str]) -> None:
+        super().__init__(folder)
+        self._trail = trail
+        self.is_full_for: set[Step] = set()
+        self.removed = asyncio.Event()
+
+    def _write(self, record: Record, *, durable: bool = True) -> None:
+        if record.step in self.is_full_for:
+            raise StateError("cannot use the disk: No space left on device")
+        super()._write(record, durable=durable)
+        self._trail.append(f"record: {record.step.value}")
+
+    def remove(self, flow_run_id: str) -> None:
+        """Forget a run."""
+        super().remove(flow_run_id)
+        self._trail.append("record: gone")
+        self.removed.set()
+
+
+class Process:
+    """A flow run's process that does what the plot says."""
+
+    unit = "flow-run-1.scope"
+    identity = PROCESS
+
+    def __init__(self, plot: Plot) -> None:
+        self._plot = plot
+
+    def open_gate(self) -> None:
+        """Let it start."""
+        self._plot.trail.append("gate")
+
+    async def abandon(self) -> None:
+        """Shut the gate."""
+        self._plot.trail.append("abandon")
+
+    async def ended(self) -> None:
+        """It ends at once."""
+        self._plot.trail.append("ended")
+
+    async def sweep(self) -> None:
+        """Note it."""
+        self._plot.trail.append("sweep")
+
+    async def evidence(self) -> End:
+        """Return the plot's end, or fail as often as the plot says as only a fault of ours would."""
+        if self._plot.faults:
+            self._plot.faults -= 1
+            raise RuntimeError("a fault of ours")
+        return self._plot.end
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Nobody asks for it here."""
+        raise AssertionError(grace_seconds)
+
+    def detach(self) -> None:
+        """Note it."""
+        self._plot.trail.append("detach")
+
+    async def release(self) -> None:
+        """Note it."""
+        self._plot.trail.append("release")
+
+
+class Launcher:
+    """Launches processes of the plot."""
+
+    name = "test"
+
+    def __init__(self, plot: Plot) -> None:
+        self._plot = plot
+
+    async def launch(self, record: Record, child: Child, limits: Limits) -> Process:
+        """Start one at its gate."""
+        self._plot.trail.append("launch")
+        if self._plot.launch_error is not None:
+            raise self._plot.launch_error
+        if self._plot.stuck_in_launch is not None:
+            self._plot.stuck_in_launch.set()
+            await asyncio.Event().wait()
+        return Process(self._plot)
+
+    async def adopt(self, record: Record) -> Process | None:
+        """Find it alive, or not."""
+        self._plot.trail.append("adopt")
+        return Process(self._plot) if self._plot.alive_after_restart else None
+
+    async def end_of(self, record: Record) -> End:
+        """Return the plot's end."""
+        return self._plot.end
+
+    async def forget(self, record: Record) -> None:
+        """Note it."""
+        self._plot.trail.append("forget")
+
+
+class Backend:
+    """An API of the plot."""
+
+    def __init__(self, plot: Plot) -> None:
+        self._plot = plot
+
+    def child(self, run: FlowRun) -> Child:
+        """Return any command."""
+        return Child(("python",), {}, Path("/"))
+
+    async def claim(self, run: FlowRun, nonce: str) -> Claim:
+        """Return the plot's claim."""
+        assert nonce
+        self._plot.trail.append("claim")
+        return self._plot.claim
+
+    async def claimed(self, record: Record) -> Claim:
+        """Return the plot's claim."""
+        self._plot.trail.append("claimed?")
+        return self._plot.claim
+
+    async def give_back(self, record: Record) -> Outcome:
+        """Note it."""
+        self._plot.trail.append("give back")
+        return Outcome.GIVEN_BACK
+
+    async def refuse(self, record: Record, message: str) -> Outcome:
+        """Note it."""
+        self._plot.trail.append("refuse")
+        return Outcome.REPORTED
+
+    async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:
+        """Fail as often as the plot says, then note it."""
+        if self._plot.report_failures:
+            self._plot.report_failures -= 1
+            raise ApiUnreachableError("no answer")
+        self._plot.trail.append(f"report: {end.cause.value}")
+        return Outcome.REPORTED
+
+    async def flush_logs(self) -> None:
+        """There are none."""
+
+    async def connect(self) -> None:
+        """Know the agent."""
+
+    async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
+        """Return an empty page."""
+        return QueuePage(frozenset(), (), is_full=False)
+
+    async def due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
+        """Know of none."""
+        return ()
+
+    async def views(self, ids: Sequence[str]) -> Mapping[str, RunView]:
+        """Know of none."""
+        return {}
+
+    def log(self, flow_run_id: str, message: str, level: str = "INFO") -> None:
+        """Lines are no part of a story."""
+
+
+class Bed:
+    """Stories over a real disk, an API and a launcher of the plot."""
+
+    def __init__(self, folder: Path, disk: Workers, plot: Plot, settings: Settings) -> None:
+        self.plot = plot
+        self.trail = plot.trail
+        self.log = samples.ListLog()
+        self.clock = SkippingClock()
+        self.store = Disk(folder, plot.trail)
+        self.admission = Admission(lambda: settings)
+        launcher = Launcher(plot)
+        self.backend = Backend(plot)
+        self.stories = Stories(
+            backend=self.backend,  # type: ignore[arg-type]  # only what a story asks of it
+            launcher=launcher,
+            launchers={"test": launcher},
+            store=self.store,
+            disk=disk,
+            admission=self.admission,
+            clock=self.clock,
+            log=self.log,
+            settings=lambda: settings,
+        )
+
+    def check_that_nothing_is_held(self) -> None:
+        """Check that the story is over: no place, no record, no live run."""
+        assert self.admission.held == 0
+        assert self.stories.live == {}
+        assert self.stories.launching == self.stories.claiming == set()
+        assert self.store.load_all() == ((), ())
+
+
+@asynccontextmanager
+async def story_bed(folder: Path, plot: Plot | None = None, **settings: object) -> AsyncIterator[Bed]:
+    workers = Workers("test-disk", 1)
+    bed = Bed(folder, workers, plot or Plot(), samples.settings(**settings))
+    try:
+        with opened(bed.store):
+            yield bed
+    finally:
+        workers.close()

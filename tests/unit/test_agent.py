@@ -1,0 +1,51 @@
+"""The agent's loops: what a fault of its own leaves standing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from local_agent import events
+from local_agent.agent import Agent
+from local_agent.outage import Reachability
+from local_agent.progress import Progress
+from support import samples
+from support.story_bed import PROCESS, Bed, Plot, story_bed
+
+
+async def _fit() -> str:
+    return ""
+
+
+def _agent(bed: Bed) -> Agent:
+    return Agent(
+        backend=bed.backend,  # type: ignore[arg-type]  # only what is asked of it here
+        stories=bed.stories,
+        admission=bed.admission,
+        reachability=Reachability(bed.log, bed.clock),
+        progress=Progress(bed.clock.monotonic),
+        clock=bed.clock,
+        log=bed.log,
+        settings=lambda: samples.settings(),
+        may_launch=_fit,
+    )
+
+
+@pytest.mark.parametrize("faults", [1, 3])
+async def test_a_fault_in_a_story_is_said_and_its_end_still_told(tmp_path: Path, faults: int) -> None:
+    async with story_bed(tmp_path, Plot(faults=faults)) as bed:
+        record = samples.record(launcher="test", process=PROCESS)
+        bed.store.save(record)
+        agent = asyncio.create_task(_agent(bed).run([record]))
+        try:
+            async with asyncio.timeout(30):
+                await bed.store.removed.wait()
+        finally:
+            agent.cancel()
+            await asyncio.gather(agent, return_exceptions=True)
+        assert bed.log.events.count(events.INTERNAL_ERROR) == faults
+        assert bed.trail.count("report: exited") == 1
+        assert sum(seconds > 20 for seconds in bed.clock.slept) == faults, "a fault must not fill the log"
+        bed.check_that_nothing_is_held()
