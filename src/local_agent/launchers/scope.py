@@ -143,7 +143,7 @@ class ScopeRun(ShimRun):
         self._cancelled = True
         await self._manager.kill(self.unit, signal.SIGTERM)
         until = self._clock.monotonic() + grace_seconds
-        while self._clock.monotonic() < until and await self._is_active():
+        while self._clock.monotonic() < until and await _is_up(self._manager, self.unit):
             await self._clock.sleep(_LOOK_SECONDS * 4)
         await self._manager.kill(self.unit, signal.SIGKILL)
         await self._shim.ended()
@@ -166,16 +166,24 @@ class ScopeRun(ShimRun):
         await self._manager.reset_failed(self.unit)
         await super().release()
 
-    async def _is_active(self) -> bool:
-        status = await self._manager.status(self.unit)
-        return status is not None and status.active_state in ("active", "deactivating")
-
 
 async def end_scope(manager: ScopeManager, unit: str) -> None:
-    """Given a scope whose flow run has ended, return when nothing of it is left. A failed one stays loaded."""
+    """Given a scope whose flow run has ended, return when nothing of it is left. A failed one stays loaded.
+
+    Raise ManagerUnreachableError where something is left: it was sent SIGKILL, and to ask again soon finds it gone.
+    """
+    if not await _is_up(manager, unit):
+        return
+    await manager.stop(unit)
+    if await _is_up(manager, unit):
+        # systemd 257 stops nothing that is frozen; SIGKILL ends it all the same
+        await manager.kill(unit, signal.SIGKILL)
+        raise ManagerUnreachableError(f"systemd did not stop {unit}", hint=f"systemctl status {unit}")
+
+
+async def _is_up(manager: ScopeManager, unit: str) -> bool:
     status = await manager.status(unit)
-    if status is not None and status.active_state not in ("inactive", "failed"):
-        await manager.stop(unit)
+    return status is not None and status.active_state not in ("inactive", "failed")
 
 
 async def _with_last_lines(manager: ScopeManager, unit: str, end: End) -> End:

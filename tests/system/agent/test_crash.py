@@ -32,5 +32,18 @@ def test_an_orphaned_heartbeat_hides_no_crash(
     assert "Running" not in {task["state"] for task in api.task_runs(run)}
 
 
+def test_what_is_left_of_a_frozen_flow_run_is_ended(
+    instance: Instance, machine: Machine, api: Api, flows: Mapping[str, str]
+) -> None:
+    instance.start()
+    run = api.create_flow_run(flows["nap"], parameters={"seconds": 600})
+    api.wait_for_state(run, "Running")
+    machine.run(["systemctl", "freeze", f"flow-run-{run}.scope"])
+    machine.run(["kill", "-KILL", *_pids(machine, "-f", "/shim.sh .*/runs/")])
+    api.wait_for_state(run, "Failed")
+    assert not _pids(machine, "-fx", _FLOW)
+    wait_until(lambda: instance.scope_is(run, "inactive"), instance.journal)
+
+
 def _pids(machine: Machine, *options: str) -> list[str]:
     return machine.run(["pgrep", *options], check=False).stdout.split()
