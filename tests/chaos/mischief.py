@@ -8,9 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from support.faults import HTML, Exchange
-
-Answer = tuple[int, str, bytes] | None
+from support.faults import HTML, Answer, Exchange, passed_on
 
 # the first text that is in a query names what it asks for
 _OPERATIONS = {
@@ -69,7 +67,7 @@ class Mischief:
         with self._lock:
             kind = self._deck(operation).pop()
             self.done[operation, kind] += 1
-        return self.kinds[kind](exchange) if kind else _passed_on(exchange)
+        return self.kinds[kind](exchange) if kind else passed_on(exchange)
 
     def _deck(self, operation: str) -> list[str]:
         deck = self._decks.setdefault(operation, [])
@@ -86,23 +84,15 @@ class Mischief:
 
     @staticmethod
     def _lose(exchange: Exchange) -> None:
-        _passed_on(exchange)
+        passed_on(exchange)
 
     def _delay(self, exchange: Exchange) -> Answer:
-        return None if self._closing.wait(self._slow_seconds) else _passed_on(exchange)
+        return None if self._closing.wait(self._slow_seconds) else passed_on(exchange)
 
     @staticmethod
     def _cut_short(exchange: Exchange) -> Answer:
-        answer = _passed_on(exchange)
+        answer = passed_on(exchange)
         return answer and (answer[0], answer[1], answer[2][: len(answer[2]) // 2])
-
-
-def _passed_on(exchange: Exchange) -> Answer:
-    try:
-        status, body = exchange.forward()
-    except OSError:
-        return None
-    return status, "application/json", body
 
 
 def _errors(code: str) -> Answer:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from chaos.mischief import Answer, operation_of
+from chaos.mischief import operation_of
 from support.agent import AgentProcess
-from support.faults import Exchange, FaultyProxy
+from support.faults import Answer, Exchange, FaultyProxy, passed_on
 
 _OPERATIONS = (
     "register",
@@ -108,9 +108,9 @@ class _Stop:
     def __call__(self, exchange: Exchange) -> Answer:
         """Kill the agent before the request reaches the API, before its answer comes back, or just after."""
         if operation_of(exchange.query) != self._operation or not self._came.acquire(blocking=False):
-            return _passed_on(exchange)
+            return passed_on(exchange)
         agent = os.pidfd_open(self._pid())
-        answer = _passed_on(exchange) if self._when != "before" else None
+        answer = passed_on(exchange) if self._when != "before" else None
         if self._when != "answered":
             self._kill(agent)
             return None
@@ -123,11 +123,3 @@ class _Stop:
             signal.pidfd_send_signal(agent, signal.SIGKILL)
         os.close(agent)
         self._over.set()
-
-
-def _passed_on(exchange: Exchange) -> Answer:
-    try:
-        status, body = exchange.forward()
-    except OSError:
-        return None
-    return status, "application/json", body

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from local_agent.backends.prefect1.states import FINISHED
-from support.agent import SAYS_VERSION
 from support.api import Api
 
-PLAYER = f'{SAYS_VERSION}\nexec {sys.executable} -S -E -s {Path(__file__).with_name("player.py")} "$@"'
 FINAL = FINISHED | {"Cancelled"}
 
 

@@ -17,10 +17,10 @@ from support.api import Api
 from support.api_client import wait_until
 from support.faults import FaultyProxy
 
-_AGENTS = 2
-_SHORT_CYCLES = 100
-_LONG_CYCLES = 1000
-_MOST_LIFE_SECONDS = 1.5
+_AGENTS = 3
+_SHORT_CYCLES = 102
+_LONG_CYCLES = 1002
+_MOST_LIFE_SECONDS = 1.2
 _ENOUGH_SECONDS = 240.0
 
 
@@ -52,7 +52,6 @@ def _live_and_die(api: Api, folder: Path, chance: random.Random, cycles: int) ->
             folder,
             proxy.url,
             *("--poll-interval", "0.5", "--request-timeout", "5"),
-            python=plays.PLAYER,
             environ={"PLAY_API": api.url},
         ) as agent,
     ):
@@ -60,7 +59,7 @@ def _live_and_die(api: Api, folder: Path, chance: random.Random, cycles: int) ->
         moments = Moments(agent, proxy, chance)
         for moment in _shuffled(chance, cycles):
             for _ in range(chance.randint(1, 2)):
-                play = plays.any_play(chance, 1.5)
+                play = plays.any_play(chance, 3)
                 told[agent.new_run(api, play.script)] = play
             with moments.coming(moment) as wait:
                 agent.start()

@@ -28,7 +28,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
         yield running
 
 
-@pytest.mark.parametrize("limits", [(10, 30), (4, 8, 12, 16, 20)], ids=["two", "five"])
+@pytest.mark.parametrize("limits", [(15, 45), (4, 8, 12, 16, 20)], ids=["two", "five"])
 @pytest.mark.timeout(900)
 def test_no_run_is_run_twice(api: Api, folder: Callable[[str], Path], limits: tuple[int, ...], long_form: bool) -> None:
     play = plays.succeeds(_SECONDS)
@@ -80,7 +80,7 @@ def _new_flow(api: Api, play: plays.Play) -> str:
 
 def _agent(folder: Path, url: str, api: Api, limit: int, *more: str) -> AgentProcess:
     options = ("--label", _LABEL, "--limit", str(limit), "--claim-check", "always", "--poll-interval", "0.5", *more)
-    return AgentProcess(folder, url, *options, python=plays.PLAYER, environ={"PLAY_API": api.url})
+    return AgentProcess(folder, url, *options, environ={"PLAY_API": api.url})
 
 
 def _check_the_spread(counts: list[int], limits: tuple[int, ...]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from support.api_client import ApiClient, ApiError, moment, new_id, serialized_flow, wait_until
+from support.ports import ports_to_try
 
 __all__ = ["Api", "ApiError", "moment", "new_id", "serialized_flow", "wait_until"]
 
@@ -29,10 +29,6 @@ START_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
 _LISTENS = "local-agent server listens on "
 _TAKEN = "is taken by another program"
-# Below the ports that the kernel gives to outgoing connections: while the API is down between kill and restart, its
-# port must not become some connection's own (which, on loopback, may even be one that connects to itself).
-_PORTS = range(12_000, 32_000)
-_PORT_TRIES = 20
 _CHECKOUT = Path(__file__).parents[2]
 
 
@@ -99,7 +95,7 @@ class Api(ApiClient):
         """Start it and return when it listens. Raise AssertionError with what it printed if it does not."""
         assert self._process is None, "the API is running"
         self.data.parent.mkdir(parents=True, exist_ok=True)
-        for port in [self._port] if self._port else random.sample(_PORTS, k=_PORT_TRIES):
+        for port in ports_to_try(self._port):
             self._port = port
             if self._listens():
                 return

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import random
 import socket
 import threading
 from collections import Counter
@@ -25,11 +24,10 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from support.ports import ports_to_try
+
 UPSTREAM_SECONDS = 60.0
 HTML = "<!DOCTYPE html><html><body><h1>It works!</h1></body></html>"
-# Below the ports of outgoing connections, as in api.py: a proxy may be closed and come back on its port.
-_PORTS = range(12_000, 32_000)
-_PORT_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,10 @@ class Exchange:
     forward: Callable[[], tuple[int, bytes]]
 
 
-Fault = Callable[[Exchange], tuple[int, str, bytes] | None]
-"""Returns status, content type and body of the answer, or None to close the connection without one."""
+Answer = tuple[int, str, bytes] | None
+"""Status, content type and body; None closes the connection without an answer."""
+
+Fault = Callable[[Exchange], Answer]
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Rule:
             came = self._changed.wait_for(lambda: number() >= count, timeout=seconds)
         assert came, f"{number()} of {count} requests with {self.matching!r} came within {seconds:.0f} s"
 
-    def apply(self, exchange: Exchange) -> tuple[int, str, bytes] | None:
+    def apply(self, exchange: Exchange) -> Answer:
         """Do to a request what the rule is for."""
         try:
             return self.fault(exchange)
@@ -127,7 +127,7 @@ class FaultyProxy:
         """Listen. After `close` this is on the same port again."""
         assert self._server is None, "the proxy is running"
         self._closing.clear()
-        self._server = _listen([self._port] if self._port else random.sample(_PORTS, k=_PORT_TRIES), self)
+        self._server = _listen(ports_to_try(self._port), self)
         self._port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="faulty-proxy")
         self._thread.start()
@@ -162,7 +162,7 @@ class FaultyProxy:
         """Pass the request on, and close the connection instead of handing its answer back."""
 
         def fault(exchange: Exchange) -> None:
-            _passed_on(exchange)
+            passed_on(exchange)
 
         return self.add(fault, matching, times=times)
 
@@ -190,10 +190,10 @@ class FaultyProxy:
     def delay(self, seconds: float, matching: str = "", *, times: int | None = None) -> Rule:
         """Pass the request on after a while. `close` does not wait for it."""
 
-        def fault(exchange: Exchange) -> tuple[int, str, bytes] | None:
+        def fault(exchange: Exchange) -> Answer:
             if self._closing.wait(seconds):
                 return None
-            return _passed_on(exchange)
+            return passed_on(exchange)
 
         return self.add(fault, matching, times=times)
 
@@ -201,11 +201,11 @@ class FaultyProxy:
         """Keep requests back until the event that is returned is set; then pass them on."""
         release = threading.Event()
 
-        def fault(exchange: Exchange) -> tuple[int, str, bytes] | None:
+        def fault(exchange: Exchange) -> Answer:
             while not release.wait(0.02):
                 if self._closing.is_set():
                     return None
-            return _passed_on(exchange)
+            return passed_on(exchange)
 
         return self.add(fault, matching, times=times), release
 
@@ -261,14 +261,14 @@ class FaultyProxy:
         with self._lock:
             self._open.discard(connection)
 
-    def serve(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes] | None:
+    def serve(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Return what is answered to a request, or None to close the connection."""
         query = _query(body)
         with self._lock:
             self._requests[query] += 1
             rule = next((rule for rule in reversed(self._rules) if rule.take(query)), None)
         exchange = Exchange(body, query, lambda: self._forward(method, path, headers, body))
-        return rule.apply(exchange) if rule else _passed_on(exchange)
+        return rule.apply(exchange) if rule else passed_on(exchange)
 
     def _forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         host, port = self._upstream.hostname or "127.0.0.1", self._upstream.port or 80
@@ -292,7 +292,8 @@ def _cut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _passed_on(exchange: Exchange) -> tuple[int, str, bytes] | None:
+def passed_on(exchange: Exchange) -> Answer:
+    """Return the API's own answer, None where it gives none."""
     try:
         status, body = exchange.forward()
     except (OSError, http.client.HTTPException):

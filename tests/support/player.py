@@ -1,10 +1,13 @@
 """Stands in for the process of a flow run, and does what PLAY in its environment says, one command a line.
 
-    report Running          set the flow run's state at the API, as Prefect's own process does
+    report Running          set the flow run's state at the API, as Prefect's own process does; it waits for one
+                            that is being restarted
     say hello               print a line
     env NAME                print a variable of its environment
     touch FILE              make a file, with the pid in it
     await FILE              wait until there is a file
+    nap 1.5                 wait so many seconds
+    first-time nap 1.5      do something only where this is the first process of the flow run
     ignore INT TERM         ignore signals
     daemon FILE             leave a process of a session of its own behind, its pid in FILE
     sibling FILE            leave a process of the same group behind, its pid in FILE; it ignores what we ignore
@@ -22,24 +25,40 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.05
+_PATIENCE_SECONDS = 120
+_RETRY_SECONDS = 0.2
 
 
 def _report(state: str, *message: str) -> None:
-    import http.client
-    from urllib.parse import urlsplit
-
     given = {"type": state, "message": " ".join(message) or f"set to {state} by the player"}
     change = {"flow_run_id": os.environ["PREFECT__CONTEXT__FLOW_RUN_ID"], "version": None, "state": given}
     query = "mutation($i: set_flow_run_states_input!) { set_flow_run_states(input: $i) { states { status } } }"
     body = json.dumps({"query": query, "variables": json.dumps({"i": {"states": [change]}})})
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (answer := _answer(body)) is None:
+        if time.monotonic() > deadline:
+            sys.exit("the API does not answer")
+        time.sleep(_RETRY_SECONDS)
+    if answer.get("errors"):
+        sys.exit(f"the API says {answer['errors']}")
+
+
+def _answer(body: str) -> dict[str, object] | None:
+    import http.client
+    from urllib.parse import urlsplit
+
     # the API itself, even where the agent reaches it through something that goes wrong
     url = urlsplit(os.environ.get("PLAY_API") or os.environ["PREFECT__CLOUD__API"])
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
-    connection.request("POST", "/", body, {"Content-Type": "application/json"})
-    answer = json.loads(connection.getresponse().read())
-    if answer.get("errors"):
-        sys.exit(f"the API says {answer['errors']}")
+    try:
+        connection.request("POST", "/", body, {"Content-Type": "application/json"})
+        answer: dict[str, object] = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return answer
 
 
 def _say(*words: str) -> None:
@@ -59,6 +78,16 @@ def _touch(path: str) -> None:
 def _await(path: str) -> None:
     while not Path(path).exists():
         time.sleep(_LOOK_SECONDS)
+
+
+def _nap(seconds: str) -> None:
+    time.sleep(float(seconds))
+
+
+def _first_time(command: str, *words: str) -> None:
+    starts = Path(os.environ["PLAY_STARTS"]).read_text()
+    if starts.count(os.environ["PREFECT__CONTEXT__FLOW_RUN_ID"]) == 1:
+        _COMMANDS[command](*words)
 
 
 def _ignore(*names: str) -> None:
@@ -99,6 +128,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "env": _env,
     "touch": _touch,
     "await": _await,
+    "nap": _nap,
+    "first-time": _first_time,
     "ignore": _ignore,
     "daemon": _daemon,
     "sibling": _sibling,
