@@ -16,7 +16,7 @@ from support.api import Api
 from support.checkout import CHECKOUT
 from support.prefect_venv import prefect_python
 
-_LABEL = "ends"
+LABEL = "ends"
 
 StartAgent = Callable[..., AgentProcess]
 
@@ -38,7 +38,7 @@ def environment(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Mapping[s
 def flows(environment: Mapping[str, str]) -> Mapping[str, str]:
     """Real flows: name -> id."""
     done = subprocess.run(
-        [prefect_python(), str(CHECKOUT / "tests/support/real_flows.py"), _LABEL],
+        [prefect_python(), str(CHECKOUT / "tests/support/real_flows.py"), LABEL],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -57,7 +57,7 @@ def start_agent(api: Api, environment: Mapping[str, str], tmp_path: Path) -> Ite
             agent = AgentProcess(
                 tmp_path / "agent",
                 api.url,
-                *("--label", _LABEL, "--poll-interval", "1", *options),
+                *("--label", LABEL, "--poll-interval", "1", *options),
                 python=f'exec {prefect_python()} "$@"',
                 environ=environment,
             )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from prefect.ends.conftest import StartAgent
+from prefect.ends.conftest import LABEL, StartAgent
 from support.agent import AgentProcess, command_of
 from support.api import Api, moment
 from support.api_client import wait_until
@@ -29,35 +29,42 @@ def _tasks(api: Api, run: str) -> dict[str, str]:
     return {task["task"]["slug"]: task["state"] for task in api.task_runs(run)}
 
 
-def _kill(api: Api, agent: AgentProcess, run: str, *, heartbeat: str) -> None:
-    """End a flow run's process with SIGKILL once it is in the middle of its task."""
-    wait_until(lambda: _tasks(api, run).get("nap-1") == "Running", lambda: agent.console)
-    if heartbeat == "process":
-        wait_until(lambda: _pids(agent, "heartbeat"), lambda: agent.console)
+def _new_nap(api: Api, flow: str, heartbeat: str, seconds: float) -> str:
+    env = {"PREFECT__CLOUD__HEARTBEAT_MODE": heartbeat}
+    config = {"type": "LocalRun", "labels": [LABEL], "env": env, "__version__": "1.4.1"}
+    return api.create_flow_run(flow, parameters={"seconds": seconds}, run_config=config)
+
+
+def _kill_all(api: Api, agent: AgentProcess, runs: list[str]) -> None:
+    """End their processes with SIGKILL once all are in the middle of their tasks."""
+    for run in runs:
+        wait_until(lambda: _tasks(api, run).get("nap-1") == "Running", lambda: agent.console)  # noqa: B023
+    wait_until(lambda: _pids(agent, "heartbeat"), lambda: agent.console)
     for pid in _pids(agent, "prefect execute flow-run"):
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("heartbeat", ["thread", "process"])
 def test_a_killed_flow_run_is_failed_with_its_tasks(
-    start_agent: StartAgent, api: Api, flows: Mapping[str, str], heartbeat: str
+    start_agent: StartAgent, api: Api, flows: Mapping[str, str]
 ) -> None:
-    agent = start_agent("--heartbeat-mode", heartbeat)
-    run = api.create_flow_run(flows["nap"], parameters={"seconds": 600})
-    _kill(api, agent, run, heartbeat=heartbeat)
+    agent = start_agent()
+    runs = [_new_nap(api, flows["nap"], heartbeat, 600) for heartbeat in ("thread", "process")]
+    _kill_all(api, agent, runs)
     began = time.monotonic()
-    api.wait_for_state(run, "Failed")
+    for run in runs:
+        api.wait_for_state(run, "Failed")
     assert time.monotonic() - began < _REPORT_SECONDS
     assert agent.processes() == [], "its heartbeat process would go on for ever"
-    assert api.states(run)[-1]["message"] == "Ended by signal 9 (SIGKILL)"
-    assert _tasks(api, run) == {"seconds": "Success", "nap-1": "Failed"}
+    for run in runs:
+        assert api.states(run)[-1]["message"] == "Ended by signal 9 (SIGKILL)"
+        assert _tasks(api, run) == {"seconds": "Success", "nap-1": "Failed"}
     agent.wait_until_forgotten()
 
 
 def test_a_killed_flow_run_runs_again_and_succeeds(start_agent: StartAgent, api: Api, flows: Mapping[str, str]) -> None:
-    agent = start_agent("--heartbeat-mode", "process", "--on-crash", "reschedule(1)")
-    run = api.create_flow_run(flows["nap"], parameters={"seconds": 4})
-    _kill(api, agent, run, heartbeat="process")
+    agent = start_agent("--on-crash", "reschedule(1)")
+    run = _new_nap(api, flows["nap"], "process", 4)
+    _kill_all(api, agent, [run])
     api.wait_for_state(run, "Scheduled")
     assert agent.processes() == []
     assert _tasks(api, run) == {"seconds": "Success", "nap-1": "Pending"}
