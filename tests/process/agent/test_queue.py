@@ -66,7 +66,7 @@ def test_a_limit_holds(api: Api, folder: Path) -> None:
         agent.wait_for("No further flow run is taken: all 2 places are taken")
         assert agent.ask("status").startswith("2 running, 0 slots free")
         assert len(agent.starts()) == 2
-        assert sorted(api.states_of(runs).values())[-2:] == ["Scheduled", "Scheduled"]
+        assert list(api.states_of(runs).values()).count("Scheduled") == 2
         (folder / "go").touch()
         wait_until(lambda: set(api.states_of(runs).values()) == {"Success"}, lambda: agent.said)
         assert sorted(agent.starts()) == sorted(runs)
