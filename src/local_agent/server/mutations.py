@@ -8,8 +8,8 @@ from typing import Any
 from local_agent import __version__
 from local_agent.server import agents, extras, flows, logs, projects, queue, runs, states
 from local_agent.server.database import RefusedError
+from local_agent.server.execution import Handler
 from local_agent.server.request import Request
-from local_agent.server.schema import Handler
 
 
 def _hello(_request: Request, _given: dict[str, Any]) -> str:

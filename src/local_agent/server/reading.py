@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,30 +33,28 @@ class Query:
     database: Database
     reader: Reader
 
-    def rows(self, table: Table, nodes: list[FieldNode]) -> list[dict[str, Any]]:
-        """Given the nodes of a list field, return its rows, keyed as the answer needs them."""
-        return self._read(table, nodes, self.reader.arguments(nodes[0]))
+    def rows(self, table: Table, nodes: list[FieldNode]) -> str:
+        """Given the nodes of a list field, return the JSON of its rows, keyed as the answer needs them."""
+        return f"[{','.join(self._read(table, nodes, self.reader.arguments(nodes[0])))}]"
 
-    def by_key(self, table: Table, nodes: list[FieldNode]) -> dict[str, Any] | None:
-        """Given the nodes of a `_by_pk` field, return the row with that id, or None."""
+    def by_key(self, table: Table, nodes: list[FieldNode]) -> str:
+        """Given the nodes of a `_by_pk` field, return the JSON of the row with that id, or null."""
         key = self.reader.arguments(nodes[0]).get("id")
-        found = self._read(table, nodes, {"where": {"id": {"_eq": key}}, "limit": 1})
-        return found[0] if found else None
+        found = [] if key is None else self._read(table, nodes, {"where": {"id": {"_eq": key}}, "limit": 1})
+        return found[0] if found else "null"
 
-    def aggregate(self, table: Table, nodes: list[FieldNode]) -> dict[str, Any]:
-        """Given the nodes of an `_aggregate` field, return its object."""
+    def aggregate(self, table: Table, nodes: list[FieldNode]) -> str:
+        """Given the nodes of an `_aggregate` field, return the JSON of its object."""
         statement = Statement()
         expression = _Selection(statement, self.reader).aggregate(table, nodes, ALL, statement.new_row())
-        text = self.database.value(f"SELECT {expression}", statement.parameters)
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return str(self.database.value(f"SELECT {expression}", statement.parameters))
 
-    def _read(self, table: Table, nodes: list[FieldNode], arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    def _read(self, table: Table, nodes: list[FieldNode], arguments: dict[str, Any]) -> list[str]:
         statement = Statement()
         row = statement.new_row()
         selection = _Selection(statement, self.reader)
         sql = selection.select(selection.fields(table, row, nodes), table, row, arguments, ALL)
-        return [json.loads(found[0]) for found in self.database.rows(sql, statement.parameters)]
+        return [found[0] for found in self.database.rows(sql, statement.parameters)]
 
 
 @dataclass(frozen=True)
@@ -67,9 +64,7 @@ class _Selection:
 
     def fields(self, table: Table, row: str, nodes: list[FieldNode]) -> str:
         """Return an expression for the JSON object of what is selected of a row."""
-        selected = {
-            name: same for name, same in self.reader.fields(nodes).items() if same[0].name.value != "__typename"
-        }
+        selected = self.reader.fields(nodes)
         if len(selected) > _MOST_FIELDS:
             raise RefusedError(f"More than {_MOST_FIELDS} fields of one {table.name} in one selection")
         pairs = (f"'{name}', {self._field(table, row, same)}" for name, same in selected.items())
@@ -77,6 +72,8 @@ class _Selection:
 
     def _field(self, table: Table, row: str, nodes: list[FieldNode]) -> str:
         name = nodes[0].name.value
+        if name == "__typename":
+            return f"'{table.name}'"
         if name in table.by_name:
             return _value(table.by_name[name], row)
         if name in table.relation_by_name:
@@ -109,14 +106,16 @@ class _Selection:
                 pairs.append(f"'{name}', {self._list(table, row, fields, arguments, join)}")
             elif same[0].name.value == "aggregate":
                 pairs.append(f"'{name}', {self._counts(table, row, same, arguments, join)}")
+            else:
+                pairs.append(f"'{name}', '{table.name}_aggregate'")
         return f"json_object({', '.join(pairs)})"
 
     def _counts(self, table: Table, row: str, nodes: list[FieldNode], arguments: dict[str, Any], join: str) -> str:
         inner = self.select("1", table, row, arguments, join)
+        count = f"(SELECT count(*) FROM ({inner}))"  # noqa: S608 - names of our own
         pairs = (
-            f"'{name}', (SELECT count(*) FROM ({inner}))"  # noqa: S608 - names of our own
+            f"'{name}', " + (count if same[0].name.value == "count" else f"'{table.name}_aggregate_fields'")
             for name, same in self.reader.fields(nodes).items()
-            if same[0].name.value == "count"
         )
         return f"json_object({', '.join(pairs)})"
 
@@ -143,7 +142,10 @@ class _Selection:
 
 
 def _value(column: Column, row: str) -> str:
+    """Return the SQL of a value as JSON has it."""
     value = column.sql(row)
+    if column.kind is Kind.BOOL:
+        return f"json(CASE {value} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END)"
     return f"json({value})" if column.kind is Kind.JSON else value
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from local_agent.server.database import Database
 from local_agent.server.locks import ExpiringSet
@@ -18,7 +17,6 @@ class Request:
     submit_lock: ExpiringSet
     say: Callable[[str], None]
     headers: Mapping[str, str]
-    variables: Mapping[str, Any]
     keyed: bool = False
 
     @property

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from graphql import (
     GraphQLError,
-    GraphQLObjectType,
-    GraphQLResolveInfo,
     GraphQLSchema,
     ValueNode,
     build_schema,
     value_from_ast_untyped,
 )
 
-from local_agent.server import arguments, timestamps
+from local_agent.server import timestamps
 from local_agent.server.operations import OPERATIONS
-from local_agent.server.reading import Query
-from local_agent.server.request import Request
 from local_agent.server.tables import TABLES, Kind, Relation, Table
-
-Handler = Callable[[Request, dict[str, Any]], object]
-"""Answers an operation, given its request and its input."""
 
 _COMPARISONS = {
     Kind.TEXT: ("_lt", "_lte", "_gt", "_gte", "_like", "_nlike", "_ilike", "_nilike"),
@@ -88,34 +81,15 @@ def text() -> str:
     return "\n".join([OPERATIONS, scalars, order, *map(_comparison, Kind), *map(_type, TABLES)])
 
 
-def build(queries: Mapping[str, Handler], mutations: Mapping[str, Handler]) -> GraphQLSchema:
-    """Given who answers which operation, return the schema. Raise KeyError for an operation without an answer."""
+def build() -> GraphQLSchema:
+    """Return the schema. It says what may be asked; who answers is execution.py's."""
     # A test checks that it is valid; each start of the API need not.
     schema = build_schema(text(), assume_valid=True, assume_valid_sdl=True, no_location=True)
     for name in ("UUID", "uuid"):
         _parsed_by(schema, name, _parse_uuid)
     for name in ("DateTime", "timestamptz"):
         _parsed_by(schema, name, _parse_time)
-    for table in TABLES:
-        for field in _object(schema, table.name).fields.values():
-            field.resolve = _selected
-        for suffix in ("_aggregate", "_aggregate_fields"):
-            for field in _object(schema, table.name + suffix).fields.values():
-                field.resolve = _selected
-    _resolve_root(_object(schema, "Query"), {**_table_queries(), **{n: _query(h) for n, h in queries.items()}})
-    _resolve_root(_object(schema, "Mutation"), {n: _mutation(h) for n, h in mutations.items()})
     return schema
-
-
-def _resolve_root(root: GraphQLObjectType, resolvers: Mapping[str, Callable[..., object]]) -> None:
-    for name, field in root.fields.items():
-        field.resolve = resolvers[name]
-
-
-def _object(schema: GraphQLSchema, name: str) -> GraphQLObjectType:
-    found = schema.get_type(name)
-    assert isinstance(found, GraphQLObjectType)
-    return found
 
 
 def _parsed_by(schema: GraphQLSchema, name: str, parse: Callable[[object], str]) -> None:
@@ -145,45 +119,3 @@ def _parse_time(value: object) -> str:
         return timestamps.normalise(value)
     except ValueError as error:
         raise GraphQLError(str(error)) from None
-
-
-def _selected(source: dict[str, Any], info: GraphQLResolveInfo[Any], **_arguments: object) -> object:
-    """Rows come from SQL already keyed by the names of the answer: arguments and aliases were heeded there."""
-    return source[str(info.path.key)]
-
-
-def _reading(info: GraphQLResolveInfo[Any]) -> Query:
-    request: Request = info.context
-    return Query(request.database, arguments.reader(info.operation, info.fragments, request.variables))
-
-
-def _table_queries() -> dict[str, Callable[..., object]]:
-    resolvers: dict[str, Callable[..., object]] = {}
-    for table in TABLES:
-        resolvers[table.name] = _table_query(table, Query.rows)
-        resolvers[f"{table.name}_by_pk"] = _table_query(table, Query.by_key)
-        resolvers[f"{table.name}_aggregate"] = _table_query(table, Query.aggregate)
-    return resolvers
-
-
-def _table_query(table: Table, read: Callable[..., object]) -> Callable[..., object]:
-    def resolve(_source: object, info: GraphQLResolveInfo[Any], **_arguments: object) -> object:
-        return read(_reading(info), table, list(info.field_nodes))
-
-    return resolve
-
-
-def _query(handler: Handler) -> Callable[..., object]:
-    def resolve(_source: object, info: GraphQLResolveInfo[Any], **given: object) -> object:
-        return handler(info.context, given)
-
-    return resolve
-
-
-def _mutation(handler: Handler) -> Callable[..., object]:
-    def resolve(_source: object, info: GraphQLResolveInfo[Any], **given: Any) -> object:  # noqa: ANN401 - its input
-        request: Request = info.context
-        with request.database.savepoint():
-            return handler(request, given["input"])
-
-    return resolve

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from local_agent.server import json_text
 from local_agent.server.auth import Keys, Unauthenticated
-from local_agent.server.engine import Answer, error_object
+from local_agent.server.documents import error_object
+from local_agent.server.engine import Answer
 from local_agent.server.stats import Stats
 
 # The real API takes 5 MB; Prefect keeps below that itself.
@@ -136,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Unauthenticated as error:
             self._send(HTTPStatus.UNAUTHORIZED, _errors(str(error), "UNAUTHENTICATED"))
             return
-        self._send(HTTPStatus.OK, page())
+        self._send(HTTPStatus.OK, json.dumps(page(), separators=(",", ":")))
 
     def _headers(self) -> dict[str, str]:
         return {name.lower(): value for name, value in self.headers.items()}
@@ -163,8 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._send(status, _errors(message, "BAD_REQUEST"))
 
-    def _send(self, status: int, body: object) -> None:
-        data = json.dumps(body, separators=(",", ":")).encode()
+    def _send(self, status: int, body: str) -> None:
+        data = body.encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -179,5 +180,5 @@ class _Handler(BaseHTTPRequestHandler):
         """A line per request would bury what matters; GET /stats has the numbers."""
 
 
-def _errors(message: str, code: str) -> dict[str, Any]:
-    return {"errors": [error_object(message, code)]}
+def _errors(message: str, code: str) -> str:
+    return json.dumps({"errors": [error_object(message, code)]})

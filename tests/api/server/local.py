@@ -56,7 +56,7 @@ class LocalApi(ApiClient):
         """Hand the body's JSON to the engine."""
         lowered = {name.lower(): value for name, value in (headers or {}).items()}
         answer = self._engine.answer(json.loads(json.dumps(body)), lowered)
-        return answer.status, json.loads(json.dumps(answer.body))
+        return answer.status, json.loads(answer.body)
 
     def errors(self, query: str, variables: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Send a request that shall fail, and return its errors."""
