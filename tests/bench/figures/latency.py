@@ -1,0 +1,93 @@
+"""A flow run that becomes visible at the API to an idle agent, until its process runs.
+
+It begins when the API has answered the request that created the flow run, and ends when the process, a stub, has
+written its first line into a pipe.
+
+With the defaults the agents' pauses between polls decide. Both idle side by side, until their pauses have grown to
+their longest; then each gets a flow run at a moment by chance.
+
+Poked, the agent is told at once, as its own command or address does it: ours over its control socket, theirs over
+HTTP. Starting `local-agent poke` itself is not in it; that is a row of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+
+from bench.bed import Bed
+from bench.model import Figure, Row, ours_at_most, ratio_at_most
+from bench.sides import Ours, Side
+from bench.stub import Stub
+
+_SETTLE_SECONDS = 26.0  # theirs: 0.25 + 0.5 + 1 + 2 + 4 + 8 + 10
+_LONGEST_PAUSE_SECONDS = 10.0
+_BETWEEN_POKES_SECONDS = 2.5
+_POKES = 5
+_REACH_MS = {"process": 20, "scope": 25}
+
+
+def _measure_defaults(bed: Bed) -> list[Row]:
+    theirs: list[float] = []
+    ours: list[float] = []
+    with bed.stub() as stub, bed.theirs(stub=stub) as their_agent, bed.ours(stub=stub) as our_agent:
+        for agent in (their_agent, our_agent):
+            agent.wait_until_up()
+        for number in range(1, bed.rounds + 1):
+            time.sleep(_SETTLE_SECONDS + random.uniform(0, _LONGEST_PAUSE_SECONDS))
+            theirs.append(_seconds_to_process(bed, stub, their_agent, poked=False))
+            ours.append(_seconds_to_process(bed, stub, our_agent, poked=False))
+            bed.say(f"round {number} of {bed.rounds}: theirs {theirs[-1]:.2f}, ours {ours[-1]:.2f}")
+    title = f"run visible to its process, agent idle, defaults, {bed.launcher} launcher"
+    return [Row(title, "s", theirs, ours, ratio_at_most(0.25))]
+
+
+def _measure_poked(bed: Bed) -> list[Row]:
+    theirs: list[float] = []
+    ours: list[float] = []
+    with bed.stub() as stub, bed.their_pokable(stub=stub) as their_agent, bed.ours(stub=stub) as our_agent:
+        for agent in (their_agent, our_agent):
+            agent.wait_until_up()
+        for number in range(1, bed.rounds + 1):
+            theirs += _milliseconds_poked(bed, stub, their_agent)
+            ours += _milliseconds_poked(bed, stub, our_agent)
+            bed.say(f"round {number} of {bed.rounds}: theirs {theirs[-1]:.1f} ms, ours {ours[-1]:.1f} ms")
+        command = [_milliseconds_of_command(our_agent) for _ in range(bed.rounds)]
+    title = f"the same after a poke, {bed.launcher} launcher"
+    return [
+        Row(title, "ms", theirs, ours, ours_at_most(_REACH_MS[bed.launcher])),
+        Row("`local-agent poke` itself", "ms", [], command),
+    ]
+
+
+def _milliseconds_poked(bed: Bed, stub: Stub, agent: Side) -> list[float]:
+    samples = []
+    for _ in range(_POKES):
+        time.sleep(_BETWEEN_POKES_SECONDS)
+        samples.append(_seconds_to_process(bed, stub, agent, poked=True) * 1000)
+    return samples
+
+
+def _seconds_to_process(bed: Bed, stub: Stub, agent: Side, *, poked: bool) -> float:
+    flow = agent.new_flow()
+    created = bed.api.create_flow_run(flow)
+    visible = time.monotonic()
+    if poked:
+        agent.poke()
+    [(started, at)] = stub.starts(1)
+    assert started == created
+    return at - visible
+
+
+def _milliseconds_of_command(agent: Ours) -> float:
+    """From its exec to its end, with the agent's answer."""
+    command = [sys.executable, "-m", "local_agent", "poke", "--state-dir", str(agent.state_dir)]
+    began = time.monotonic()
+    subprocess.run(command, env=agent.environment, check=True, stdout=subprocess.DEVNULL)
+    return (time.monotonic() - began) * 1000
+
+
+DEFAULTS = Figure("latency", _measure_defaults)
+POKED = Figure("poke", _measure_poked)
