@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from local_agent.launchers import evidence
 from local_agent.launchers.output import Output, remove_output
 from local_agent.launchers.run import ShimRun
-from local_agent.launchers.shim import Conditions, Shim
+from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
 from local_agent.procfs import boot_id
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class ProcessLauncher:
     name = "process"
 
     def __init__(self, base_of: Callable[[str], Path], output: Output, clock: Clock) -> None:
+        keep_descriptors()
         self._base_of = base_of
         self._output = output
         self._clock = clock

@@ -10,7 +10,7 @@ from local_agent.errors import ManagerUnreachableError
 from local_agent.launchers import evidence
 from local_agent.launchers.output import LAST_LINES, Output, remove_output
 from local_agent.launchers.run import ShimRun
-from local_agent.launchers.shim import Conditions, Shim
+from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
 from local_agent.procfs import boot_id, cgroup_of
 from local_agent.systemd import ScopeRequest
 from local_agent.systemd.names import scope_of
@@ -48,6 +48,7 @@ class ScopeLauncher:
     def __init__(
         self, manager: ScopeManager, place: Place, base_of: Callable[[str], Path], output: Output, clock: Clock
     ) -> None:
+        keep_descriptors()
         self._manager = manager
         self._place = place
         self._base_of = base_of

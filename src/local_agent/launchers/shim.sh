@@ -2,20 +2,23 @@
 # The few lines between the agent and a flow run. It stays the flow run's parent, inside its cgroup, because a scope
 # keeps no exit status and a restarted agent is no parent any more.
 #
-#   shim.sh BASE CGROUP SECONDS COMMAND...
+#   shim.sh BASE CGROUP SECONDS FOLDER COMMAND...
 #
 # waits at the gate (standard input) for a line; without one (the agent died) the flow run never starts. BASE.started
 # says that the gate opened, BASE.exit how it ended. CGROUP is "own" where the flow run has one to itself. After
 # SECONDS, where given, the command is ended: for launchers that have nobody else to do so while the agent is dead.
+# FOLDER is where the command starts.
 
 base=$1
 cgroup=$2
 seconds=$3
-shift 3
+folder=$4
+shift 4
 stopped=no
-# stopping the scope signals everything in it: outlive the flow run, and note that somebody asked
+# Stopping the scope signals everything in it: outlive the flow run, and note that somebody asked. Caught and not
+# ignored, because what is ignored would stay so in the command
 trap 'stopped=yes' TERM
-trap '' HUP INT
+trap : HUP INT
 
 # Only builtins from here to the end of `record`: at the end of a burst each process more would be felt.
 show() {
@@ -26,11 +29,11 @@ show() {
 
 cost() {
     while read -r line; do
-        case $line in 0::*) folder=/sys/fs/cgroup${line#0::} ;; esac
+        case $line in 0::*) counters=/sys/fs/cgroup${line#0::} ;; esac
     done </proc/self/cgroup
     # an empty scope's cgroup is removed at once, so this is the last moment to read what it counted
     for file in memory.peak memory.events cpu.stat io.stat; do
-        [ -r "$folder/$file" ] && show "$folder" "$file"
+        [ -r "$counters/$file" ] && show "$counters" "$file"
     done
 }
 
@@ -53,17 +56,10 @@ if [ -n "$seconds" ]; then
     set -- timeout --foreground --kill-after=10 "$seconds" "$@"
     began=$(date +%s)
 fi
-# sh starts what it puts into the background with SIGINT and SIGQUIT ignored (POSIX), and then Python installs no
-# handler and Prefect's own cancellation does nothing
-env --default-signal=INT,QUIT,HUP,PIPE,TERM "$@" </dev/null &
-child=$!
-wait "$child"
+# In the foreground: sh starts what it puts into the background with SIGINT and SIGQUIT ignored (POSIX), and then Python
+# installs no handler and Prefect's own cancellation does nothing. Traps wait until it has ended
+cd -- "$folder" && unset OLDPWD && "$@" </dev/null
 code=$?
-# a trap ends wait early; once the child is reaped its pid is gone
-while kill -0 "$child" 2>/dev/null; do
-    wait "$child"
-    code=$?
-done
 # 124: ended by timeout's SIGTERM; 137: by its SIGKILL. A flow run that exits so by itself does it earlier
 if [ -n "$seconds" ] && [ $(($(date +%s) - began)) -ge "${seconds%%.*}" ]; then
     case $code in
