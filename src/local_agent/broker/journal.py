@@ -13,12 +13,15 @@ _MOST_BYTES = MOST_ANSWER_BYTES // 8  # a byte takes up to six in JSON
 async def last_lines(identifier: str, uid: int, count: int) -> list[str]:
     """Return the last lines that a user's processes wrote under an identifier, oldest first. Raise RefusedError."""
     words = ("--quiet", "--no-pager", "--output=cat", f"--lines={count}")
-    process = await asyncio.create_subprocess_exec(
-        *("journalctl", *words, f"SYSLOG_IDENTIFIER={identifier}", f"_UID={uid}"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *("journalctl", *words, f"SYSLOG_IDENTIFIER={identifier}", f"_UID={uid}"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise RefusedError(Code.NO_ANSWER, f"journalctl cannot be started: {error}") from error
     try:
         async with asyncio.timeout(_SECONDS):
             output = await _end_of(process)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 _USEC = 1_000_000
+_MOST_TAILS_AT_ONCE = 4  # each is a process, and the broker's unit has few
 _MOST_STARTS_AT_ONCE = 8  # PID 1 takes seconds to answer when a hundred units start at once
 _PIDFDS_SINCE = 257
 _NOT_LOADED = (f"{SYSTEMD}.NoSuchUnit", f"{SYSTEMD}.LoadFailed")
@@ -36,6 +37,7 @@ class Operations:
         self._takes_pidfds = False
         self._connecting = asyncio.Lock()
         self._places = asyncio.Semaphore(_MOST_STARTS_AT_ONCE)
+        self._tails = asyncio.Semaphore(_MOST_TAILS_AT_ONCE)
         self._by_verb: dict[Verb, Callable[[Bus, Caller, Request], Awaitable[Answer]]] = {
             Verb.START: self._start,
             Verb.STOP: self._stop,
@@ -75,13 +77,14 @@ class Operations:
 
     async def _start(self, bus: Bus, caller: Caller, request: Request) -> Answer:
         unit = scope_of(request.flow_run)
-        with held_for(caller, request.pid) as process:
-            body: tuple[Any, ...] = (unit, "fail", self._scope_properties(caller, request, process), [])
-            async with self._places:
+        # looked at when it is its turn: while it waits its pid may become a stranger's
+        async with self._places:
+            with held_for(caller, request.pid) as process:
+                body: tuple[Any, ...] = (unit, "fail", self._scope_properties(caller, request, process), [])
                 result = await bus.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", body)
-            if result != "done":
-                raise RefusedError(Code.REFUSED, f"systemd's job for {unit} ended as {result!r}")
-            _check_enclosed(process, unit)
+                if result != "done":
+                    raise RefusedError(Code.REFUSED, f"systemd's job for {unit} ended as {result!r}")
+                _check_enclosed(process, unit)
         return {}
 
     def _scope_properties(self, caller: Caller, request: Request, process: Process) -> list[Any]:
@@ -142,7 +145,8 @@ class Operations:
     async def _tail(self, bus: Bus, caller: Caller, request: Request) -> Answer:
         """The lines of the caller's own user alone: any user can write under any identifier."""
         await self._own(bus, caller, request)
-        return {"lines": await last_lines(identifier_of(request.flow_run), caller.uid, request.lines)}
+        async with self._tails:
+            return {"lines": await last_lines(identifier_of(request.flow_run), caller.uid, request.lines)}
 
     async def _shutting_down(self, bus: Bus, _caller: Caller, _request: Request) -> Answer:
         state = await bus.get("/org/freedesktop/systemd1", "Manager", "SystemState")

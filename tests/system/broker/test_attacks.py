@@ -296,6 +296,17 @@ def test_a_caller_that_does_not_read_is_hung_up_on(agent: Remote, broker: Line) 
     assert "ok" in broker.asked({"do": "shutting-down"})
 
 
+def test_many_tails_at_once_are_all_answered(machine: Machine, broker: Line) -> None:
+    """Each is a process of the broker, whose unit allows it 32."""
+    flow_run = str(uuid.uuid4())
+    most = 100
+    for number in range(most):
+        broker.send({"id": number, "do": "tail", "flow_run": flow_run, "lines": 1})
+    answers = [broker.receive() for _ in range(most)]
+    assert sorted((answer or {}).get("id", -1) for answer in answers) == list(range(most))
+    assert [answer for answer in answers if (answer or {}).get("ok") != {"lines": []}] == []
+
+
 def _scopes(machine: Machine) -> set[str]:
     listed = machine.run("systemctl list-units --all --plain --no-legend 'flow-run-*'").stdout
     return {line.split()[0] for line in listed.splitlines()}

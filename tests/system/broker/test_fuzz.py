@@ -39,6 +39,7 @@ class Attack:
             pids = [self.agent.spawn("sleep", "infinity") for _ in range(_PROCESSES)]
             fuzz = Fuzz(self.seed + start, [*pids, *self.others, self.agent.pid], self.flow_runs)
             self._send(fuzz.packets(min(_BATCH, count - start)))
+            assert self.misplaced() == [], f"after packet {start + _BATCH} of seed {self.seed}"
             for pid in pids:
                 self.agent.do("end", pid)
 
@@ -59,10 +60,10 @@ class Attack:
     def misplaced(self) -> list[str]:
         """Return the scopes of flow runs that are not where this agent's belong."""
         listed = self.machine.run("systemctl list-units --all --plain --no-legend 'flow-run-*'").stdout
-        scopes = [line.split()[0] for line in listed.splitlines()]
-        known = {scope_of(flow_run) for flow_run in self.flow_runs}
-        places = {scope: show(self.machine, scope, "Slice")["Slice"] for scope in scopes if scope not in known}
-        return [scope for scope, place in places.items() if place != "flowruns-fuzz.slice"]
+        scopes = {line.split()[0] for line in listed.splitlines()} - set(map(scope_of, self.flow_runs))
+        shown = self.machine.run(["systemctl", "show", "-p", "Id,Slice", *sorted(scopes)]).stdout if scopes else ""
+        places = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.split("\n\n")]
+        return [place["Id"] for place in places if place.get("Slice", "") not in ("flowruns-fuzz.slice", "")]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Callable
@@ -37,6 +38,23 @@ class FakeBus:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class SlowBus(FakeBus):
+    """One whose jobs all fail, once they are let go; `is_full` is set when there are eight."""
+
+    def __init__(self, version: str, go: asyncio.Event) -> None:
+        super().__init__(version, lambda: "failed")
+        self.is_full = asyncio.Event()
+        self._go = go
+        self.lost = asyncio.get_running_loop().create_future()
+
+    async def run_job(self, method: str, signature: str, body: tuple[Any, ...]) -> str:
+        result = await super().run_job(method, signature, body)
+        if len(self.calls) == 8:
+            self.is_full.set()
+        await self._go.wait()
+        return result
 
 
 def _child() -> subprocess.Popen[bytes]:
@@ -92,3 +110,33 @@ async def test_a_pidfd_is_passed_where_systemd_takes_it(version: str, property_:
     await _start(bus, _child())
     (_, (_, _, properties, _)), *_ = bus.calls
     assert properties[0][0] == property_
+
+
+async def test_a_process_is_looked_at_when_it_is_its_turn() -> None:
+    """Eight are started at once. Whoever ends while it waits is not named to systemd by its pid any more."""
+    go = asyncio.Event()
+    bus = SlowBus("252.39-1~deb12u1", go)
+    own = Process(os.getpid())
+    caller = Caller(own, os.getuid(), own.cgroup(), "prod1")
+
+    async def connect() -> Any:  # noqa: ANN401 - stands in for the real one
+        return bus
+
+    operations = Operations(connect)
+    children = [_child() for _ in range(9)]
+    requests = [Request(1, Verb.START, RUN, child.pid, "a test's", 5.0) for child in children]
+    tasks = [asyncio.create_task(operations.carry_out(caller, request)) for request in requests]
+    try:
+        await bus.is_full.wait()
+        children[-1].kill()
+        children[-1].wait()
+        go.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        own.close()
+        for child in children:
+            child.kill()
+            child.wait()
+    codes = [answer.code if isinstance(answer, RefusedError) else answer for answer in answers]
+    assert codes == [Code.REFUSED] * 8 + [Code.NOT_YOURS]
+    assert len(bus.calls) == 8
