@@ -28,7 +28,7 @@ _PLACES = {
 }
 
 _COMMAND = f"""\
-#!{AGENT_PYTHON}
+#!{AGENT_PYTHON} -I
 from local_agent.cli.main import main
 
 main()

@@ -25,7 +25,7 @@ _PACKAGES = (
     *("procps", "psmisc", "iproute2", "less", "curl", "ca-certificates"),
     # the agent's run-time dependencies, and what flows need
     *("python3", "python3-click", "python3-jeepney", "python3-jinja2"),
-    *("python3-requests", "python3-sdnotify", "python3-systemd", "python3-venv"),
+    *("python3-requests", "python3-sdnotify", "python3-systemd", "python3-venv", "git"),
     "supervisor",
 )
 

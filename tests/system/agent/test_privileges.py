@@ -17,6 +17,13 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 Flows = Mapping[str, str]
 BROKER = "local-agent-broker.service"
+_STRICT = CHECKOUT / "packaging/examples/strict.conf"
+_HOME = "/var/lib/local-agent-home"
+_AS_ITS_USER = ["env", f"HOME={_HOME}", "runuser", "-u", "local-agent", "--", "sh", "-c"]
+_PLANT = """\
+folder=$(python3 -m site --user-site)
+mkdir -p "$folder" && echo 'open("/tmp/reached", "w")' >"$folder/usercustomize.py"
+"""
 
 
 def _status_of(machine: Machine, flow_run_id: str) -> dict[str, str]:
@@ -74,10 +81,43 @@ def test_the_last_words_of_a_flow_run_that_never_reported(
     assert api.states(run)[-1]["message"].endswith("this is why")
 
 
+def test_a_restart_in_the_strict_sandbox_takes_nothing_from_flow_runs(
+    instance: Instance, machine: Machine, api: Api, flows: Flows
+) -> None:
+    """Not their shared memory either, which RemoveIPC= would: it is the service's user's, and the service has ended."""
+    held = ("/dev/shm/held", "/tmp/held", f"{_HOME}/held")
+    script = f"""#!/bin/sh\n[ "$1" != -c ] || {{ echo 1.4.1; exit; }}\ntouch {" ".join(held)}\nexec sleep 600\n"""
+    machine.write("/srv/holds", script, mode=0o755)
+    instance.configure(python="/srv/holds")
+    instance.drop_in(_STRICT.read_text())
+    instance.start()
+    run = api.create_flow_run(flows["hello"])
+    machine.wait_until(["test", "-e", held[-1]])
+    machine.run(["systemctl", "restart", instance.unit], timeout_seconds=90)
+    assert instance.scope_is(run, "active")
+    machine.run(["ls", *held])
+    machine.run(["systemctl", "stop", instance.unit, f"flow-run-{run}.scope"], timeout_seconds=90)
+    machine.run(["rm", *held])
+
+
+def test_flow_runs_cannot_reach_into_agents(instance: Instance, machine: Machine, api: Api, flows: Flows) -> None:
+    """Not by what the agent's Python would import from their home, and not into the folders of other users."""
+    machine.run([*_AS_ITS_USER, _PLANT])
+    machine.run([*_AS_ITS_USER, "python3 -c '' && rm /tmp/reached"])
+    instance.start()
+    machine.run(["systemctl", "reload", instance.unit])
+    assert machine.run(["test", "-e", "/tmp/reached"], check=False).returncode == 1
+    alices = Instance(machine, api, "alices")
+    alices.drop_in("[Service]\nUser=alice\n")
+    alices.start()
+    taken = machine.run([*_AS_ITS_USER, "mv /var/lib/local-agent/alices /var/lib/local-agent/taken"], check=False)
+    assert "Permission denied" in taken.stderr
+
+
 @pytest.mark.parametrize("sandbox", ["default", "strict"])
 def test_flows_live_in_the_sandbox(instance: Instance, machine: Machine, api: Api, sandbox: str) -> None:
     if sandbox == "strict":
-        instance.drop_in((CHECKOUT / "packaging/examples/strict.conf").read_text())
+        instance.drop_in(_STRICT.read_text())
     instance.start()
     run = api.create_flow_run(_register_wide(machine, api))
     api.wait_for_state(run, "Success", "Failed")
