@@ -2,10 +2,10 @@
 #
 #   make demo          runs three real Prefect flows with the agent and the embedded API of this checkout
 #   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest
-#   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, system
-#   make test-vm       boots a Debian in qemu: out of memory, pressure, a reboot, a power cut
+#   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, system, vm, package
 #   make chaos         breaks things for an hour: a thousand kills of the agent, ...; SEED=n repeats a run
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
+#   make bench         measures the real Prefect agent and this one in turn; ROUNDS=n ONLY=start,burst,...
 #   make deb           builds the packages for Debian 12 and 13 into build/deb
 #   make apt-repo      makes an apt repository of them in build/apt; KEY=... signs it with your gpg key
 #   make autopkgtest   runs debian/tests on packages installed in booted Debians
@@ -16,7 +16,7 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-TIERS := static unit api process chaos prefect system package
+TIERS := static unit api process chaos prefect system vm package
 DEBIAN := 13
 ARGS :=
 SEED :=
@@ -43,6 +43,11 @@ prefect: venv
 debians: test-setup prefect
 	@[ "$$(id -u)" -ne 0 ] || PYTHONPATH=tests $(PYTHON) tests/support/debian.py >/dev/null
 
+# For the virtual machine
+.PHONY: kernel
+kernel: test-setup
+	@[ "$$(id -u)" -ne 0 ] || PYTHONPATH=tests $(PYTHON) tests/support/vm.py >/dev/null
+
 # The packages, and plain Debians to install them on
 .PHONY: packages
 packages: debians
@@ -58,7 +63,7 @@ prometheus: test-setup
 	@PYTHONPATH=tests $(PYTHON) tests/support/prometheus.py >/dev/null
 
 .PHONY: test
-test: test-setup prefect debians prometheus packages
+test: test-setup prefect debians kernel prometheus packages
 	$(PYTEST) $(ARGS)
 
 .PHONY: $(TIERS:%=test-%)
@@ -66,15 +71,10 @@ test-static test-unit test-api test-process test-chaos: test-setup
 test-process: prometheus
 test-prefect: test-setup prefect
 test-system: debians
+test-vm: debians kernel
 test-package: packages
 $(TIERS:%=test-%):
 	$(PYTEST) tests/$(@:test-%=%) $(ARGS)
-
-# Not among the tiers of `make test`: qemu without hardware's help takes minutes
-.PHONY: test-vm
-test-vm: debians
-	@packaging/setup/install.sh vm
-	LOCAL_AGENT_TESTS_VM=1 $(PYTEST) tests/vm $(ARGS)
 
 .PHONY: fuzz
 fuzz: debians
@@ -95,6 +95,11 @@ apt-repo: deb
 .PHONY: chaos
 chaos: test-setup
 	LOCAL_AGENT_TESTS_CHAOS=long LOCAL_AGENT_TESTS_SEED=$(SEED) $(PYTEST) tests/chaos -s $(ARGS)
+
+# Theirs, ours, theirs, ours, ...: an hour with the usual five rounds. ONLY=start,idle takes minutes
+.PHONY: bench
+bench: debians
+	@PYTHONPATH=tests:src $(PYTHON) -m bench $(ARGS)
 
 .PHONY: shell
 shell: debians

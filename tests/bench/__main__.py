@@ -1,4 +1,4 @@
-"""`make bench`: measures the real Prefect agent and ours in turn, and prints one table."""
+"""`make bench`: measures the real Prefect agent and ours in turn, prints one table and writes BENCHMARKS.md."""
 
 from __future__ import annotations
 
@@ -6,26 +6,38 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import table
+from bench import inside, report, results, table
 from bench.bed import Bed
 from bench.figures import FIGURES
-from bench.model import Figure, Row
+from bench.model import SCOPE, Figure, Row
+from bench.results import Result
 from support.api import Api
+from support.cache import SetUpError
+from support.checkout import CHECKOUT
 from support.prefect_venv import prefect_python
+
+_RESULTS = CHECKOUT / "build/bench"
 
 
 def main() -> int:
-    """Measure, print, and return 0."""
+    """Measure what is wanted, print it, and return 0."""
     wanted = _arguments()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="local-agent-bench-") as folder, Api(Path(folder) / "server.db") as api:
-        bed = Bed(Path(folder), api, wanted.prefect_python or prefect_python(), wanted.launcher, wanted.rounds)
-        for figure in _chosen(wanted.only):
-            print(f"==> {figure.name}", file=sys.stderr, flush=True)
-            rows += figure.measure(bed)
-    print(table.as_text(rows))
+    figures = _chosen(wanted.only)
+    prefect = wanted.prefect_python or prefect_python()
+    if wanted.inside:
+        for figure, rows in _measure_here(figures, prefect, wanted.rounds):
+            inside.tell(figure, rows)
+        return 0
+    conditions = report.conditions(prefect)
+    measured = []
+    for figure, rows in _measure(figures, prefect, wanted):
+        results.save(_RESULTS, Result(figure.name, rows, wanted.rounds, conditions))
+        measured += rows
+    print(table.as_text(measured))
+    _write_report()
     return 0
 
 
@@ -33,8 +45,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS") or "5"))
     parser.add_argument("--only", default=os.environ.get("ONLY", ""), help="names of figures, with commas")
-    parser.add_argument("--launcher", choices=("process", "scope"), default="process")
+    parser.add_argument("--debian", type=int, default=int(os.environ.get("DEBIAN") or "12"))
     parser.add_argument("--prefect-python", type=Path, help="an interpreter with prefect 1.4.1")
+    parser.add_argument("--inside", action="store_true", help="systemd is process 1 here; the results go to stdout")
     return parser.parse_args()
 
 
@@ -45,5 +58,34 @@ def _chosen(only: str) -> list[Figure]:
     return [figure for figure in FIGURES if not only or figure.name in only.split(",")]
 
 
+def _measure(
+    figures: Sequence[Figure], prefect: Path, wanted: argparse.Namespace
+) -> Iterator[tuple[Figure, list[Row]]]:
+    yield from _measure_here([figure for figure in figures if figure.launcher != SCOPE], prefect, wanted.rounds)
+    yield from inside.measure([figure for figure in figures if figure.launcher == SCOPE], wanted.rounds, wanted.debian)
+
+
+def _measure_here(figures: Sequence[Figure], prefect: Path, rounds: int) -> Iterator[tuple[Figure, list[Row]]]:
+    """Measure each figure with an API of its own: what one leaves there is nothing to the next."""
+    for figure in figures:
+        print(f"==> {figure.name}", file=sys.stderr, flush=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="local-agent-bench-") as folder,
+            Api(Path(folder) / "server.db") as api,
+        ):
+            yield figure, figure.measure(Bed(Path(folder), api, prefect, figure.launcher, rounds))
+
+
+def _write_report() -> None:
+    found = {figure.name: results.load(_RESULTS, figure.name) for figure in FIGURES}
+    if missing := [name for name, result in found.items() if result is None]:
+        print(f"\nBENCHMARKS.md stays as it is until these are measured, too: {', '.join(missing)}")
+        return
+    report.write([result for result in found.values() if result is not None], FIGURES)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except SetUpError as error:
+        sys.exit(f"error: {error}")

@@ -25,6 +25,15 @@ class Samples(Generic[Sample]):
     theirs: list[Sample] = field(default_factory=list)
     ours: list[Sample] = field(default_factory=list)
 
+    @property
+    def sides(self) -> tuple[list[Sample], list[Sample]]:
+        """Both, as a row takes them."""
+        return self.theirs, self.ours
+
+    def of(self, number: Callable[[Sample], float]) -> tuple[list[float], list[float]]:
+        """Given what to take of a sample, return that of both."""
+        return [number(sample) for sample in self.theirs], [number(sample) for sample in self.ours]
+
 
 class NewSide(Protocol):
     """Makes an agent of one side, not started yet: `Bed.theirs` or `Bed.ours`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bench.bed import Bed
+
+
+PROCESS, SCOPE = "process", "scope"
 
 
 class Bound(Enum):
@@ -96,8 +100,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """Something to measure, under the name by which ONLY= chooses it."""
+    """Something to measure, under the name by which ONLY= chooses it.
+
+    `launcher` is how our agent launches flow runs; scopes need a systemd that runs as process 1.
+    """
 
     name: str
     measure: Callable[[Bed], list[Row]]
-    needs_systemd: bool = False
+    launcher: str = PROCESS
+
+    @property
+    def explanation(self) -> str:
+        """What is measured, from where to where: the words at the top of its module."""
+        return (sys.modules[self.measure.__module__].__doc__ or "").strip()
+
+    def in_scopes(self) -> Figure:
+        """Return the same figure, with flow runs in scopes."""
+        return Figure(f"{self.name}-scope", self.measure, SCOPE)

@@ -16,10 +16,11 @@ def as_text(rows: Sequence[Row]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def as_markdown(rows: Sequence[Row]) -> str:
-    """Return a table in Markdown."""
+def as_markdown(rows: Sequence[Row], columns: Sequence[str] = HEAD) -> str:
+    """Return a table in Markdown, with some of its columns."""
+    chosen = [HEAD.index(column) for column in columns]
     lines = [HEAD, ("---",) * len(HEAD), *map(_cells, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line[number] for number in chosen)} |" for line in lines)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.figures import burst, idle, latency, real_flow, start
+from bench.figures import adoption, api, burst, growth, idle, latency, live, real_flow, start, stop
 from bench.model import Figure
 
 FIGURES: tuple[Figure, ...] = (
@@ -10,7 +10,18 @@ FIGURES: tuple[Figure, ...] = (
     idle.FIGURE,
     latency.DEFAULTS,
     latency.POKED,
+    latency.POKED.in_scopes(),
     burst.RATE,
+    burst.RATE.in_scopes(),
     burst.REQUESTS,
+    burst.REQUESTS.in_scopes(),
     real_flow.FIGURE,
+    real_flow.FIGURE.in_scopes(),
+    stop.FIGURE,
+    adoption.FIGURE,
+    adoption.FIGURE.in_scopes(),
+    live.FIGURE,
+    live.FIGURE.in_scopes(),
+    growth.FIGURE,
+    api.FIGURE,
 )

@@ -40,46 +40,27 @@ class Burst:
 
 def _measure_rate(bed: Bed) -> list[Row]:
     samples = bed.in_turn(lambda new: burst(bed, new), theirs=bed.their_pokable)
-    theirs, ours = samples.theirs, samples.ours
     name = f"burst of {RUNS}, {bed.launcher} launcher"
     return [
         Row(
             f"{name}: visible to last start",
             "runs/s",
-            [s.runs_per_second for s in theirs],
-            [s.runs_per_second for s in ours],
+            *samples.of(lambda burst: burst.runs_per_second),
             ratio_at_least(_REACH[bed.launcher]),
         ),
         Row(
-            f"{name}: first start to last",
-            "runs/s",
-            [s.runs_per_second_among_themselves for s in theirs],
-            [s.runs_per_second_among_themselves for s in ours],
+            f"{name}: first start to last", "runs/s", *samples.of(lambda burst: burst.runs_per_second_among_themselves)
         ),
         Row(
-            f"{name}: agent's requests per run, reported ends included",
+            f"{name}: agent's requests per run, ends dealt with",
             "",
-            [s.requests_per_run for s in theirs],
-            [s.requests_per_run for s in ours],
+            *samples.of(lambda burst: burst.requests_per_run),
             ours_at_most(0.35),
         ),
-        Row(f"{name}: runs started twice", "", _duplicates(theirs), _duplicates(ours), ours_at_most(0)),
-        Row(f"{name}: zombies 3 s after it", "", _zombies(theirs), _zombies(ours), ours_at_most(0)),
-        Row(
-            f"{name}: agent's CPU per run",
-            "ms",
-            [s.cpu_ms_per_run for s in theirs],
-            [s.cpu_ms_per_run for s in ours],
-        ),
+        Row(f"{name}: runs started twice", "", *samples.of(lambda burst: burst.duplicates), ours_at_most(0)),
+        Row(f"{name}: zombies 3 s after it", "", *samples.of(lambda burst: burst.zombies), ours_at_most(0)),
+        Row(f"{name}: agent's CPU per run", "ms", *samples.of(lambda burst: burst.cpu_ms_per_run)),
     ]
-
-
-def _duplicates(bursts: list[Burst]) -> list[float]:
-    return [burst.duplicates for burst in bursts]
-
-
-def _zombies(bursts: list[Burst]) -> list[float]:
-    return [burst.zombies for burst in bursts]
 
 
 def burst(bed: Bed, new: NewSide) -> Burst:
@@ -105,7 +86,7 @@ def burst(bed: Bed, new: NewSide) -> Burst:
 def _measure_requests(bed: Bed) -> list[Row]:
     samples = bed.in_turn(lambda new: requests_before_ends(bed, new), theirs=bed.their_pokable)
     title = f"burst of {RUNS}, {bed.launcher} launcher: agent's requests per run before ends"
-    return [Row(title, "", samples.theirs, samples.ours, ours_at_most(0.2))]
+    return [Row(title, "", *samples.sides, ours_at_most(0.2))]
 
 
 def requests_before_ends(bed: Bed, new: NewSide) -> float:

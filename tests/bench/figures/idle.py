@@ -30,18 +30,11 @@ class _Idle:
 
 def _measure(bed: Bed) -> list[Row]:
     samples = bed.in_turn(lambda new: _idle(bed, new))
-    theirs, ours = samples.theirs, samples.ours
     return [
-        Row("idle memory (PSS)", "MB", [s.pss_mb for s in theirs], [s.pss_mb for s in ours], ratio_at_most(0.6)),
-        Row("idle CPU per minute", "ms", [s.cpu_ms for s in theirs], [s.cpu_ms for s in ours], ratio_at_most(1.0)),
-        Row(
-            "TCP connections per idle minute",
-            "",
-            [s.connections for s in theirs],
-            [s.connections for s in ours],
-            ours_at_most(1),
-        ),
-        Row("requests per idle minute", "", [s.requests for s in theirs], [s.requests for s in ours]),
+        Row("idle memory (PSS)", "MB", *samples.of(lambda idle: idle.pss_mb), ratio_at_most(0.6)),
+        Row("idle CPU per minute", "ms", *samples.of(lambda idle: idle.cpu_ms), ratio_at_most(1.0)),
+        Row("TCP connections per idle minute", "", *samples.of(lambda idle: idle.connections), ours_at_most(1)),
+        Row("requests per idle minute", "", *samples.of(lambda idle: idle.requests)),
     ]
 
 

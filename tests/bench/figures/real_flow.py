@@ -21,9 +21,8 @@ _AT_WORK_SECONDS = 3.0
 
 def _measure(bed: Bed) -> list[Row]:
     samples = bed.in_turn(lambda new: _pss_mb(bed, new))
-    return [
-        Row("memory of one running real flow run (PSS)", "MB", samples.theirs, samples.ours, ratio_at_most(0.6)),
-    ]
+    title = f"memory of one running real flow run (PSS), {bed.launcher} launcher"
+    return [Row(title, "MB", *samples.sides, ratio_at_most(0.6))]
 
 
 def _pss_mb(bed: Bed, new: NewSide) -> float:

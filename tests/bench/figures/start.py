@@ -21,7 +21,7 @@ def _measure(bed: Bed) -> list[Row]:
             return _seconds_to_first_poll(proxy, new)
 
         samples = bed.in_turn(seconds_of)
-    return [Row("exec to first poll", "s", samples.theirs, samples.ours, ratio_at_most(0.65))]
+    return [Row("exec to first poll", "s", *samples.sides, ratio_at_most(0.65))]
 
 
 def _seconds_to_first_poll(proxy: FaultyProxy, new: NewSide) -> float:

@@ -1,0 +1,53 @@
+"""Whether the agent's memory grows with the flow runs that it has seen: its PSS after 10,000 less its PSS after 100.
+
+The flow runs come in bursts of two hundred, their children end at once, and memory is read when the last end is
+reported and cleared away.
+"""
+
+from __future__ import annotations
+
+import time
+
+from bench import processes
+from bench.bed import Bed
+from bench.model import Figure, Row, ours_at_most
+from bench.sides import Ours
+from bench.stub import Stub
+
+_FIRST = 100
+_ALL = 10_000
+_AT_ONCE = 200
+_SETTLE_SECONDS = 3.0
+
+
+def _measure(bed: Bed) -> list[Row]:
+    """Once, whatever the rounds: it is 10,000 samples in itself."""
+    with bed.stub() as stub, bed.ours(stub=stub) as agent:
+        agent.wait_until_up()
+        _run(bed, agent, stub, _FIRST)
+        before = _pss_mb(agent)
+        _run(bed, agent, stub, _ALL - _FIRST)
+        after = _pss_mb(agent)
+        title = f"agent's PSS after {_ALL:,} runs less after {_FIRST}, {bed.launcher} launcher"
+        return [Row(title, "MB", [], [after - before], ours_at_most(2)), Row("its PSS after 100", "MB", [], [before])]
+
+
+def _run(bed: Bed, agent: Ours, stub: Stub, count: int) -> None:
+    flow = agent.new_flow()
+    done = 0
+    while done < count:
+        created = bed.api.create_flow_runs(flow, min(_AT_ONCE, count - done))
+        agent.poke()
+        stub.starts(len(created))
+        done += len(created)
+        if done % 1000 == 0:
+            bed.say(f"{done} of {count} runs, PSS {processes.pss_bytes([agent.pid]) / 1e6:.1f} MB")
+    agent.wait_until_idle()
+
+
+def _pss_mb(agent: Ours) -> float:
+    time.sleep(_SETTLE_SECONDS)
+    return processes.pss_bytes([agent.pid]) / 1e6
+
+
+FIGURE = Figure("growth", _measure)
