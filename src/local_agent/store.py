@@ -1,8 +1,13 @@
-"""The records of flow runs on disk: one JSON file each, written whole or not at all."""
+"""The records of flow runs on disk: a file each, to which every save adds a line of JSON. The last whole one counts.
+
+A file more for each save, renamed into place, would do as well; but to make and delete files is most of what a record
+costs (ext4 looks for an inode that was not freed in the last seconds).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -15,7 +20,7 @@ from local_agent.limits import Limits
 from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _FORMAT = 1
@@ -62,21 +67,31 @@ class Store:
 
         It need not outlast a power cut: what it adds to the claim's record concerns processes, and then there are none.
         """
-        self._write(record, durable=False)
+        path = self._path(record.id)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                _write_line(descriptor, record)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _unusable(path, error) from error
 
     def save_claims(self, records: Sequence[Record]) -> Sequence[StateError | None]:
         """Put the first records of claims on disk, each there even after a power cut. Return what came of each."""
-        outcomes = [_outcome(self._write, record) for record in records]
+        with contextlib.ExitStack() as opened_files:
+            outcomes = [self._begin(record, opened_files) for record in records]
+            failures = [one if isinstance(one, StateError) else self._sync(one) for one in outcomes]
         try:
             self._sync_folder()
         except OSError as error:
             return [_unusable(self._runs, error)] * len(records)
-        return outcomes
+        return failures
 
     def remove(self, flow_run_id: str) -> None:
         """Forget a run. What is not there any more is forgotten already."""
         try:
-            self.base_of(flow_run_id).with_suffix(".json").unlink(missing_ok=True)
+            self._path(flow_run_id).unlink(missing_ok=True)
         except OSError as error:
             raise _unusable(self._runs, error) from error
 
@@ -97,7 +112,11 @@ class Store:
         records, problems = [], []
         for path in sorted(self._runs.glob("*.json")):
             try:
-                records.append(_from_json(json.loads(path.read_text())))
+                text = path.read_text()
+                if text:
+                    records.append(_from_text(text))
+                else:  # the agent was killed before the record's first word, and nobody was told of a claim
+                    path.unlink()
             except (ValueError, KeyError, TypeError) as error:
                 path.replace(path.with_suffix(".json.unreadable"))
                 problems.append(f"{path} is not a record of this version ({error}); it was put aside as .unreadable")
@@ -107,22 +126,32 @@ class Store:
 
     def load(self, flow_run_id: str) -> Record | None:
         """Return the record of a run, None where there is none that can be read."""
-        return read_record(self.base_of(flow_run_id).with_suffix(".json"))
+        return read_record(self._path(flow_run_id))
 
-    def _write(self, record: Record, *, durable: bool = True) -> None:
-        path = self.base_of(record.id).with_suffix(".json")
-        new = path.with_suffix(".json.new")
+    def _path(self, flow_run_id: str) -> Path:
+        return self._runs / f"{flow_run_id}.json"
+
+    def _begin(self, record: Record, opened_files: contextlib.ExitStack) -> int | StateError:
+        """Begin a record. Return its descriptor: all are written before the first is waited for, which then
+        commits for all."""
+        path = self._path(record.id)
         try:
-            with open(new, "w", opener=_private) as file:
-                json.dump(_as_json(record), file)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            new.replace(path)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            opened_files.callback(os.close, descriptor)
+            _write_line(descriptor, record)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # the kernel begins to write it out
         except OSError as error:
             with contextlib.suppress(OSError):
-                new.unlink()
-            raise _unusable(path, error) from error
+                path.unlink()
+            return _unusable(path, error)
+        return descriptor
+
+    def _sync(self, descriptor: int) -> StateError | None:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            return _unusable(self._runs, error)
+        return None
 
     def _sync_folder(self) -> None:
         descriptor = os.open(self._runs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -135,7 +164,7 @@ class Store:
 def read_record(path: Path) -> Record | None:
     """Return the record in a file, None where it is gone, may not be read or is none: for those who only look on."""
     try:
-        return _from_json(json.loads(path.read_text()))
+        return _from_text(path.read_text())
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -177,16 +206,11 @@ def _next_or_raise(folders: Iterator[Path], error: ConfigError) -> Path:
     raise error
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-def _outcome(write: Callable[[Record], None], record: Record) -> StateError | None:
-    try:
-        write(record)
-    except StateError as error:
-        return error
-    return None
+def _write_line(descriptor: int, record: Record) -> None:
+    """Write a record, on a line of its own even where the one before was cut off by a full disk."""
+    line = f"\n{json.dumps(_as_json(record))}".encode()
+    if os.write(descriptor, line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _unusable(path: Path, error: OSError) -> StateError:
@@ -205,6 +229,14 @@ def _as_json(record: Record) -> dict[str, Any]:
     if record.end is not None:
         obj["end"]["cause"] = record.end.cause.value
     return obj
+
+
+def _from_text(text: str) -> Record:
+    """Return the record in the last whole line. Raise ValueError, KeyError or TypeError where it is none."""
+    for line in reversed(text.splitlines()):
+        with contextlib.suppress(json.JSONDecodeError):
+            return _from_json(json.loads(line))
+    raise ValueError("no line of it is whole")
 
 
 def _from_json(obj: Any) -> Record:  # noqa: ANN401 - whatever the file holds

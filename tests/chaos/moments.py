@@ -26,7 +26,7 @@ _OPERATIONS = (
     "other",
 )
 _WHEN = ("before", "applied", "answered")
-_FILES = ("+.json", "+.json.new", "-.json.new", "+.started", "+.exit", "-.exit", "-.json")
+_FILES = ("+.json", "+.exit", "-.exit", "-.json")
 _JUST_AFTER_SECONDS = 0.02
 _ANY_TIME_SECONDS = 0.8
 _LOOK_SECONDS = 0.001

@@ -35,6 +35,7 @@ from support.clock import SkippingClock
 
 CODE_3 = End(Cause.EXITED, exit_code=3)
 PROCESS = ProcessIdentity(42, 1, "this-boot")
+_FULL = StateError("cannot use the disk: No space left on device")
 
 
 @dataclass
@@ -60,11 +61,19 @@ class Disk(Store):
         self.is_full_for: set[Step] = set()
         self.removed = asyncio.Event()
 
-    def _write(self, record: Record, *, durable: bool = True) -> None:
+    def save(self, record: Record) -> None:
+        """Put a record on disk, where that is not full."""
         if record.step in self.is_full_for:
-            raise StateError("cannot use the disk: No space left on device")
-        super()._write(record, durable=durable)
+            raise _FULL
+        super().save(record)
         self._trail.append(f"record: {record.step.value}")
+
+    def save_claims(self, records: Sequence[Record]) -> Sequence[StateError | None]:
+        """Put claims on disk, where that is not full."""
+        if Step.CLAIMING in self.is_full_for:
+            return [_FULL] * len(records)
+        self._trail.extend(f"record: {record.step.value}" for record in records)
+        return super().save_claims(records)
 
     def remove(self, flow_run_id: str) -> None:
         """Forget a run."""

@@ -79,8 +79,8 @@ def test_records_are_nobody_elses_business(store: Store) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         "{",
+        "\0" * 600,
         "[]",
         "null",
         "{}",
@@ -101,10 +101,34 @@ def test_what_is_no_record_is_said_and_put_aside(store: Store, text: str) -> Non
     assert store.load_all() == ((_FULL,), ()), "and said once"
 
 
-def test_a_half_written_record_is_none(store: Store) -> None:
+@pytest.mark.parametrize("torn", ['\n{"format": 1, "ste', "\n", "\n{"])
+def test_of_a_record_the_last_whole_line_counts(store: Store, torn: str) -> None:
+    claim = replace(_FULL, step=Step.CLAIMING, end=None)
+    store.save(claim)
+    path = store.base_of(_FULL.id).with_suffix(".json")
+    with path.open("a") as file:
+        file.write(torn)
+    assert store.load_all() == ((claim,), ())
     store.save(_FULL)
-    store.base_of("other").with_suffix(".json.new").write_text('{"format": 1, "ste')
-    assert store.load_all() == ((_FULL,), ())
+    assert store.load_all() == ((_FULL,), ()), "what comes after it is whole again"
+    assert store.load(_FULL.id) == _FULL
+
+
+def test_a_record_without_its_first_word_was_none(store: Store) -> None:
+    """Killed just then, nothing had been sent."""
+    path = store.base_of("other").with_suffix(".json")
+    path.touch()
+    assert store.load_all() == ((), ())
+    assert not path.exists()
+
+
+def test_a_newer_versions_line_is_not_passed_over(store: Store) -> None:
+    store.save(_FULL)
+    path = store.base_of(_FULL.id).with_suffix(".json")
+    path.write_text(path.read_text() + '\n{"format": 2}')
+    records, problems = store.load_all()
+    assert records == ()
+    assert "not a record of this version" in problems[0]
 
 
 def test_one_agent_at_a_time_holds_it(tmp_path: Path) -> None:

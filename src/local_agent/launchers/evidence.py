@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SIGNAL_BASE = 128  # sh reports an end by signal as 128 + its number
 _USEC = 1_000_000
+_GATE_OPENED = "started\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +55,25 @@ class Traces:
         return self.record is not None and self.record.started and self.record.code == 0
 
 
-def read_exit_record(base: Path) -> ExitRecord | None:
-    """Return the exit record beside a run's record, None where there is none."""
+def read_exit_record(base: Path) -> tuple[ExitRecord | None, bool]:
+    """Given the path of a run's files, return what the shim wrote at the end, and whether it passed its gate.
+
+    None where it wrote nothing, or was cut off. Raise StateError where that cannot be read.
+    """
     try:
         text = base.with_suffix(".exit").read_text(errors="replace")
     except FileNotFoundError:
-        return None
+        return None, False
     except OSError as error:
         raise StateError(f"cannot read {base}.exit: {error.strerror}") from error
-    return parse_exit_record(text)
-
-
-def passed_gate(base: Path) -> bool:
-    """Tell whether the shim noted that the gate opened."""
-    return base.with_suffix(".started").exists()
+    passed_gate = text.startswith(_GATE_OPENED)
+    return parse_exit_record(text.removeprefix(_GATE_OPENED)), passed_gate
 
 
 def remove_exit_record(base: Path) -> None:
     """Remove what the shim wrote."""
-    for suffix in (".exit", ".started"):
-        with contextlib.suppress(FileNotFoundError):
-            base.with_suffix(suffix).unlink()
+    with contextlib.suppress(FileNotFoundError):
+        base.with_suffix(".exit").unlink()
 
 
 def parse_exit_record(text: str) -> ExitRecord | None:

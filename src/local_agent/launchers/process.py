@@ -71,10 +71,11 @@ class ProcessLauncher:
     async def end_of(self, record: Record) -> End:
         """Read what the shim left. What its flow run left behind is unknown by now: its group's number is free."""
         base = self._base_of(record.id)
+        exit_record, passed_gate = evidence.read_exit_record(base)
         return evidence.conclude(
             evidence.Traces(
-                record=evidence.read_exit_record(base),
-                passed_gate=evidence.passed_gate(base),
+                record=exit_record,
+                passed_gate=passed_gate,
                 same_boot=record.process is None or record.process.boot_id == boot_id(),
                 limits=record.limits,
                 last_lines=lambda: self._output.last_lines(base),

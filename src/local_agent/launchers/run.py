@@ -59,9 +59,10 @@ class ShimRun:
 
     def _traces(self, *, result: str = "", shutting_down: bool = False) -> Traces:
         """Return everything that is left to tell how it ended."""
+        exit_record, passed_gate = evidence.read_exit_record(self._base)
         return evidence.Traces(
-            record=evidence.read_exit_record(self._base),
-            passed_gate=evidence.passed_gate(self._base),
+            record=exit_record,
+            passed_gate=passed_gate,
             shim_status=self._shim.reap(),
             result=result,
             shutting_down=shutting_down,

@@ -81,9 +81,10 @@ class ScopeLauncher:
         base, unit = self._base_of(record.id), scope_of(record.id)
         await end_scope(self._manager, unit)
         status = await self._manager.status(unit)
+        exit_record, passed_gate = evidence.read_exit_record(base)
         traces = evidence.Traces(
-            record=evidence.read_exit_record(base),
-            passed_gate=evidence.passed_gate(base),
+            record=exit_record,
+            passed_gate=passed_gate,
             result=status.result if status else "",
             same_boot=record.process is None or record.process.boot_id == boot_id(),
             limits=record.limits,

@@ -140,7 +140,7 @@ def keep_descriptors() -> None:
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
         with contextlib.suppress(OSError):  # the one that lists them is closed by now
             if int(name) > 2:
-                os.set_inheritable(int(name), False)
+                os.set_inheritable(int(name), False)  # noqa: FBT003 - it takes no keyword
 
 
 def _spawn(base: Path, child: Child, output: int, gate: int, conditions: Conditions) -> int:

@@ -4,10 +4,10 @@
 #
 #   shim.sh BASE CGROUP SECONDS FOLDER COMMAND...
 #
-# waits at the gate (standard input) for a line; without one (the agent died) the flow run never starts. BASE.started
-# says that the gate opened, BASE.exit how it ended. CGROUP is "own" where the flow run has one to itself. After
-# SECONDS, where given, the command is ended: for launchers that have nobody else to do so while the agent is dead.
-# FOLDER is where the command starts.
+# waits at the gate (standard input) for a line; without one (the agent died) the flow run never starts. BASE.exit says
+# that the gate opened, and later how it ended. CGROUP is "own" where the flow run has one to itself. After SECONDS,
+# where given, the command is ended: for launchers that have nobody else to do so while the agent is dead. FOLDER is
+# where the command starts.
 
 base=$1
 cgroup=$2
@@ -37,20 +37,20 @@ cost() {
     done
 }
 
-# Read only after this process has ended, or cut off if it was killed: its first line tells whether it is whole.
+# Read only after this process has ended, or cut off if it was killed: the verdict's line tells whether it is whole.
 record() {
     {
         echo "$1"
         echo "stopped $stopped"
         [ "$cgroup" != own ] || cost
-    } >"$base.exit" 2>/dev/null
+    } >>"$base.exit" 2>/dev/null
 }
 
 if ! read -r gate || [ "$gate" != open ]; then
     record "never-started"
     exit 0
 fi
-: >"$base.started" || exit 74
+echo started >"$base.exit" || exit 74
 
 if [ -n "$seconds" ]; then
     set -- timeout --foreground --kill-after=10 "$seconds" "$@"
@@ -60,11 +60,12 @@ fi
 # installs no handler and Prefect's own cancellation does nothing. Traps wait until it has ended
 cd -- "$folder" && unset OLDPWD && "$@" </dev/null
 code=$?
+verdict="exit"
 # 124: ended by timeout's SIGTERM; 137: by its SIGKILL. A flow run that exits so by itself does it earlier
 if [ -n "$seconds" ] && [ $(($(date +%s) - began)) -ge "${seconds%%.*}" ]; then
     case $code in
-        124 | 137) record "overran $code" ;;
+        124 | 137) verdict=overran ;;
     esac
 fi
-[ -e "$base.exit" ] || record "exit $code"
+record "$verdict $code"
 exit "$code"

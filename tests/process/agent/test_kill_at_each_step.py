@@ -156,14 +156,15 @@ def _kill_at_the_gate(api: Api, proxy: FaultyProxy, agent: AgentProcess) -> tupl
     with _stopped(proxy, _CLAIM, applied=True, answered=True) as stop:
         run = agent.new_run(api, _SUCCEEDS)
         api.wait_for_state(run, "Submitted")
-        pipe = agent.state_dir / "runs" / f"{run}.json.new"
+        pipe = agent.state_dir / "runs" / f"{run}.json"
+        claim = pipe.rename(agent.state_dir / "claim")
         os.mkfifo(pipe)
         stop.go_on.set()
         wait_until(lambda: _shims(agent), lambda: f"no shim; the agent said:\n{agent.said}")
         process = identity_of(_shims(agent)[0])
         assert process is not None
         agent.kill()
-    pipe.unlink()
+    claim.replace(pipe)
     wait_until(lambda: not agent.processes(), lambda: "the shim stays at its gate")
     return run, process
 

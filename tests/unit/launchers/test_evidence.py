@@ -62,19 +62,33 @@ def test_nonsense_in_a_record_harms_nobody(text: str) -> None:
     assert _record(text).cost == Cost()
 
 
-def test_a_record_on_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "code", "passed_gate"),
+    [
+        ("", None, False),
+        ("start", None, False),
+        ("started\n", None, True),
+        ("started\nexit 13", None, True),
+        ("started\nexit 3\nstopped no\n", 3, True),
+    ],
+)
+def test_a_record_on_disk(tmp_path: Path, text: str, code: int | None, passed_gate: bool) -> None:
     base = tmp_path / "run"
-    assert evidence.read_exit_record(base) is None
-    assert not evidence.passed_gate(base)
-    (tmp_path / "run.exit").write_text("exit 3\nstopped no\n")
-    (tmp_path / "run.started").touch()
-    found = evidence.read_exit_record(base)
-    assert found is not None
-    assert found.code == 3
-    assert evidence.passed_gate(base)
+    assert evidence.read_exit_record(base) == (None, False)
+    (tmp_path / "run.exit").write_text(text)
+    record, passed = evidence.read_exit_record(base)
+    assert (record.code if record else None, passed) == (code, passed_gate)
     evidence.remove_exit_record(base)
     evidence.remove_exit_record(base)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_on_disk_of_a_run_whose_gate_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "run.exit").write_text("never-started\nstopped no\n")
+    record, passed = evidence.read_exit_record(tmp_path / "run")
+    assert record is not None
+    assert not record.started
+    assert not passed
 
 
 def test_a_record_that_cannot_be_read_is_a_fault_of_the_disk(tmp_path: Path) -> None:
