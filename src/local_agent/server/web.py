@@ -6,16 +6,19 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, Protocol
 
-from local_agent.server import json_text
+from local_agent.server import http_head, json_text
 from local_agent.server.auth import Keys, Unauthenticated
 from local_agent.server.documents import error_object
 from local_agent.server.engine import Answer
+from local_agent.server.http_head import Head, RefusedHeadError
 from local_agent.server.stats import Stats
 
 # The real API takes 5 MB; Prefect keeps below that itself.
@@ -23,6 +26,10 @@ MOST_BODY_BYTES = 32 * 1024 * 1024
 
 # A connection that says nothing for so long is closed; agents say something every few seconds.
 IDLE_SECONDS = 600
+
+# What a client still sends after a refusal is waited for so long.
+_FAREWELL_SECONDS = 2
+_FAREWELL_READS = 10_000
 
 
 class Answers(Protocol):
@@ -41,7 +48,7 @@ class Site:
     stats: Stats
 
 
-class WebServer(ThreadingHTTPServer):
+class WebServer(ThreadingTCPServer):
     """Listens, and answers each connection in a thread of its own."""
 
     daemon_threads = True
@@ -57,21 +64,13 @@ class WebServer(ThreadingHTTPServer):
         self.site = site
         self._in_work = 0
         self._idle = threading.Condition()
-        super().__init__(address, _Handler)
+        super().__init__(address, _Connection)
 
     @property
     def url(self) -> str:
         """Where it listens."""
         host, port = self.server_address[:2]
         return f"http://[{host!s}]:{port}" if self.address_family == socket.AF_INET6 else f"http://{host!s}:{port}"
-
-    def server_bind(self) -> None:
-        """Bind, without HTTPServer's look-up of our own name: it can take seconds where DNS is broken."""
-        # The kernel's own rule for two servers on one port, which reuse alone would let pass for a wildcard address.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's signature
         """Count a connection and hand it to a thread."""
@@ -83,11 +82,17 @@ class WebServer(ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
-    def in_work(self, change: int) -> None:
-        """Note that a request came in (+1) or has had its answer (-1)."""
+    @contextmanager
+    def in_work(self) -> Iterator[None]:
+        """Note that a request is being answered."""
         with self._idle:
-            self._in_work += change
-            self._idle.notify_all()
+            self._in_work += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._in_work -= 1
+                self._idle.notify_all()
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until every request has its answer, but not longer than given. Return whether that is so."""
@@ -95,89 +100,98 @@ class WebServer(ThreadingHTTPServer):
             return self._idle.wait_for(lambda: self._in_work == 0, timeout=seconds)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = "local-agent"
-    sys_version = ""
+class _Connection(StreamRequestHandler):
     timeout = IDLE_SECONDS
     # The answer must not wait 40 ms for the acknowledgement of its own first half.
     disable_nagle_algorithm = True
     server: WebServer
 
-    def do_POST(self) -> None:
-        self.server.in_work(1)
+    def handle(self) -> None:
+        """Answer one request after another, until the client has hung up or is to."""
         try:
-            self._post()
-        finally:
-            self.server.in_work(-1)
+            while self._answer_one():
+                pass
+        except RefusedHeadError as error:
+            self._send(error.status, _errors(str(error), "BAD_REQUEST"), is_last=True)
+            self._read_the_rest()
 
-    def _post(self) -> None:
-        body = self._body()
+    def _read_the_rest(self) -> None:
+        """Read what was not, as far as that is soon done: hung up on before, the client might lose its answer."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_FAREWELL_SECONDS)
+            for _ in range(_FAREWELL_READS):
+                if not self.rfile.read1():
+                    return
+
+    def _answer_one(self) -> bool:
+        """Answer a request and return whether another may follow."""
+        head = http_head.read(self.rfile)
+        if head is None:
+            return False
+        if head.method == "POST":
+            return self._post(head)
+        if head.method == "GET":
+            return self._get(head)
+        raise RefusedHeadError(HTTPStatus.NOT_IMPLEMENTED, f"There is nothing here to {head.method}")
+
+    def _post(self, head: Head) -> bool:
+        body = self._body(head)
         if body is None:
-            return
+            return False
+        with self.server.in_work():
+            answer = self._answer(body, head)
+            self._send(answer.status, answer.body, is_last=head.is_last)
+        return not head.is_last
+
+    def _answer(self, body: bytes, head: Head) -> Answer:
         try:
             parsed = json_text.parse(body)
         except (ValueError, RecursionError):
-            self._send(HTTPStatus.BAD_REQUEST, _errors("The body is not JSON", "BAD_REQUEST"))
-            return
-        answer = self.server.site.engine.answer(parsed, self._headers())
-        self._send(answer.status, answer.body)
+            return Answer(HTTPStatus.BAD_REQUEST, _errors("The body is not JSON", "BAD_REQUEST"))
+        return self.server.site.engine.answer(parsed, head.headers)
 
-    def do_GET(self) -> None:
+    def _body(self, head: Head) -> bytes | None:
+        """Return the request's body, or None where the client hangs up in it."""
+        length = head.body_length(MOST_BODY_BYTES)
+        if head.headers.get("expect", "").lower() == "100-continue":
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = self.rfile.read(length)
+        return body if len(body) == length else None
+
+    def _get(self, head: Head) -> bool:
+        status, text = self._page(head)
+        # Nobody reads a body here, and so what follows it is not understood either.
+        is_last = head.is_last or head.headers.get("content-length", "0") != "0"
+        self._send(status, text, is_last=is_last)
+        return not is_last
+
+    def _page(self, head: Head) -> tuple[HTTPStatus, str]:
         pages: dict[str, Callable[[], dict[str, Any]]] = {
             "/stats": self.server.site.stats.as_json,
             "/health": lambda: {"status": "ok"},
         }
-        page = pages.get(self.path.partition("?")[0])
+        page = pages.get(head.path.partition("?")[0])
         if page is None:
-            self._send(HTTPStatus.NOT_FOUND, _errors("POST GraphQL here, or GET /stats or /health", "NOT_FOUND"))
-            return
+            return HTTPStatus.NOT_FOUND, _errors("POST GraphQL here, or GET /stats or /health", "NOT_FOUND")
         try:
-            self.server.site.keys.check_key(self._headers())
+            self.server.site.keys.check_key(head.headers)
         except Unauthenticated as error:
-            self._send(HTTPStatus.UNAUTHORIZED, _errors(str(error), "UNAUTHENTICATED"))
-            return
-        self._send(HTTPStatus.OK, json.dumps(page(), separators=(",", ":")))
+            return HTTPStatus.UNAUTHORIZED, _errors(str(error), "UNAUTHENTICATED")
+        return HTTPStatus.OK, json.dumps(page(), separators=(",", ":"))
 
-    def _headers(self) -> dict[str, str]:
-        return {name.lower(): value for name, value in self.headers.items()}
-
-    def _body(self) -> bytes | None:
-        """Return the request's body, or answer and return None where there is none to be had."""
-        try:
-            length = int(self.headers.get("Content-Length", ""))
-        except ValueError:
-            self._refuse(HTTPStatus.LENGTH_REQUIRED, "A request needs a Content-Length")
-            return None
-        if not 0 <= length <= MOST_BODY_BYTES:
-            message = f"A request may have {MOST_BODY_BYTES} bytes, not {length}"
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-            return None
-        body = self.rfile.read(length)
-        if len(body) < length:
-            self.close_connection = True
-            return None
-        return body
-
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
-        # What follows on this connection is the body that was not read.
-        self.close_connection = True
-        self._send(status, _errors(message, "BAD_REQUEST"))
-
-    def _send(self, status: int, body: str) -> None:
+    def _send(self, status: int, body: str, *, is_last: bool) -> None:
         data = body.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
+        lines = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            "Server: local-agent",
+            f"Date: {formatdate(usegmt=True)}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(data)}",
+            *(("Connection: close",) if is_last else ()),
+        )
         # Header and body leave in one piece.
-        self._headers_buffer: list[bytes]
-        self._headers_buffer += [b"\r\n", data]
-        self.flush_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's signature
-        """A line per request would bury what matters; GET /stats has the numbers."""
+        self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
 
 
 def _errors(message: str, code: str) -> str:

@@ -141,10 +141,79 @@ def test_a_body_without_a_length(served: Api, connection: http.client.HTTPConnec
     response.read()
 
 
+BODY = b'{"query": "{ hello }"}'
+HELLO = b'{"data":{"hello":"\\ud83d\\udc4b"}}'
+
+
+def talk(served: Api, sent: bytes) -> bytes:
+    """Send bytes, say that there are no more, and return all that comes back until the API hangs up."""
+    address = urlsplit(served.url)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as opened:
+        opened.sendall(sent)
+        opened.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: opened.recv(65_536), b""))
+
+
+def post(*headers: str, version: str = "1.1", body: bytes = BODY) -> bytes:
+    """Return a request as bytes."""
+    return "\r\n".join([f"POST / HTTP/{version}", *headers, "", ""]).encode() + body
+
+
+LENGTH = f"Content-Length: {len(BODY)}"
+
+
+def test_requests_one_after_another_without_waiting(served: Api) -> None:
+    answers = talk(served, post(LENGTH) * 3)
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == answers.count(HELLO) == 3
+    assert b"Connection: close" not in answers
+
+
+@pytest.mark.parametrize("head", [("1.1", "connection:close"), ("1.0", "accept:*/*")])
+def test_a_connection_that_is_not_to_be_kept(served: Api, head: tuple[str, str]) -> None:
+    answers = talk(served, post(LENGTH.lower(), head[1], version=head[0]) * 2)
+    assert answers.count(HELLO) == answers.count(b"Connection: close\r\n") == 1
+
+
+def test_a_client_that_waits_to_be_told_to_go_on(served: Api) -> None:
+    answers = talk(served, post(LENGTH, "Expect: 100-continue"))
+    assert answers.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert answers.endswith(HELLO)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\n\r\n", 400),
+        (b"PUT / HTTP/1.1\r\n\r\n", 501),
+        (post(LENGTH, "no colon"), 400),
+        (post(f"{LENGTH}", "Content-Length: 3"), 400),
+        (post("Content-Length: -3"), 411),
+        (post("Content-Length: +3"), 411),
+        (post(f"Content-Length: {'9' * 5000}"), 413),
+        (post(LENGTH, "Transfer-Encoding: chunked"), 411),
+        (post(LENGTH, f"X: {'x' * 70_000}"), 431),
+        (post(LENGTH, *(f"X{number}: x" for number in range(200))), 431),
+    ],
+)
+def test_heads_that_are_refused(served: Api, sent: bytes, status: int) -> None:
+    answer = talk(served, sent + post(LENGTH))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"\r\nConnection: close" in head
+    assert json.loads(body)["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+def test_a_body_where_none_is_read(served: Api) -> None:
+    answers = talk(served, b"GET /health HTTP/1.1\r\nContent-Length: 9\r\n\r\nPOST / HT" + post(LENGTH))
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"Connection: close\r\n") == 1
+
+
 def test_a_client_that_goes_away_in_the_middle(served: Api) -> None:
     address = urlsplit(served.url)
     with socket.create_connection((address.hostname or "", address.port or 0)) as half:
         half.sendall(b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{"query": ')
+    assert talk(served, b"POST / HTTP/1.1\r\nHost: x\r\n") == b""
     assert served.graphql("{ hello }") == {"hello": "👋"}
     assert served.console.count("\n") == 1
 
