@@ -124,6 +124,7 @@ class ConsoleLog:
             return  # the terminal or the pipe is gone, or the disk is full; the agent's work goes on
 
 
+_MOST_NAME = 200
 _LEVELS = {3: "ERROR", 4: "WARNING", 5: "INFO", 6: "INFO", 7: "DEBUG"}
 
 
@@ -133,8 +134,14 @@ def priority_of(level: str) -> int:
 
 
 def _filled(event: Event, subject: Subject | None, fields: Mapping[str, object]) -> str:
-    about = {"run": f"{subject.name} ({subject.id})", "flow": subject.flow_name} if subject else {}
-    return event.text.format(**about, **fields)
+    """Return the text as one line: whoever may register a flow chooses names and more. A traceback has several."""
+    about = {"run": f"{_short(subject.name)} ({subject.id})", "flow": _short(subject.flow_name)} if subject else {}
+    text = event.text.format(**about, **fields)
+    return text if event is INTERNAL_ERROR else "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MOST_NAME else f"{name[:_MOST_NAME]}..."
 
 
 def _subject_fields(subject: Subject | None) -> dict[str, str]:

@@ -64,3 +64,13 @@ def test_words_with_braces_are_said_as_they_are() -> None:
     log, stream = _console()
     log.say(events.STATE_PROBLEM, reason="{name} {0} {}")
     assert stream.getvalue().endswith("| {name} {0} {}\n")
+
+
+def test_what_a_flow_calls_itself_cannot_look_like_a_line_of_ours() -> None:
+    log, stream = _console()
+    subject = Subject("an-id", "otter\n[2026] INFO - prod1 | forged", "\x1b[31m\u202e" + "e" * 3000)
+    log.say(events.ENDED, subject, how="said\r\nforged")
+    (line,) = stream.getvalue().splitlines()
+    assert line.isprintable()
+    assert "otter?[2026] INFO" in line
+    assert len(line) < 500
