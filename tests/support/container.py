@@ -42,10 +42,21 @@ exec "$@"
 class Container:
     """One boot of a root file system."""
 
-    def __init__(self, root: Path, kind: str, lay_out: Callable[[Path], None] = lay_out_checkout) -> None:
-        """Given a root file system, a name, and what fills the layer above it."""
+    def __init__(
+        self,
+        root: Path,
+        kind: str,
+        lay_out: Callable[[Path], None] = lay_out_checkout,
+        *,
+        has_own_network: bool = False,
+    ) -> None:
+        """Given a root file system, a name, and what fills the layer above it.
+
+        With a network of its own it has a loopback and nothing else, and every port is free.
+        """
         self._root = root
         self._lay_out = lay_out
+        self._network = ["--private-network"] if has_own_network else []
         self.hostname = kind
         self.name = f"{kind}-{os.getpid()}-{next(_NUMBERS)}"
         self._folder = _FOLDERS / self.name
@@ -117,6 +128,7 @@ class Container:
         return [
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={self._folder / 'mounts/root'}"),
             *(f"--machine={self.name}", f"--hostname={self.hostname}", "--register=no", *own_cgroup),
+            *self._network,
             *("--console=pipe", "--notify-ready=yes", "--link-journal=no"),
         ]
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from apt_repository import make_repository
@@ -18,6 +19,7 @@ from support.cache import SetUpError, loudly, made_once
 from support.container import Container
 from support.debian import MASKED, RELEASES
 from support.machine import Machine
+from support.prefect_venv import prefect_wheels
 
 REPOSITORY = "/srv/apt"
 KEYRING = "/etc/apt/keyrings/local-agent.gpg"
@@ -28,7 +30,7 @@ _PACKAGES = ("systemd", "systemd-sysv", "dbus", "procps", "ca-certificates", "tz
 _DEPENDENCIES = (
     *("python3", "python3-click", "python3-jeepney", "python3-jinja2", "python3-requests", "python3-sdnotify"),
     *("python3-systemd", "libpam-systemd", "python3-venv"),
-    *("autopkgtest", "dpkg-dev"),
+    *("autopkgtest", "dpkg-dev", "fish", "zsh"),
 )
 _MORE = {12: (), 13: ("python3-graphql-core",)}
 
@@ -89,9 +91,7 @@ def plain_machine(
 
     def lay_out(layer: Path) -> None:
         suite = RELEASES[number].suite
-        ours = f"deb [signed-by={KEYRING}] file:{REPOSITORY} {suite} main\n"
-        (layer / "etc/apt/sources.list.d").mkdir(parents=True)
-        (layer / "etc/apt/sources.list").write_text(f"{ours}deb [trusted=yes] file:/srv/debian debian main\n")
+        _write(layer, "etc/apt/sources.list.d/ours.list", f"deb [signed-by={KEYRING}] file:{REPOSITORY} {suite} main\n")
         (layer / KEYRING[1:]).parent.mkdir()
         shutil.copyfile(keyring, layer / KEYRING[1:])
         shutil.copytree(repository, layer / REPOSITORY[1:])
@@ -99,10 +99,36 @@ def plain_machine(
         flows = RELEASES[number].root / "opt/flows"
         subprocess.run(["cp", "-a", flows, layer / "opt/flows"], check=True)
         lay_out_more(layer)
-        for folder in [layer, *layer.rglob("*/")]:
-            folder.chmod(0o755)
 
-    return Machine(number, Container(plain_root(number), f"plain{number}", lay_out))
+    return Machine(number, Container(plain_root(number), f"plain{number}", partial(_lay_out, lay_out)))
+
+
+def lonely_machine(number: int, lay_out_more: Callable[[Path], None]) -> Machine:
+    """Given a release, return the machine that is as it comes, and reaches nobody: every port of loopback is free.
+
+    Apt gets from it what our packages depend on, and pip what prefect does and this checkout.
+    """
+
+    def lay_out(layer: Path) -> None:
+        shutil.copytree(prefect_wheels(RELEASES[number].python), layer / "srv/wheels")
+        _write(layer, "etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")  # as Debian's installer writes it
+        _write(layer, "etc/pip.conf", "[global]\nno-index = true\nfind-links = /srv/wheels\n")
+        lay_out_more(layer)
+
+    root = plain_root(number)
+    return Machine(number, Container(root, f"plain{number}", partial(_lay_out, lay_out), has_own_network=True))
+
+
+def _lay_out(more: Callable[[Path], None], layer: Path) -> None:
+    _write(layer, "etc/apt/sources.list.d/debian.list", "deb [trusted=yes] file:/srv/debian debian main\n")
+    more(layer)
+    for folder in [layer, *layer.rglob("*/")]:
+        folder.chmod(0o755)
+
+
+def _write(layer: Path, name: str, text: str) -> None:
+    (layer / name).parent.mkdir(parents=True, exist_ok=True)
+    (layer / name).write_text(text)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ REQUIREMENTS = ("prefect==1.4.1", "marshmallow<4")
 _FOR_OLDER_PYTHON = ("importlib_metadata>=4.13.0",)
 # what only the embedded API needs; Debian 12 has an older one with another API
 SERVER_REQUIREMENTS = ("graphql-core>=3.2,<4",)
-_WHEELS = (*REQUIREMENTS, *SERVER_REQUIREMENTS, *_FOR_OLDER_PYTHON)
+# what builds this checkout's own wheel
+_BUILD_REQUIREMENTS = ("setuptools>=66",)
+_WHEELS = (*REQUIREMENTS, *SERVER_REQUIREMENTS, *_FOR_OLDER_PYTHON, *_BUILD_REQUIREMENTS)
 
 _SYSTEM_PYTHON = Path("/usr/bin/python3")
 _NETWORK_TRIES = 3
