@@ -2,7 +2,7 @@
 #
 #   make demo          runs three real Prefect flows with the agent and the embedded API of this checkout
 #   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest
-#   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, system, vm, package
+#   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, bench, system, vm, package
 #   make chaos         breaks things for an hour: a thousand kills of the agent, ...; SEED=n repeats a run
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
 #   make bench         measures the real Prefect agent and this one in turn; ROUNDS=n ONLY=start,burst,...
@@ -69,7 +69,7 @@ test: test-setup prefect debians kernel prometheus packages
 .PHONY: $(TIERS:%=test-%)
 test-static test-unit test-api test-process test-chaos: test-setup
 test-process: prometheus
-test-prefect: test-setup prefect
+test-prefect test-bench: test-setup prefect
 test-system: debians
 test-vm: debians kernel
 test-package: packages

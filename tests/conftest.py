@@ -20,7 +20,7 @@ from support.leftovers import MARKER, RecordingPolicy, Snapshot, TaskRecorder, l
 NO_SKIP = "LOCAL_AGENT_TESTS_NO_SKIP"
 
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
-_TIERS = ("static", "unit", "api", "process", "chaos", "prefect", "system", "vm")
+_TIERS = ("static", "unit", "api", "process", "chaos", "prefect", "bench", "system", "vm")
 _RECORDER = pytest.StashKey[TaskRecorder]()
 _AT_START = pytest.StashKey[Snapshot]()
 

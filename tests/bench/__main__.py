@@ -32,11 +32,13 @@ def main() -> int:
             inside.tell(figure, rows)
         return 0
     conditions = report.conditions(prefect)
-    measured = []
-    for figure, rows in _measure(figures, prefect, wanted):
-        results.save(_RESULTS, Result(figure.name, rows, wanted.rounds, conditions))
-        measured += rows
-    print(table.as_text(measured))
+    measured: list[Row] = []
+    try:
+        for figure, rows in _measure(figures, prefect, wanted):
+            results.save(_RESULTS, Result(figure.name, rows, wanted.rounds, conditions))
+            measured += rows
+    finally:  # whatever comes to an end early, what is measured is worth seeing
+        print(table.as_text(measured))
     _write_report()
     return 0
 

@@ -47,7 +47,11 @@ class Side(ABC):
     end_signal = signal.SIGTERM
 
     def __init__(self, folder: Path, api: Api, *, stub: Path | None = None, api_url: str = "") -> None:
-        """Given its folder and the API. `stub` starts in place of flow runs; `api_url` leads to the API elsewhere."""
+        """Given its folder and the API.
+
+        `stub` starts in place of flow runs; `api_url` leads to the API by another way. `started_at` is when it was
+        started last (monotonic seconds).
+        """
         self.folder = folder
         self.label = f"bench-{uuid.uuid4().hex[:12]}"
         self.api_url = api_url or api.url
@@ -55,6 +59,7 @@ class Side(ABC):
         self._stub = stub
         self._mark = f"{_MARK}={self.label}"
         self._process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
@@ -65,11 +70,7 @@ class Side(ABC):
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            print(f"{self.side} had said:\n{self.said()[-4000:]}", file=sys.stderr)
-        self.finish()
-
-    def finish(self) -> None:
-        """End it and all that it has started."""
+            print(f"{self.side}: it had said:\n{self.said()[-4000:]}", file=sys.stderr)
         self.kill()
         processes.end_marked(self._mark)
 
@@ -90,10 +91,10 @@ class Side(ABC):
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_REMOVED)}
         return {**inherited, "HOME": str(self.folder), _MARK: self.label}
 
-    def start(self) -> float:
-        """Start it, and return when that was (monotonic seconds)."""
+    def start(self) -> None:
+        """Start it, and do not wait for anything."""
         with self._console_path.open("ab") as console:
-            began = time.monotonic()
+            self.started_at = time.monotonic()
             self._process = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
@@ -102,7 +103,6 @@ class Side(ABC):
                 stderr=console,
                 env=self.environment,
             )
-        return began
 
     @property
     def pid(self) -> int:

@@ -15,16 +15,12 @@ _POLL = "get_runs_in_queue"
 
 
 def _measure(bed: Bed) -> list[Row]:
-    with FaultyProxy(bed.api.url) as proxy:
-
-        def seconds_of(new: NewSide) -> float:
-            return _seconds_to_first_poll(proxy, new)
-
-        samples = bed.in_turn(seconds_of)
+    samples = bed.in_turn(lambda new: measure_once(bed, new))
     return [Row("exec to first poll", "s", *samples.sides, ratio_at_most(0.65))]
 
 
-def _seconds_to_first_poll(proxy: FaultyProxy, new: NewSide) -> float:
+def measure_once(bed: Bed, new: NewSide) -> float:
+    """Start an agent; return how many seconds it took to its first poll."""
     seen: list[float] = []
 
     def note(exchange: Exchange) -> tuple[int, str, bytes]:
@@ -32,16 +28,11 @@ def _seconds_to_first_poll(proxy: FaultyProxy, new: NewSide) -> float:
         status, body = exchange.forward()
         return status, "application/json", body
 
-    rule = proxy.add(note, _POLL)
-    agent = new(api_url=proxy.url)
-    try:
-        began = agent.start()
-        rule.wait_for_hits()
-        agent.wait_until(lambda: seen, "first poll")
-    finally:
-        agent.finish()
-        proxy.clear()
-    return seen[0] - began
+    with FaultyProxy(bed.api.url) as proxy:
+        proxy.add(note, _POLL)
+        with new(api_url=proxy.url) as agent:
+            agent.wait_until(lambda: seen, "first poll")
+            return seen[0] - agent.started_at
 
 
 FIGURE = Figure("start", _measure)
