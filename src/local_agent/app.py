@@ -86,6 +86,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         admission.draining = store.draining
         reachability = Reachability(log, clock)
         progress = Progress(clock.monotonic)
+        interpreter = Interpreter(current, disk, clock, log)
         stories = Stories(
             backend=backend,
             launcher=launcher,
@@ -96,6 +97,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             clock=clock,
             log=log,
             settings=current,
+            on_early_end=interpreter.doubt,
         )
         agent = Agent(
             backend=backend,
@@ -106,7 +108,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             clock=clock,
             log=log,
             settings=current,
-            may_launch=Interpreter(current, disk, clock, log).reason_against,
+            may_launch=interpreter.reason_against,
             shut_down=process.shut_down if os.getpid() == 1 else None,
         )
         service = Service(current, read_again, agent, admission, store, notifier, log)

@@ -39,6 +39,7 @@ _AGAIN_SECONDS = 30.0  # how long a run is left alone that could not be claimed 
 _NAP_SECONDS = 5.0  # the wall clock may jump while a run waits for its time
 _MOST_RECORDS = 100
 _INSIST_SECONDS = 10.0  # after an outage an end is told as soon as the queue is asked again
+_NO_INTERPRETER = frozenset({1, 126, 127})  # exit codes of python without the module, of sh without the file
 _ROUNDING_SECONDS = 0.01  # a process started a moment before its time does not run (prefect 1.4.1)
 
 
@@ -51,7 +52,10 @@ class Live:
 
 
 class Stories:
-    """Tells the stories of flow runs; `live` holds those that run now, by id."""
+    """Tells the stories of flow runs; `live` holds those that run now, by id.
+
+    `on_early_end` is called when one ended as it would where the interpreter, or prefect in it, is gone.
+    """
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class Stories:
         clock: Clock,
         log: EventLog,
         settings: Callable[[], Settings],
+        on_early_end: Callable[[], None],
     ) -> None:
         self._backend = backend
         self._launcher = launcher
@@ -75,6 +80,7 @@ class Stories:
         self._clock = clock
         self._log = log
         self._settings = settings
+        self._on_early_end = on_early_end
         # the records of a page of the queue reach the disk together, and then its claims share a request
         self._claim_records: Batcher[Record, None] = Batcher(
             self._save_claims, most=_MOST_RECORDS, first=_MOST_RECORDS, monotonic=clock.monotonic
@@ -148,6 +154,7 @@ class Stories:
             boot_id=procfs.boot_id(),
             due=run.due,
             claimed_at=self._clock.now(),
+            version=run.version,
             task_runs=tuple(task.id for task in run.waiting_task_runs),
         )
         try:
@@ -208,6 +215,8 @@ class Stories:
                 await self._insist(record, process.sweep)
             end = await self._insist(record, process.evidence)
             self.live.pop(record.id, None)
+            if end.cause is Cause.EXITED and end.exit_code in _NO_INTERPRETER:
+                self._on_early_end()
             if end.cause is not Cause.SHUTDOWN:
                 self.telling.discard(record.id)
             await self._tell_the_api(record, end, process)
@@ -228,7 +237,10 @@ class Stories:
     async def _settle_old_claim(self, record: Record) -> None:
         if record.boot_id != procfs.boot_id():
             # the records that came after this one went with the power, and so did its process
-            await self._tell_the_api(record, End(Cause.POWER_LOST))
+            if record.task_runs and await self._backend.claimed(record) is Claim.OURS:
+                await self._give_back(record, "the machine lost power before it began")
+            else:
+                await self._tell_the_api(record, End(Cause.POWER_LOST))
             return
         claim = await self._backend.claimed(record)
         if claim is Claim.OURS:

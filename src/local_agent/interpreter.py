@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from local_agent.threads import Workers
 
 _AGAIN_SECONDS = 30.0
+_DOUBT_SECONDS = 5.0
 _TIMEOUT_SECONDS = 30
 # the version from the metadata: importing prefect itself takes a second of CPU
 _ASK = "import importlib.metadata as m; print(m.version('prefect'))"
 
 
 class Interpreter:
-    """Asks the interpreter once, and again every half minute for as long as it is not fit."""
+    """Asks the interpreter once, again every half minute for as long as it is not fit, and again when in doubt."""
 
     def __init__(self, settings: Callable[[], Settings], workers: Workers, clock: Clock, log: EventLog) -> None:
         self._settings = settings
@@ -33,7 +34,12 @@ class Interpreter:
         self._log = log
         self._asked: tuple[Path, float] | None = None
         self._reason = ""
+        self._in_doubt = False
         self._one_at_a_time = asyncio.Lock()
+
+    def doubt(self) -> None:
+        """Ask again before the next flow run is taken: one has just ended as if there were no prefect any more."""
+        self._in_doubt = True
 
     async def reason_against(self) -> str:
         """Return why no flow run can be started with it, "" where they can."""
@@ -42,13 +48,21 @@ class Interpreter:
 
     async def _reason_against(self) -> str:
         python, now = self._settings().python, self._clock.monotonic()
-        asked_python, asked_at = self._asked or (None, now)
-        if asked_python == python and (not self._reason or now - asked_at < _AGAIN_SECONDS):
+        if not self._is_to_ask(python, now):
             return self._reason
+        self._in_doubt = False
         reason = await self._workers.run(lambda: ask(python))
         self._say_change(python, reason)
         self._asked, self._reason = (python, now), reason
         return reason
+
+    def _is_to_ask(self, python: Path, now: float) -> bool:
+        asked_python, asked_at = self._asked or (None, now)
+        if asked_python != python:
+            return True
+        if self._reason:
+            return now - asked_at >= _AGAIN_SECONDS
+        return self._in_doubt and now - asked_at >= _DOUBT_SECONDS
 
     def _say_change(self, python: Path, reason: str) -> None:
         if reason and reason != self._reason:

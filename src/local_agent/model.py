@@ -202,7 +202,7 @@ class Record:
     process: ProcessIdentity | None = None
     limits: Limits | None = None
     end: End | None = None
-    attempt: int = 0
+    version: int = 0  # of the state that the claim rests on
     task_runs: tuple[str, ...] = ()
     sends_heartbeat: bool = True  # False where the flow run chose to have none
 

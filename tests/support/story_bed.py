@@ -242,6 +242,7 @@ class Bed:
             clock=self.clock,
             log=self.log,
             settings=lambda: settings,
+            on_early_end=lambda: self.trail.append("early end"),
         )
 
     def check_that_nothing_is_held(self) -> None:

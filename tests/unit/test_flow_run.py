@@ -110,6 +110,13 @@ async def test_an_end_is_told_when_the_outage_is_over_and_the_wait_said_once(tmp
         bed.check_that_nothing_is_held()
 
 
+@pytest.mark.parametrize(("code", "early"), [(0, False), (1, True), (3, False), (127, True)])
+async def test_an_end_as_without_prefect_is_told(tmp_path: Path, code: int, early: bool) -> None:
+    async with story_bed(tmp_path, Plot(end=End(Cause.EXITED, exit_code=code))) as bed:
+        await bed.stories.new(samples.flow_run())
+        assert ("early end" in bed.trail) is early
+
+
 async def test_leftovers_may_be_kept(tmp_path: Path) -> None:
     async with story_bed(tmp_path, leftovers="keep") as bed:
         await bed.stories.new(samples.flow_run())

@@ -78,6 +78,20 @@ async def test_a_fit_one_is_asked_once(tmp_path: Path) -> None:
     assert bed.log.events == []
 
 
+async def test_in_doubt_a_fit_one_is_asked_again_but_not_for_every_flow_run(tmp_path: Path) -> None:
+    python = _script(tmp_path / "python", _FIT)
+    async with _bed(tmp_path) as bed:
+        assert await bed.interpreter.reason_against() == ""
+        _script(python, _UNFIT)
+        for _ in range(3):
+            bed.interpreter.doubt()
+            assert await bed.interpreter.reason_against() == ""
+            bed.clock.advance(2)
+        assert await bed.interpreter.reason_against() != ""
+        assert _times_asked(python) == 2
+        assert bed.log.events == [events.NO_PREFECT]
+
+
 async def test_an_unfit_one_is_said_once_and_asked_again_every_half_minute(tmp_path: Path) -> None:
     python = _script(tmp_path / "python", _UNFIT)
     async with _bed(tmp_path) as bed:

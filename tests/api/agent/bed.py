@@ -65,7 +65,9 @@ class Bed:
 
     def record_of(self, run: FlowRun, nonce: str = samples.NONCE) -> Record:
         """Return what the disk would know of a run that was claimed now."""
-        return replace(samples.record(), id=run.id, nonce=nonce, due=run.due, claimed_at=self.clock.now())
+        return replace(
+            samples.record(), id=run.id, nonce=nonce, due=run.due, claimed_at=self.clock.now(), version=run.version
+        )
 
     def nonces(self, run_id: str) -> list[str]:
         """Return the nonces of all claims that a run has had."""

@@ -233,6 +233,29 @@ async def test_a_claim_of_an_earlier_life_may_land_until_its_request_has_timed_o
         assert bed.clock.now() - record.claimed_at > timedelta(seconds=TIMEOUT_SECONDS)
 
 
+async def test_a_claim_of_an_earlier_life_that_landed_on_cancelled_is_undone(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await bed.new_run()
+        api.cancel(run.id)
+        api.set_state(run.id, states.submitted(run.state, NONCE))
+        assert await bed.backend.claimed(bed.record_of(run)) is Claim.LOST
+        assert api.state_types(run.id) == ["Scheduled", "Cancelled", "Submitted", "Cancelled"]
+
+
+@pytest.mark.parametrize("lost", ["question", "answer"])
+async def test_what_a_claim_overwrote_is_put_back_until_it_is_there(api: Api, proxy: FaultyProxy, lost: str) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await bed.new_run()
+        api.cancel(run.id)
+
+        def lose() -> None:
+            proxy.refuse(CLAIM, times=2) if lost == "question" else proxy.lose_answer(CLAIM)
+
+        proxy.add(after(lose), READ_OF_A_CLAIM, times=1)
+        assert await bed.backend.claim(run, NONCE) is Claim.LOST
+        assert api.state_types(run.id) == ["Scheduled", "Cancelled", "Submitted", "Cancelled"]
+
+
 async def test_without_a_lock_the_newest_claim_counts_after_it_has_settled(
     lockless: Api, lockless_proxy: FaultyProxy
 ) -> None:
@@ -256,6 +279,23 @@ async def test_without_a_lock_a_rival_that_came_just_before_is_put_back(
         lockless.set_state(run.id, submitted_by_another(run))
         assert await bed.backend.claim(run, NONCE) is Claim.LOST
         assert bed.nonces(run.id) == ["of another agent", NONCE, "of another agent"]
+
+
+async def test_without_a_lock_a_rival_that_runs_already_is_put_back_with_its_claim(
+    lockless: Api, lockless_proxy: FaultyProxy
+) -> None:
+    async with backend_bed(lockless, lockless_proxy) as bed:
+        run = await bed.new_run()
+        lockless.set_state(run.id, submitted_by_another(run))
+        lockless.set_state(run.id, "Running")
+        assert await bed.backend.claim(run, NONCE) is Claim.LOST
+        assert lockless.state_types(run.id) == [
+            "Scheduled",
+            *("Submitted", "Running", "Submitted", "Submitted", "Running"),
+        ]
+        assert bed.nonces(run.id) == ["of another agent", NONCE, "of another agent"], (
+            "else its end would not be its own"
+        )
 
 
 async def test_a_run_that_is_given_back_waits_out_the_servers_lock(api: Api, proxy: FaultyProxy) -> None:

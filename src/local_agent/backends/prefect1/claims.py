@@ -7,7 +7,7 @@ counts in the end is which nonce the newest Submitted state carries.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.parse import TAKEOVER_SECONDS, TaskRunFacts, task_run_facts
@@ -17,7 +17,7 @@ from local_agent.errors import ApiRefusedError, CredentialError, UnavailableErro
 from local_agent.model import Claim, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from local_agent.backends.prefect1.parse import RunFacts
@@ -87,7 +87,10 @@ class Claims:
         # counted from now: the wall clock may have been set since the claim
         landed_by = self._clock.monotonic() + self._timeout_seconds
         while True:
-            verdict = self._verdict(await self._read(record.id), record.nonce)
+            facts = await self._read(record.id)
+            verdict = self._verdict(facts, record.nonce)
+            if verdict is Claim.OURS and facts is not None:
+                return await self._unless_somebody_came_between(facts, record.version, record.nonce)
             if verdict is not None:
                 return verdict
             if self._clock.monotonic() > landed_by:
@@ -114,9 +117,10 @@ class Claims:
                 await self._undo_a_late_landing(run, nonce)
             if verdict is not None:
                 return verdict
-            if sent is not _Sent.UNANSWERED:
+            if sent is _Sent.REFUSED:
                 return Claim.LATER  # the lock of a give-back, or of a claim that failed half-way
-            await self._clock.sleep(self._timeout_seconds)  # then sent again: with one nonce a late landing is harmless
+            # unanswered, or accepted and not to be seen yet; then sent again: with one nonce a late landing is harmless
+            await self._clock.sleep(self._timeout_seconds)
 
     async def _read_settled(self, flow_run_id: str, nonce: str, sent: _Sent) -> RunFacts | None:
         """Read a claim back, where there may be no lock only when nobody can take the run over any more."""
@@ -138,12 +142,23 @@ class Claims:
         between = [past for past in facts.recent if past.version > version and states.nonce_of(past.state) != nonce]
         final = [past for past in between if past.kind == "Cancelled" or past.kind in states.FINISHED]
         taken = [past for past in between if past.kind in ("Running", "Cancelling")]
-        rivals = [past for past in between if past.kind == "Submitted" and self._check is not Check.ALWAYS]
-        overwritten = next(iter(final or taken or rivals), None)
-        if overwritten is None:
+        claims = [past for past in between if past.kind == "Submitted"]
+        rivals = claims if self._check is not Check.ALWAYS else []
+        # a rival that is running is known by its claim, which is to be the newest again
+        overwritten = final[:1] or (taken and [*claims[:1], taken[0]]) or rivals[:1]
+        if not overwritten:
             return Claim.OURS
-        await self._send([StateChange(facts.id, facts.version, overwritten.state)])
+        await self._put_back(facts, [past.state for past in overwritten], nonce)
         return Claim.LOST
+
+    async def _put_back(self, facts: RunFacts, overwritten: Sequence[Mapping[str, Any]], nonce: str) -> None:
+        """Set again, oldest first, the states that a claim of ours has overwritten, until they are there."""
+        changes = [StateChange(facts.id, facts.version, state) for state in overwritten]
+        while await self._send(changes) is _Sent.UNANSWERED:
+            await self._clock.sleep(self._timeout_seconds)
+            now = await self._read(facts.id)
+            if self._verdict(now, nonce) is not Claim.OURS:
+                return  # it had landed
 
     async def _send(self, changes: Sequence[StateChange]) -> _Sent:
         try:
@@ -247,10 +262,26 @@ class Claims:
         if facts is None or self._verdict(facts, record.nonce) is not Claim.OURS:
             return False
         attempt = states.attempt_of(facts.serialized_state)
-        state = states.scheduled(start, "Given back: its process was never started", attempt=attempt)
+        message = "Given back: its process was never started"
+        state = states.scheduled(start, message, attempt=attempt, nonce=record.nonce)
         change = StateChange(record.id, facts.version, state)
         await self._writer.write_and_let_land([change], self._clock, self._timeout_seconds)
+        await self._unless_cancelled_meanwhile(record, facts.version)
         return True
+
+    async def _unless_cancelled_meanwhile(self, record: Record, version: int) -> None:
+        """A run that was cancelled between our read at `version` and our give-back must not wait, let alone run."""
+        facts = await self._read(record.id)
+        if (
+            facts is None
+            or facts.meaning is not RunState.WAITING
+            or states.nonce_of(facts.serialized_state) != record.nonce
+        ):
+            return
+        between = (past for past in facts.recent if version < past.version < facts.version)
+        final = next((past for past in between if past.kind == "Cancelled" or past.kind in states.FINISHED), None)
+        if final is not None:
+            await self._send([StateChange(record.id, facts.version, final.state)])
 
     async def fail(self, record: Record, message: str) -> bool:
         """Fail a run that was claimed and cannot be started. Return whether it was still ours; raise as `give_back`."""
