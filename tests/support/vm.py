@@ -2,6 +2,8 @@
 
 Software emulation, so all is slow: keep to stubs where real flows add nothing. The guest reaches this machine's
 loopback at 10.0.2.2. Commands go over a second serial line to a root shell.
+
+`python tests/support/vm.py` fetches the kernel now, if need be.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +28,7 @@ from support.debian import RELEASES
 HOST = "10.0.2.2"
 _DISK = "disk.img"
 _BOOT_SECONDS = 240.0
-_MEMORY_MIB = 1024
+_MEMORY_MIB = 512
 _PACKAGE = "linux-image-cloud-amd64"
 _MODULES = ("virtio_pci", "virtio_blk", "virtio_net")
 _INIT = """\
@@ -41,6 +44,15 @@ while ! [ -b /dev/vda ]; do /bin/busybox sleep 0.1; done
 /bin/busybox umount /proc
 exec /bin/busybox switch_root /root /sbin/init
 """
+# one processor: several that are emulated wait for each other more than they help; quiet, as a serial line is slow
+_KERNEL_ARGUMENTS = (
+    "console=ttyS0 root=/dev/vda rw psi=1 panic=-1 quiet mitigations=off systemd.unified_cgroup_hierarchy=1"
+)
+_MASKED = (
+    *("serial-getty@ttyS0.service", "serial-getty@ttyS1.service", "systemd-firstboot.service"),
+    "e2scrub_reap.service",
+)
+_FSTAB = "/dev/vda / ext4 defaults 0 0\n"
 _SHELL_UNIT = """\
 [Unit]
 Description=A root shell for the tests
@@ -54,8 +66,23 @@ WantedBy=multi-user.target
 """
 
 
+# $1 a folder for the mounts, $2 the layers below, $3 the disk, $4... units to enable
+_MAKE_DISK = """\
+set -eu
+mount -t tmpfs -o mode=0755 tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
+root=$1/root disk=$3
+shift 3
+rm -r "$root/opt/flows"
+chroot "$root" systemd-sysusers
+chroot "$root" systemctl --quiet enable test-shell "$@"
+mkfs.ext4 -q -d "$root" "$disk" 1500M
+"""
+
+
 class Vm:
-    """A virtual machine, until the end of its `with` block. Its disk in `folder` outlives it: see `make_disk`."""
+    """A virtual machine, switched on until the end of its `with` block. Its disk in `folder` is `make_disk`'s."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -81,11 +108,12 @@ class Vm:
         with (self._folder / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 [
-                    *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
+                    *("setpriv", "--pdeathsig=KILL", "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max"),
                     *("-m", str(_MEMORY_MIB), "-no-reboot", "-display", "none", "-monitor", "none"),
                     *("-kernel", str(kernel / "vmlinuz"), "-initrd", str(kernel / "initrd")),
-                    *("-append", "console=ttyS0 root=/dev/vda rw psi=1 panic=-1 systemd.unified_cgroup_hierarchy=1"),
-                    *("-drive", f"file={self._disk},format=raw,if=virtio,cache=writethrough"),
+                    *("-append", _KERNEL_ARGUMENTS),
+                    # what the guest has flushed outlives qemu in this machine's own cache
+                    *("-drive", f"file={self._disk},format=raw,if=virtio,cache=unsafe"),
                     *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"),
                     *("-serial", "stdio", "-chardev", f"socket,id=shell,path={path},server=on,wait=off"),
                     *("-serial", "chardev:shell"),
@@ -166,49 +194,52 @@ class Vm:
         return data[: found.start()].decode(errors="replace").strip(), int(found[1])
 
 
-def make_disk(folder: Path) -> None:
-    """Make a disk with Debian 12, this checkout's agent, and a shell on the second serial line."""
-    disk = folder / _DISK
-    tree = disk.with_name("tree")
-    subprocess.run(["cp", "-a", "--reflink=auto", f"{RELEASES[12].root}/.", f"{tree}/"], check=True)
-    shutil.rmtree(tree / "opt/flows")  # stubs do here, and 100 MB less are written
-    layer = disk.with_name("layer")
+def make_disk(folder: Path, files: Mapping[str, str], enabled: Sequence[str]) -> None:
+    """Make a disk with Debian 12, this checkout's agent, a shell on the second serial line, and more.
+
+    Given files by their path, all executable, and the units to enable. Real flows are not on it: stubs do.
+    """
+    layer = folder / "layer"
     layer.mkdir()
     lay_out_checkout(layer)
-    subprocess.run(["cp", "-a", f"{layer}/.", f"{tree}/"], check=True)
-    units = tree / "etc/systemd/system"
-    (units / "test-shell.service").write_text(_SHELL_UNIT)
-    (units / "multi-user.target.wants").mkdir(exist_ok=True)
-    (units / "multi-user.target.wants/test-shell.service").symlink_to("../test-shell.service")
-    for masked in ("serial-getty@ttyS0.service", "serial-getty@ttyS1.service", "systemd-firstboot.service"):
+    units = layer / "etc/systemd/system"
+    units.mkdir(parents=True)
+    for masked in _MASKED:
         (units / masked).symlink_to("/dev/null")
-    (tree / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 0\n")
-    (tree / "etc/hostname").write_text("vm\n")
-    # quick to make, and a power cut meets a real file system
-    subprocess.run(["mkfs.ext4", "-q", "-d", str(tree), str(disk), "2500M"], check=True)
-    shutil.rmtree(tree)
+    ours = {"/etc/systemd/system/test-shell.service": _SHELL_UNIT, "/etc/fstab": _FSTAB, "/etc/hostname": "vm\n"}
+    for name, text in {**ours, **files}.items():
+        path = layer / name[1:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    mounts = folder / "mounts"
+    mounts.mkdir()
+    command = ["unshare", "--mount", "--propagation=private", "sh", "-c", _MAKE_DISK, "sh"]
+    layers = f"{layer}:{RELEASES[12].root}"
+    loudly("making a virtual machine's disk", [*command, mounts, layers, folder / _DISK, *enabled])
     shutil.rmtree(layer)
 
 
 def _kernel() -> Path:
     """Return the folder with a kernel and an initial ramdisk that finds the disk, made at the first call."""
-    key = hashlib.sha256((_INIT + repr(_MODULES)).encode()).hexdigest()[:12]
+    key = hashlib.sha256((_INIT + repr(_MODULES) + _PACKAGE + RELEASES[12].suite).encode()).hexdigest()[:12]
     return made_once(f"kernel-{key}", _make_kernel)
 
 
 def _make_kernel(folder: Path) -> None:
     if not Path("/bin/busybox").exists():
-        raise SetUpError("busybox is not installed; `make test-vm` installs it, or: apt-get install busybox-static")
-    script = (
-        f"cd {folder} && package=$(apt-cache depends {_PACKAGE} | sed -n 's/.*Depends: //p' | head -1) && "
-        'apt-get -q download "$package" && dpkg-deb -x ./*.deb unpacked && mv unpacked/boot/vmlinuz-* vmlinuz'
-    )
-    loudly("fetching a kernel for the virtual machine", ["sh", "-c", script], tries=3)
+        raise SetUpError("busybox is not installed; `make test` installs it, or: apt-get install busybox-static")
+    unpacked = folder / "unpacked"
+    # the guest's own, whatever runs here; each try needs an empty folder
+    command = ["sh", "-c", 'rm -rf "$0" && exec mmdebstrap "$@" "$0"', unpacked]
+    options = ["--mode=root", "--variant=extract", "--format=directory", "--quiet", f"--include={_PACKAGE}"]
+    loudly("fetching a kernel for the virtual machine", [*command, *options, RELEASES[12].suite], tries=3)
+    next(unpacked.glob("boot/vmlinuz-*")).rename(folder / "vmlinuz")
     tree = folder / "initrd-tree"
     for name in ("dev", "proc", "root", "bin"):
         (tree / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", tree / "bin/busybox")
-    modules = _modules_in_order(next((folder / "unpacked/lib/modules").iterdir()))
+    modules = _modules_in_order(next((unpacked / "lib/modules").iterdir()))
     for module in modules:
         shutil.copy(module, tree / module.name)
     (tree / "modules").write_text("\n".join(module.name for module in modules))
@@ -216,7 +247,7 @@ def _make_kernel(folder: Path) -> None:
     (tree / "init").chmod(0o755)
     pack = f"cd {tree} && find . | cpio --quiet -o -H newc >{folder}/initrd"
     loudly("packing its initial ramdisk", ["sh", "-c", pack])
-    shutil.rmtree(folder / "unpacked")
+    shutil.rmtree(unpacked)
 
 
 def _modules_in_order(folder: Path) -> list[Path]:
@@ -237,3 +268,10 @@ def _modules_in_order(folder: Path) -> list[Path]:
     for wanted in _MODULES:
         add(next(name for name in needs if Path(name).name.startswith(f"{wanted}.ko")))
     return [folder / name for name in ordered]
+
+
+if __name__ == "__main__":
+    try:
+        print(_kernel())
+    except SetUpError as error:
+        sys.exit(f"error: {error}")
