@@ -93,8 +93,9 @@ apt-repo: deb
 	@PYTHONPATH=tests:packaging/deb $(PYTHON) packaging/deb/apt_repository.py $(if $(KEY),--key $(KEY))
 
 .PHONY: chaos
-chaos: test-setup
-	LOCAL_AGENT_TESTS_CHAOS=long LOCAL_AGENT_TESTS_SEED=$(SEED) $(PYTEST) tests/chaos -s $(ARGS)
+chaos: packages
+	LOCAL_AGENT_TESTS_CHAOS=long LOCAL_AGENT_TESTS_SEED=$(SEED) \
+		$(PYTEST) tests/chaos tests/system/ends/test_restarts.py -s $(ARGS)
 
 # Theirs, ours, theirs, ours, ...: an hour with the usual five rounds. ONLY=start,idle takes minutes
 .PHONY: bench

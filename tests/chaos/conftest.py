@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 
-_LONG = "LOCAL_AGENT_TESTS_CHAOS"
+from support.long_form import is_long_form
+
 _SEED = "LOCAL_AGENT_TESTS_SEED"
 _SHORT_FORM_SEED = 4
+
+# its short form is the upgrade in tests/package, and the restarts in tests/system/ends
+collect_ignore = [] if is_long_form() else ["test_upgrades.py"]
 
 
 @pytest.fixture(scope="session")
 def long_form() -> bool:
     """Whether this is `make chaos`."""
-    return os.environ.get(_LONG) == "long"
+    return is_long_form()
 
 
 @pytest.fixture

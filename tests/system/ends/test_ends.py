@@ -1,4 +1,4 @@
-"""Ends that only systemd brings about or tells of, and none that a restart of the agent loses."""
+"""Limits and ends that only systemd brings about."""
 
 from __future__ import annotations
 
@@ -10,43 +10,11 @@ from system.ends.conftest import PlayedInstance
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-_RUNS = 30
-_RESTARTS = 10
 _CEILINGS = """\
 [ceilings]
 memory_max = "1G"
 cpu_quota = "50%"
 """
-
-
-def test_no_run_is_lost_when_the_agent_is_restarted_and_killed_again_and_again(
-    played: PlayedInstance, machine: Machine
-) -> None:
-    played.drop_in("[Service]\nRestartSec=100ms\n")
-    played.start()
-    go = "/opt/played/go"
-    ends = ["report Success", "exit 7"] * (_RUNS // 2)
-    plays = {played.new_run(f"report Running\nawait {go}\n{end}"): end for end in ends}
-    wait_until(lambda: set(played.api.states_of(list(plays)).values()) == {"Running"}, played.journal)
-    for _ in range(_RESTARTS // 2):
-        machine.run(["systemctl", "restart", played.unit], timeout_seconds=90)
-        machine.run(["systemctl", "kill", "--signal=KILL", played.unit])
-        wait_until(lambda: _is_up_again(played), played.journal)
-    wait_until(lambda: f"{_RUNS} running" in played.show("StatusText")["StatusText"], played.journal)
-    machine.write(go, "")
-    wait_until(lambda: "0 running" in played.show("StatusText")["StatusText"], played.journal)
-    assert sorted(played.starts()) == sorted(plays)
-    for run, end in plays.items():
-        last = played.api.wait_for_state(run, "Success", "Failed")
-        assert last == ("Failed" if end == "exit 7" else "Success")
-        assert played.api.state_types(run) == ["Scheduled", "Submitted", "Running", last]
-        assert end == "report Success" or played.api.states(run)[-1]["message"] == "Exited with code 7"
-    assert "Traceback" not in played.journal()
-
-
-def _is_up_again(played: PlayedInstance) -> bool:
-    """Tell whether systemd has started it again by itself, which it counts from a start by hand."""
-    return played.show("NRestarts", "ActiveState") == {"NRestarts": "1", "ActiveState": "active"}
 
 
 def test_limits_asked_for_and_their_ceilings(played: PlayedInstance) -> None:
