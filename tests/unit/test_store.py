@@ -28,7 +28,6 @@ _FULL = samples.record(
         limits=Limits(memory_max_bytes=1024),
         last_lines=("a", "b"),
     ),
-    attempt=2,
     task_runs=("t1", "t2"),
     sends_heartbeat=False,
     due=datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC),

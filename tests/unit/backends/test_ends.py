@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local_agent.backends.prefect1 import states
-from local_agent.backends.prefect1.ends import Decision, buried_final_state, decide, own_final_state
+from local_agent.backends.prefect1.ends import Decision, buried_state, decide, overwritten_state
 from local_agent.backends.prefect1.parse import PastState, RunFacts, TaskRunFacts
 from local_agent.backends.prefect1.writer import StateChange
 from local_agent.model import Cause, CrashAction, CrashPolicy, End, Outcome
@@ -32,15 +32,18 @@ NOTHING, REPORTED, NOT_OURS = Outcome.NOTHING_TO_SAY, Outcome.REPORTED, Outcome.
 def _facts(
     state: str, tasks: Sequence[str] = (), *, nonce: str = NONCE, own_nonce: str = "", attempt: int = 0
 ) -> RunFacts:
-    """A run as read back; `own_nonce` is what its newest state itself carries where that is not Submitted."""
-    carried = nonce if state == "Submitted" else own_nonce
-    context: dict[str, Any] = {"local_agent_nonce": carried} if carried else {}
+    """A run as read back; `own_nonce` is what its newest state itself carries where that is not Submitted.
+
+    `attempt` is what the claim carries: the flow's own states know nothing of it.
+    """
+    claim = {"type": "Submitted", "context": {"local_agent_nonce": nonce, "local_agent_attempt": attempt}}
+    own = {"type": state, "context": {"local_agent_nonce": own_nonce} if own_nonce else {}}
     return RunFacts(
         id=RUN_ID,
         version=7,
         state=state,
-        serialized_state={"type": state, "context": context | ({"local_agent_attempt": attempt} if attempt else {})},
-        submitted=(PastState(2, {"type": "Submitted", "context": {"local_agent_nonce": nonce}}),),
+        serialized_state=claim if state == "Submitted" else own,
+        submitted=(PastState(2, claim),),
         task_runs=tuple(TaskRunFacts(f"task-{n}", n, {"type": kind}) for n, kind in enumerate(tasks)),
     )
 
@@ -82,6 +85,7 @@ def test_a_deleted_run_is_left_alone() -> None:
 
 def test_our_own_report_is_known_again_when_its_answer_was_lost() -> None:
     assert _decide(_facts("Failed", own_nonce=NONCE), _CODE_3) == Decision(REPORTED)
+    assert _decide(_facts("Scheduled", own_nonce=NONCE), _CODE_3, _TWICE) == Decision(Outcome.RESCHEDULED)
 
 
 @pytest.mark.parametrize(
@@ -180,16 +184,10 @@ def test_a_crashed_run_is_scheduled_again_with_its_task_runs_set_back() -> None:
     assert decision.changes[-1].version == 7
 
 
-def test_it_is_not_scheduled_again_within_the_servers_submit_lock() -> None:
-    claimed = _NOW - timedelta(seconds=2)
-    state = _decide(_facts("Running"), _KILLED, _TWICE, claimed_at=claimed).changes[-1].state
-    assert state["start_time"] == (claimed + timedelta(seconds=31)).isoformat()
-
-
 def test_after_so_many_times_it_fails() -> None:
-    assert _set(_decide(_facts("Submitted", attempt=1), _KILLED, _TWICE)) == [("run", "Scheduled")]
-    assert _set(_decide(_facts("Submitted", attempt=2), _KILLED, _TWICE)) == [("run", "Failed")]
-    assert _set(_decide(_facts("Running"), _KILLED, _TWICE, attempt=2)) == [("run", "Failed")]
+    for state in ("Submitted", "Running"):
+        assert _set(_decide(_facts(state, attempt=1), _KILLED, _TWICE)) == [("run", "Scheduled")]
+        assert _set(_decide(_facts(state, attempt=2), _KILLED, _TWICE)) == [("run", "Failed")]
 
 
 def test_what_ran_too_long_would_do_so_again() -> None:
@@ -222,6 +220,8 @@ def test_changes_name_what_they_change() -> None:
 _OURS = states.final("Failed", "Ended by signal 9 (SIGKILL)", NONCE)
 _SUCCESS, _RUNNING = {"type": "Success", "message": "from the flow"}, {"type": "Running"}
 _SUBMITTED = states.submitted({"type": "Scheduled"}, NONCE)
+_AGAIN = states.scheduled(START, "again", nonce=NONCE)
+_CANCELLED = states.final("Cancelled", "Cancelled", NONCE)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +235,11 @@ _SUBMITTED = states.submitted({"type": "Scheduled"}, NONCE)
         ([_OURS, {"type": "Cancelling"}, _RUNNING, _SUBMITTED], None),
         ([_OURS, _SUBMITTED, _SUCCESS], None),
         ([_SUBMITTED, _OURS, _SUCCESS], None),
+        ([states.scheduled(START, "by hand"), _OURS, _SUCCESS, _SUBMITTED], None),
+        ([_AGAIN, _SUCCESS, _RUNNING, _SUBMITTED], _SUCCESS),
+        ([_AGAIN, {"type": "Cancelled"}, _SUBMITTED], {"type": "Cancelled"}),
+        ([_AGAIN, {"type": "Cancelling"}, _RUNNING, _SUBMITTED], _CANCELLED),
+        ([_AGAIN, _RUNNING, _SUBMITTED], None),
         ([], None),
     ],
     ids=[
@@ -246,18 +251,24 @@ _SUBMITTED = states.submitted({"type": "Scheduled"}, NONCE)
         "cancelling is not final",
         "of an earlier claim",
         "claimed anew",
+        "somebody has started it again since",
+        "it is not to run again although it succeeded",
+        "nor although it was cancelled",
+        "nor although it was being cancelled",
+        "it is to run again",
         "empty",
     ],
 )
 def test_the_flows_own_final_state_counts(history: Sequence[Mapping[str, Any]], own: Mapping[str, Any] | None) -> None:
-    assert own_final_state(tuple(history), NONCE) == own
+    assert overwritten_state(history, NONCE) == own
 
 
-def test_a_late_running_does_not_bury_our_final_state() -> None:
+def test_a_late_running_does_not_bury_what_we_have_set() -> None:
     """A process that was killed had sent Running, which lands after its end was reported."""
     running, failed = {"type": "Running"}, states.final("Failed", "gone", NONCE)
     submitted = states.submitted({"type": "Scheduled"}, NONCE)
-    assert buried_final_state((running, failed, submitted), NONCE) == failed
-    assert buried_final_state((failed, running, submitted), NONCE) is None
-    assert buried_final_state((running, submitted), NONCE) is None
-    assert buried_final_state((running, failed, submitted), "another's nonce") is None
+    assert buried_state((running, failed, submitted), NONCE) == failed
+    assert buried_state((running, _AGAIN, running, submitted), NONCE) == _AGAIN
+    assert buried_state((failed, running, submitted), NONCE) is None
+    assert buried_state((running, submitted), NONCE) is None
+    assert buried_state((running, failed, submitted), "another's nonce") is None

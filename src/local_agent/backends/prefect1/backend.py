@@ -164,8 +164,13 @@ class Prefect1Backend:
         return await self._claims.claimed(record)
 
     async def give_back(self, record: Record) -> Outcome:
-        """Make a run wait again whose process never started."""
-        start = max(record.due, record.claimed_at + SUBMIT_LOCK)
+        """Make a run wait again whose process never started.
+
+        Not before what an earlier life of this agent may have sent for that can land no more: the run would be made to
+        wait once more, while it runs.
+        """
+        landed = self._clock.now() + timedelta(seconds=self._settings().request_timeout_seconds)
+        start = max(record.due, record.claimed_at + SUBMIT_LOCK, landed)
         ours = await self._claims.give_back(record, start)
         return Outcome.GIVEN_BACK if ours else Outcome.NOT_OURS
 

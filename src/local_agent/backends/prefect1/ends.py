@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.fields import get_list, get_object
 from local_agent.backends.prefect1.writer import MOST_READ, RunReader, StateChange, StateWriter, rows
-from local_agent.model import Cause, CrashAction, Outcome, RunState
+from local_agent.model import Cause, CrashAction, Outcome, RunState, Step
 from local_agent.wording import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from local_agent.backends.prefect1.parse import RunFacts
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SUBMIT_LOCK = timedelta(seconds=31)
 _LAST_WORD_SECONDS = 0.3  # a killed process may have sent its last report just before
 _SECOND_LOOK_SECONDS = 2.0
+# nobody takes a run that is started again before it was looked at again
+_AGAIN = timedelta(seconds=3)
 _GATHER_SECONDS = 0.35  # ends that come close together share their requests; an end may take a second to be told
 
 
@@ -53,15 +55,25 @@ class Ends:
         """
         if not end.is_clean:
             await self._clock.sleep(_LAST_WORD_SECONDS)
-        decision = decide(await self._reader.read(record.id), record, end, policy, self._clock.now())
+        decision = decide(await self._reader.read(record.id), record, end, policy, self._earliest_start(record))
         if decision.outcome is Outcome.RESCHEDULED:
             await self._writer.write_and_let_land(decision.changes, self._clock, self._timeout_seconds)
         elif decision.changes:
             await self._writer.write(decision.changes)
-        if decision.outcome is Outcome.REPORTED and not end.is_clean:
+        if decision.outcome is Outcome.RESCHEDULED:
+            await self._let_the_flow_have_the_last_word(record)
+        if decision.outcome in (Outcome.REPORTED, Outcome.RESCHEDULED) and not end.is_clean:
             await self._clock.sleep(_SECOND_LOOK_SECONDS)
             await self._let_the_flow_have_the_last_word(record)
         return decision.outcome
+
+    def _earliest_start(self, record: Record) -> datetime:
+        """Return from when on the run may be started again, where it is to be.
+
+        What an earlier life of this agent has sent may still land. It must not make a run wait that runs by then.
+        """
+        may_land = timedelta(seconds=self._timeout_seconds) if record.step is Step.ENDED else _AGAIN
+        return max(self._clock.now() + max(may_land, _AGAIN), record.claimed_at + SUBMIT_LOCK)
 
     async def _let_the_flow_have_the_last_word(self, record: Record) -> None:
         """A killed process's own report can land after ours was decided: where it did, it counts and ours does not."""
@@ -72,54 +84,61 @@ class Ends:
             lambda run: get_list(run, "states", lambda item: get_object(item, "serialized_state", {})),
         )
         history = histories[0] if histories else ()
-        last = own_final_state(history, record.nonce) or buried_final_state(history, record.nonce)
+        last = overwritten_state(history, record.nonce) or buried_state(history, record.nonce)
         if last is not None:
             await self._writer.write([StateChange(record.id, 0, last)])
 
 
-def own_final_state(history: tuple[Mapping[str, Any], ...], nonce: str) -> Mapping[str, Any] | None:
-    """Given a run's states, newest first, return the flow's own final one that lies under ours, if there is one."""
-    ours_on_top = False
-    for state in history:
-        kind, carried = str(state.get("type", "")), states.nonce_of(state)
+def overwritten_state(history: Sequence[Mapping[str, Any]], nonce: str) -> Mapping[str, Any] | None:
+    """Given a run's states, newest first, return what counts in place of ours on top, if something does.
+
+    The flow's own final state, or somebody's Cancelled, that came between our read and our write. Where the run was
+    made to wait it must not run again although it was being cancelled.
+    """
+    if not history or states.nonce_of(history[0]) != nonce or history[0].get("type") == "Submitted":
+        return None
+    for state in history[1:]:
+        kind, is_ours = str(state.get("type", "")), states.nonce_of(state) == nonce
         if kind == "Submitted":
             return None
-        is_final = kind in states.FINISHED or kind == "Cancelled"
-        if is_final and carried == nonce:
-            ours_on_top = True
-        elif is_final:
-            return state if ours_on_top else None
+        if kind == "Cancelling" and history[0].get("type") == "Scheduled":
+            return states.final("Cancelled", "Cancelled", nonce)
+        if not is_ours and (kind in states.FINISHED or kind == "Cancelled"):
+            return state
     return None
 
 
-def buried_final_state(history: tuple[Mapping[str, Any], ...], nonce: str) -> Mapping[str, Any] | None:
-    """Given a run's states, newest first, return our final one where a dead process's late Running lies on it."""
+def buried_state(history: Sequence[Mapping[str, Any]], nonce: str) -> Mapping[str, Any] | None:
+    """Given a run's states, newest first, return ours where a dead process's late Running lies on it."""
     if len(history) < 2 or history[0].get("type") != "Running":
         return None
     return history[1] if states.nonce_of(history[1]) == nonce and history[1].get("type") != "Submitted" else None
 
 
-def decide(facts: RunFacts | None, record: Record, end: End, policy: CrashPolicy, now: datetime) -> Decision:
-    """Given a run read back and how its process ended, decide what to set: table T2, row by row."""
+def decide(facts: RunFacts | None, record: Record, end: End, policy: CrashPolicy, start: datetime) -> Decision:
+    """Given a run read back and how its process ended, decide what to set: table T2, row by row.
+
+    `start` is when the run starts again if it comes to that.
+    """
     if facts is None:
         return Decision(Outcome.NOT_OURS)
+    is_set_by_us = states.nonce_of(facts.serialized_state) == record.nonce
     if facts.meaning in (RunState.FINISHED, RunState.CANCELLED):
-        ours = states.nonce_of(facts.serialized_state) == record.nonce
-        return Decision(Outcome.REPORTED if ours else Outcome.NOTHING_TO_SAY)
+        return Decision(Outcome.REPORTED if is_set_by_us else Outcome.NOTHING_TO_SAY)
     if not record.task_runs and facts.newest_claim() != record.nonce:
         return Decision(Outcome.NOT_OURS)
     if facts.meaning is RunState.WAITING:
-        return Decision(Outcome.NOTHING_TO_SAY)
-    return _decide_unfinished(facts, record, end, policy, now)
+        return Decision(Outcome.RESCHEDULED if is_set_by_us else Outcome.NOTHING_TO_SAY)
+    return _decide_unfinished(facts, record, end, policy, start)
 
 
-def _decide_unfinished(facts: RunFacts, record: Record, end: End, policy: CrashPolicy, now: datetime) -> Decision:
+def _decide_unfinished(facts: RunFacts, record: Record, end: End, policy: CrashPolicy, start: datetime) -> Decision:
     if facts.meaning is RunState.CANCELLING:
         message = "Cancelled" if end.is_clean else f"Cancelled. {sentence(end)}"
         return _finish(facts, record, "Cancelled", message)
     if facts.meaning is RunState.SUBMITTED and end.cause is Cause.POWER_LOST:
         # it never told the API that it runs, so none of its tasks did
-        return _start_again(facts, record, states.attempt_of(facts.serialized_state), now, end)
+        return _start_again(facts, record, _attempt(facts), start, end)
     running_and_waited_for = facts.meaning is RunState.RUNNING and any(
         task.kind in states.TASK_WAITING for task in facts.task_runs
     )
@@ -127,17 +146,23 @@ def _decide_unfinished(facts: RunFacts, record: Record, end: End, policy: CrashP
         return Decision(Outcome.NOTHING_TO_SAY)
     if end.cause in (Cause.CANCELLED, Cause.STOPPED):
         return _finish(facts, record, "Cancelled", sentence(end))
-    return _decide_crash(facts, record, end, policy, now)
+    return _decide_crash(facts, record, end, policy, start)
 
 
-def _decide_crash(facts: RunFacts, record: Record, end: End, policy: CrashPolicy, now: datetime) -> Decision:
+def _decide_crash(facts: RunFacts, record: Record, end: End, policy: CrashPolicy, start: datetime) -> Decision:
     if policy.action is CrashAction.LEAVE:
         return Decision(Outcome.NOTHING_TO_SAY)
-    attempt = max(record.attempt, states.attempt_of(facts.serialized_state))
+    attempt = _attempt(facts)
     if policy.action is CrashAction.RESCHEDULE and attempt < policy.times and end.cause is not Cause.DEADLINE:
-        return _start_again(facts, record, attempt + 1, now, end)
+        return _start_again(facts, record, attempt + 1, start, end)
     kind = "TimedOut" if end.cause is Cause.DEADLINE else "Failed"
     return _finish(facts, record, kind, _crash_message(facts, end))
+
+
+def _attempt(facts: RunFacts) -> int:
+    """Return how many times it was started again: the claim that counts carries it, and Running does not."""
+    claim = facts.submitted[0].state if facts.submitted else {}
+    return max(states.attempt_of(facts.serialized_state), states.attempt_of(claim))
 
 
 def _crash_message(facts: RunFacts, end: End) -> str:
@@ -159,12 +184,11 @@ def _finish(facts: RunFacts, record: Record, kind: str, message: str) -> Decisio
     return Decision(Outcome.REPORTED, tuple(changes))
 
 
-def _start_again(facts: RunFacts, record: Record, attempt: int, now: datetime, end: End) -> Decision:
+def _start_again(facts: RunFacts, record: Record, attempt: int, start: datetime, end: End) -> Decision:
     """Schedule it again. A task run left Running would be skipped by the next process, which then waits for ever."""
     message = f"{sentence(end)}; started again"
     running = [task for task in facts.task_runs if task.kind == "Running"]
     changes = [StateChange(task.id, task.version, states.pending(message), is_task_run=True) for task in running]
-    start = max(now, record.claimed_at + SUBMIT_LOCK)
-    state = states.scheduled(start, message, attempt=attempt)
+    state = states.scheduled(start, message, attempt=attempt, nonce=record.nonce)
     changes.append(StateChange(record.id, facts.version, state))
     return Decision(Outcome.RESCHEDULED, tuple(changes))

@@ -58,9 +58,12 @@ def submitted(waiting: Mapping[str, Any], nonce: str, *, message: str = "Submitt
     return _state("Submitted", message, context=context, state=dict(waiting))
 
 
-def scheduled(start: datetime, message: str, *, attempt: int = 0) -> dict[str, Any]:
-    """Return a Scheduled state that starts at `start`. Always with a start time: some servers need one."""
-    context = {_ATTEMPT_KEY: attempt} if attempt else {}
+def scheduled(start: datetime, message: str, *, attempt: int = 0, nonce: str = "") -> dict[str, Any]:
+    """Return a Scheduled state that starts at `start`. Always with a start time: some servers need one.
+
+    `nonce` is that of the claim which is over, so that its agent knows this state for its own.
+    """
+    context = ({_NONCE_KEY: nonce} if nonce else {}) | ({_ATTEMPT_KEY: attempt} if attempt else {})
     return _state("Scheduled", message, context=context, start_time=start.isoformat())
 
 
