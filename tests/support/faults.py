@@ -15,6 +15,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -108,6 +109,7 @@ class FaultyProxy:
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self._port = 0
+        self.ahead_seconds = 0.0  # how far the clock is that its answers' Date tells
 
     def __enter__(self) -> Self:
         self.start()
@@ -366,6 +368,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._headers_buffer: list[bytes]
         self._headers_buffer += [b"\r\n", content]
         self.flush_headers()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Tell the time of an API whose clock may be wrong."""
+        return super().date_time_string((timestamp or time.time()) + self.server.proxy.ahead_seconds)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's signature
         """Say nothing."""

@@ -55,6 +55,9 @@ class UnitReader(Protocol):
     def list_units(self, patterns: Sequence[str]) -> list[Unit]:
         """Return the loaded units whose names fit one of the patterns. Raise ManagerUnreachableError."""
 
+    def list_named(self, names: Sequence[str]) -> list[Unit]:
+        """Return these units, loaded for it if need be: one that stopped is not. Raise ManagerUnreachableError."""
+
     def read(self, wanted: Sequence[Wanted]) -> list[Any]:
         """Return the properties' values, None for those that are not there. Raise ManagerUnreachableError."""
 
@@ -82,7 +85,14 @@ class BusReader:
 
     def list_units(self, patterns: Sequence[str]) -> list[Unit]:
         """Ask ListUnitsByPatterns."""
-        (answer,) = self._ask([new_method_call(_MANAGER, "ListUnitsByPatterns", "asas", ([], list(patterns)))])
+        return self._listed(new_method_call(_MANAGER, "ListUnitsByPatterns", "asas", ([], list(patterns))))
+
+    def list_named(self, names: Sequence[str]) -> list[Unit]:
+        """Ask ListUnitsByNames."""
+        return self._listed(new_method_call(_MANAGER, "ListUnitsByNames", "as", (list(names),))) if names else []
+
+    def _listed(self, question: Message) -> list[Unit]:
+        (answer,) = self._ask([question])
         if answer.header.message_type is MessageType.error:
             raise ManagerUnreachableError(f"systemd refuses to list units: {_in_words(answer)}")
         return [Unit(row[0], row[1], row[2], row[3], row[4], row[6]) for row in answer.body[0]]

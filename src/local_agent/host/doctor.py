@@ -42,7 +42,8 @@ _VERDICT_WIDTH, _CHECK_WIDTH = 9, 24
 
 def examine(host: Host, only: str | None = None) -> Iterator[Finding]:
     """Look at everything, or at one instance and the machine; each finding is there as soon as it is found."""
-    instances, _ = host.instances(only)
+    found, _ = host.instances(only)
+    instances = [instance for instance in found if only or instance.is_wanted]
     yield from _machine(host)
     yield from _instances(host, instances)
     if "system" in host.managers:
@@ -96,7 +97,7 @@ def _surroundings(host: Host, instance: Instance) -> Surroundings:
         return Surroundings()
     try:
         with host.managers[instance.service.manager]() as reader:
-            units = reader.list_units([instance.service.unit])
+            units = reader.list_named([instance.service.unit])
             return read_surroundings(reader, units[0].path) if units else Surroundings()
     except ManagerUnreachableError:
         return Surroundings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from local_agent.errors import ManagerUnreachableError
@@ -14,9 +15,10 @@ from local_agent.host.scopes import moment
 from local_agent.wording import in_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
+    from pathlib import Path
 
     from local_agent.host.agents import AgentView, StateFolder
     from local_agent.host.bus import Unit, UnitReader
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
 
 _SERVICES = "local-agent@*.service"
 _NAME = re.compile(r"local-agent@(.+)\.service")
+_VALID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _PROPERTIES = (
     *(("Service", name) for name in ("StatusText", "NRestarts", "Result", "ExecMainStatus", "WatchdogUSec")),
     *(("Unit", name) for name in ("ActiveEnterTimestamp", "UnitFileState")),
 )
+NOTHING_KNOWN: Mapping[str, Collection[str]] = MappingProxyType({})
 _UNREACHABLE = re.compile(r"API (unreachable for [^;]*)")
 _ENABLED = ("enabled", "enabled-runtime")
 _EXIT_CODES = {77: "the API does not accept its key", 78: "a setting is wrong"}
@@ -61,6 +65,12 @@ class Instance:
     runs: int = 0
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether it runs, or should; one that was stopped and disabled is only remembered by its state folder."""
+        stopped = self.service is not None and self.service.active_state == "inactive"
+        return self.agent is not None or not stopped or (self.service is not None and self.service.is_enabled)
+
+    @property
     def problem(self) -> str:
         """What is not well, as a sentence; "" where all is."""
         return (_service_problem(self.service) if self.service else "") or self._agent_problem()
@@ -83,14 +93,24 @@ class Instance:
         return self.agent.unfit_because
 
 
+def enabled_names(units: Path) -> set[str]:
+    """Given the folder where `systemctl enable` makes its links, return the instances that start at boot."""
+    links = units.glob("*.wants/local-agent@*.service")
+    return {match.group(1) for link in links if (match := _NAME.fullmatch(link.name))}
+
+
 def find_instances(
-    managers: Managers, folders: Sequence[StateFolder], runs: Mapping[str, int]
+    managers: Managers,
+    folders: Sequence[StateFolder],
+    runs: Mapping[str, int],
+    known: Mapping[str, Collection[str]] = NOTHING_KNOWN,
 ) -> tuple[list[Instance], list[str]]:
     """Return the instances, and a sentence for each manager that did not answer.
 
-    `runs` is how many flow runs each has here.
+    `runs` is how many flow runs each has here; `known` are each manager's instances that may be stopped: systemd lists
+    no unit that it has no need for.
     """
-    services, problems = _services(managers)
+    services, problems = _services(managers, known)
     by_name = {folder.instance: folder for folder in folders}
     instances = []
     for name in dict.fromkeys([*services, *by_name]):
@@ -103,21 +123,24 @@ def find_instances(
     return sorted(instances, key=lambda instance: instance.name), problems
 
 
-def _services(managers: Managers) -> tuple[dict[str, Service], list[str]]:
+def _services(managers: Managers, known: Mapping[str, Collection[str]]) -> tuple[dict[str, Service], list[str]]:
     services: dict[str, Service] = {}
     problems: list[str] = []
     for name, open_reader in managers.items():
         try:
             with open_reader() as reader:
-                services |= read_services(reader, name)
+                services |= read_services(reader, name, known.get(name, ()))
         except ManagerUnreachableError as error:
             problems.append(error.message)
     return services, problems
 
 
-def read_services(reader: UnitReader, manager: str) -> dict[str, Service]:
+def read_services(reader: UnitReader, manager: str, known: Collection[str] = ()) -> dict[str, Service]:
     """Given one of systemd's managers, return its instances' services by instance. Raise ManagerUnreachableError."""
-    units = [unit for unit in reader.list_units([_SERVICES]) if _NAME.fullmatch(unit.name)]
+    loaded = [unit for unit in reader.list_units([_SERVICES]) if _NAME.fullmatch(unit.name)]
+    stopped = {f"local-agent@{name}.service" for name in known if _VALID.fullmatch(name)}
+    named = reader.list_named(sorted(stopped - {unit.name for unit in loaded}))
+    units = [*loaded, *(unit for unit in named if unit.load_state == "loaded")]
     wanted = [Wanted(unit.path, interface, name) for unit in units for interface, name in _PROPERTIES]
     values = reader.read(wanted)
     each = len(_PROPERTIES)

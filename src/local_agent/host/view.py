@@ -7,19 +7,20 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.errors import NotFoundError
-from local_agent.host.agents import StateFolder, state_folders
+from local_agent.host.agents import SERVICES_STATE, StateFolder, state_folders
 from local_agent.host.bus import BusReader, buses
 from local_agent.host.find import find_run
-from local_agent.host.instances import Instance, find_instances
+from local_agent.host.instances import NOTHING_KNOWN, Instance, enabled_names, find_instances
 from local_agent.host.journal import Journal
 from local_agent.host.past import Past
 from local_agent.host.runs import Overview, Run, find_runs, with_figures
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from local_agent.host.runs import Managers
 
@@ -34,6 +35,7 @@ class Host:
     managers: Managers
     folders: tuple[StateFolder, ...]
     journal: Journal = field(default_factory=Journal)
+    known: Mapping[str, Collection[str]] = field(default_factory=lambda: NOTHING_KNOWN)
 
     @property
     def past(self) -> Past:
@@ -65,7 +67,7 @@ class Host:
         """Return the instances, or one, and what could not be looked at. Raise NotFoundError where there is no such."""
         overview = self.runs()
         counts = Counter(run.instance for run in overview.runs)
-        found, problems = find_instances(self.managers, self.folders, counts)
+        found, problems = find_instances(self.managers, self.folders, counts, self.known)
         chosen = [instance for instance in found if name in (None, instance.name)]
         if name is not None and not chosen:
             raise NotFoundError(
@@ -93,4 +95,15 @@ def this_host(environ: Mapping[str, str] | None = None) -> Host:
     environ = os.environ if environ is None else environ
     uid = os.geteuid()
     managers = {name: partial(BusReader, address) for name, address in buses(uid, environ).items()}
-    return Host(uid, managers, tuple(state_folders(environ)))
+    folders = tuple(state_folders(environ))
+    return Host(uid, managers, folders, known=_known(folders, environ))
+
+
+def _known(folders: Sequence[StateFolder], environ: Mapping[str, str]) -> Mapping[str, Collection[str]]:
+    """Return the instances that each manager may have, stopped or not."""
+    settings = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "/") / ".config"
+    remembered = {folder.instance for folder in folders if folder.path.parent == SERVICES_STATE}
+    return {
+        "system": enabled_names(Path("/etc/systemd/system")) | remembered,
+        "user": enabled_names(Path(settings) / "systemd/user"),
+    }

@@ -17,22 +17,22 @@ from support.machine import Completed, Machine
 from system.agent.conftest import Instance
 
 PYTHON = "/srv/python"
-_PLAYER = "/srv/player.py"
+PLAYER = "/srv/player.py"
 # LINES in a flow run's environment: so many lines, each written by a process that is gone at once
-_SCRIPT = f"""\
+SCRIPT = f"""\
 #!/bin/sh
 if [ "$1" = -c ]; then echo 1.4.1 3.11.2; exit; fi
 for number in $(seq "${{LINES:-0}}"); do /bin/echo "line $number"; done
 export PLAY_STARTS=/dev/null
-exec /usr/bin/python3 -S -E -s {_PLAYER} "$@"
+exec /usr/bin/python3 -S -E -s {PLAYER} "$@"
 """
 
 
 @pytest.fixture(scope="module")
 def api(booted: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An embedded API for each booted Debian, on this machine's loopback, which it shares."""
-    booted.write(PYTHON, _SCRIPT, mode=0o755)
-    booted.write(_PLAYER, Path(player.__file__).read_text())
+    booted.write(PYTHON, SCRIPT, mode=0o755)
+    booted.write(PLAYER, Path(player.__file__).read_text())
     with Api(tmp_path_factory.mktemp("api") / "server.db") as api:
         yield api
 

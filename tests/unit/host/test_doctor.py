@@ -54,12 +54,21 @@ def _disk(folder: Path, status: os.statvfs_result) -> Finding:
     return finding
 
 
-def _broker(socket: str, service: str = "inactive", user: str = "local-agent") -> Finding:
+def _broker(
+    socket: str, service: str = "inactive", user: str = "local-agent", listens: Path | None = None, group: int = 0
+) -> Finding:
     reader = FakeReader()
-    reader.add("local-agent@prod1.service", User=user)
-    reader.add("local-agent-broker.socket", active=socket)
+    reader.add("local-agent@prod1.service", User=user, Group="", SupplementaryGroups=[str(group)])
+    listen = [("SequentialPacket", str(listens))] if listens else []
+    reader.add("local-agent-broker.socket", active=socket, Listen=listen)
     reader.add("local-agent-broker.service", active=service)
     return services.check_broker(reader)
+
+
+def _socket(folder: Path, mode: int) -> Path:
+    path = _file(folder / "broker.socket")
+    path.chmod(mode)
+    return path
 
 
 def _units(*, stale: bool) -> Finding:
@@ -109,6 +118,9 @@ _FAULTS: dict[str, tuple[Callable[[Path], Finding], Verdict, str]] = {
     "cgroups of version 1": (lambda path: _cgroups(path, None), Verdict.FAILURE, "unified_cgroup_hierarchy=1"),
     "no memory controller": (lambda path: _cgroups(path, "cpu io pids"), Verdict.WARNING, "cgroup_enable=memory"),
     "no PSI": (lambda path: machine.check_pressure(path), Verdict.WARNING, "psi=1"),
+    "PSI that says nothing": (
+        lambda path: machine.check_pressure(_file(path / "memory").parent), Verdict.WARNING, "psi=1",
+    ),
     "a volatile journal": (lambda path: _journal(path, "passing"), Verdict.WARNING, "mkdir -p /var/log/journal"),
     "no journal": (lambda path: _journal(path, "nowhere"), Verdict.FAILURE, "systemctl status systemd-journald"),
     "lines dropped": (lambda path: _dropped(path, "flow-run-1.scope"), Verdict.WARNING, "RateLimitBurst=0"),
@@ -117,10 +129,22 @@ _FAULTS: dict[str, tuple[Callable[[Path], Finding], Verdict, str]] = {
     "no inodes": (lambda path: _disk(path, _NO_INODES), Verdict.FAILURE, "du --inodes"),
     "broker stopped": (lambda _: _broker("inactive"), Verdict.FAILURE, "systemctl enable --now"),
     "broker failed": (lambda _: _broker("active", "failed"), Verdict.FAILURE, "journalctl -u local-agent-broker"),
+    "broker's socket gone": (
+        lambda path: _broker("active", listens=path / "gone"), Verdict.FAILURE, "systemctl restart",
+    ),
+    "broker's socket closed": (
+        lambda path: _broker("active", listens=_socket(path, 0o600), group=os.getgid()),
+        Verdict.FAILURE, "systemctl restart",
+    ),
+    "broker's socket of another group": (
+        lambda path: _broker("active", user="4711", listens=_socket(path, 0o660), group=os.getgid() + 1),
+        Verdict.FAILURE, "systemctl restart",
+    ),
     "units changed": (lambda _: _units(stale=True), Verdict.WARNING, "systemctl daemon-reload"),
     "service failed": (lambda _: _service("failed"), Verdict.FAILURE, "journalctl -u u.service"),
     "service restarted": (lambda _: _service(restarts=3), Verdict.WARNING, "journalctl -u u.service"),
     "folder of another": (lambda path: _folder(path, 0o700, "nobody-else"), Verdict.FAILURE, "chown -R nobody-else:"),
+    "folder that cannot be written": (lambda path: _folder(path, 0o500), Verdict.FAILURE, "chmod 0700"),
     "folder open": (lambda path: _folder(path, 0o755), Verdict.WARNING, "chmod 0700"),
     "wrong settings": (lambda path: _settings(path, "limitt = 3")[1], Verdict.FAILURE, "local-agent config"),
     "clock wrong": (lambda _: _clock(-300), Verdict.FAILURE, "timedatectl"),
@@ -132,16 +156,19 @@ _FAULTS: dict[str, tuple[Callable[[Path], Finding], Verdict, str]] = {
     "labels shared there": (
         lambda path: _labels(path, "", Neighbour("other", ("prod1",))), Verdict.WARNING, "`labels`",
     ),
+    "labels shared but for the host's own": (
+        lambda path: _labels(path, 'labels = ["etl"]', Neighbour("other", ("etl",))), Verdict.WARNING, "`labels`",
+    ),
 }  # fmt: skip
 
 _HEALTHY: dict[str, Callable[[Path], Finding]] = {
     "systemd": lambda _: machine.check_systemd("257.13-1~deb13u1"),
     "cgroups": lambda path: _cgroups(path, "cpuset cpu io memory pids"),
-    "pressure": lambda path: machine.check_pressure(_file(path / "memory").parent),
+    "pressure": lambda path: machine.check_pressure(_file(path / "memory", "some avg10=0.00").parent),
     "journal": lambda path: _journal(path, "kept"),
     "lines of others dropped": lambda path: _dropped(path, "sshd.service"),
     "disk": lambda path: _disk(path, _ROOMY),
-    "broker": lambda _: _broker("active"),
+    "broker": lambda path: _broker("active", listens=_socket(path, 0o660), group=os.getgid()),
     "no broker needed": lambda _: _broker("inactive", user=""),
     "units": lambda _: _units(stale=False),
     "service": lambda _: _service(),

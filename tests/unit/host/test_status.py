@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local_agent.host.agents import AgentView, StateFolder, agent_view
-from local_agent.host.instances import Instance, Service, find_instances, read_services
+from local_agent.host.instances import Instance, Service, enabled_names, find_instances, read_services
 from local_agent.host.status import Pressure, as_json, in_words, table
 from local_agent.host.table import Terminal, width_of
 from unit.host.fakes import USEC, FakeReader
@@ -100,6 +100,27 @@ def test_instances_are_those_of_services_and_of_agents_that_answer(tmp_path: Pat
     found, problems = find_instances({"system": _reader}, folders, {"prod1": 3})
     assert [(one.name, one.runs, one.agent) for one in found] == [("prod1", 3, None)]
     assert problems == []
+
+
+def test_an_instance_that_was_stopped_is_still_there() -> None:
+    """systemd lists no unit that it has no need for: who stopped prod2 would not see it any more."""
+    reader = _reader()
+    reader.properties["/unit/local-agent@prod2.service", "UnitFileState"] = "enabled"
+    known = {"system": ["prod1", "prod2", "old", "no+instance"]}
+    found, _ = find_instances({"system": lambda: reader}, [], {}, known)
+    problems = {instance.name: instance.problem for instance in found}
+    stopped = "local-agent@prod2.service is enabled and does not run"
+    assert problems == {"old": "", "prod1": "", "prod2": stopped}
+    assert [instance.name for instance in found if instance.is_wanted] == ["prod1", "prod2"]
+
+
+def test_what_systemctl_has_enabled(tmp_path: Path) -> None:
+    wants = tmp_path / "local-agent.target.wants"
+    wants.mkdir()
+    for name in ("local-agent@prod1.service", "local-agent@a.b.service", "local-agent-broker.socket", "ssh.service"):
+        (wants / name).symlink_to("/nowhere")
+    assert enabled_names(tmp_path) == {"prod1", "a.b"}
+    assert enabled_names(tmp_path / "gone") == set()
 
 
 def test_what_a_person_sees() -> None:

@@ -59,10 +59,12 @@ async def check_canary(manager: ScopeManager, journal: Journal) -> Finding:
             await manager.stop(f"{name}.scope")
             await _until(lambda: procfs.identity_of(daemon) is None, "its daemon outlived it")
         except (LocalAgentError, OSError, _SilentError) as error:
-            return failure(
-                "canary", f"a scope was tried, and failed: {error}", "journalctl -b -e; systemctl status dbus"
-            )
+            return failure("canary", f"a scope was tried, and failed: {error}", _mend(str(error)))
     return ok("canary", "a scope double-forked, wrote to the journal and was stopped with all that it had started")
+
+
+def _mend(complaint: str) -> str:
+    return f"systemctl unmask {_SLICE}" if "masked" in complaint else "journalctl -b -e; systemctl status dbus"
 
 
 def not_tried() -> Finding:

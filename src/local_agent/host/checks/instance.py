@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import stat
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ def check_settings(name: str, around: Surroundings, hostname: str) -> tuple[Sett
         settings = load_settings(flags=flags, environ=environ, hostname=hostname)
     except ConfigError as error:
         evidence = "; ".join([error.message, *error.problems])
-        mend = f"local-agent config --instance {name}"
+        mend = f"correct it there; local-agent config --instance {name} shows every setting"
         return None, [failure("settings", evidence, mend, name)]
     except OSError as error:
         return None, [warning("settings", f"they cannot be read: {error}", "run this as root", name)]
@@ -73,18 +74,30 @@ def _home(user: str) -> str:
 
 
 def check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
-    """The state folder: its agent's user must own it, and nobody else may look in."""
+    """The state folder: its agent's user must own it and be able to write, and nobody else may look in."""
     if folder is None:
         return ok("state folder", "none yet; systemd makes it at the first start", name)
-    owner = _name_of(folder.uid)
-    if user and owner != user:
-        return failure(
-            "state folder", f"{folder.path} belongs to {owner}, and the agent runs as {user}",
-            f"chown -R {user}: {folder.path}", name,
-        )  # fmt: skip
-    if folder.path.stat().st_mode & 0o077:
-        return warning("state folder", f"others may look into {folder.path}", f"chmod 0700 {folder.path}", name)
-    return ok("state folder", f"{folder.path}, of {owner}", name)
+    path, owner = folder.path, _name_of(folder.uid)
+    strange = next((part for part in (path, path / "runs") if user and _owner_of(part) not in (user, "")), None)
+    if strange is not None:
+        evidence = f"{strange} belongs to {_owner_of(strange)}, and the agent runs as {user}"
+        return failure("state folder", evidence, f"chown -R {user}: {path}", name)
+    mode = path.stat().st_mode
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        return failure("state folder", f"{owner} may not write to {path}", f"chmod 0700 {path}", name)
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        mend = f"journalctl -k -e tells why; then mount -o remount,rw $(findmnt -no TARGET -T {path})"
+        return failure("state folder", f"{path} is mounted read-only: no flow run is claimed", mend, name)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return warning("state folder", f"others may look into {path}", f"chmod 0700 {path}", name)
+    return ok("state folder", f"{path}, of {owner}", name)
+
+
+def _owner_of(path: Path) -> str:
+    try:
+        return _name_of(path.stat().st_uid)
+    except OSError:
+        return ""
 
 
 def _name_of(uid: int) -> str:
@@ -125,6 +138,9 @@ def check_interpreter(python: Path, user: str, name: str) -> Finding:
     mend = f"python3 -m venv {python.parent.parent} && {python} -m pip install 'prefect==1.4.1' 'marshmallow<4'"
     try:
         done = _ask(python, user)
+    except PermissionError:
+        mend = f"namei -l {python} shows what keeps it out; chmod a+x {python} and the folders above it"
+        return failure("interpreter", f"{user or 'this user'} may not run {python}", mend, name)
     except (OSError, subprocess.TimeoutExpired, KeyError) as error:
         return failure("interpreter", f"{python} does not run: {error}", mend, name)
     if done.returncode != 0:
@@ -158,15 +174,21 @@ def _as_user(user: str) -> dict[str, Any]:
 
 def check_labels(name: str, settings: Settings, others: Iterable[Settings], view: ApiView | None) -> Finding:
     """Whether another agent takes the same flow runs; by accident, it is found out when they fail there."""
-    labels = set(settings.effective_labels)
-    same = [one for one in others if one.api == settings.api and set(one.effective_labels) == labels]
+    labels = _chosen(settings.effective_labels, settings.hostname)
+    same = [one for one in others if one.api == settings.api and _chosen(one.effective_labels, one.hostname) == labels]
     here = [one.instance for one in same if one.instance != settings.instance]
     known = {settings.name, *(one.name for one in same)}
     neighbours = view.neighbours if view else ()
-    there = {one.name or "without a name" for one in neighbours if set(one.labels) == labels and one.name not in known}
+    strangers = [one for one in neighbours if one.name not in known]
+    there = {one.name or "without a name" for one in strangers if _chosen(one.labels, settings.hostname) == labels}
     sharing = [*(f"instance {other} of this host" for other in here), *(f"agent {other}" for other in sorted(there))]
     shown = ", ".join(settings.effective_labels) or "no labels"
     if sharing:
         mend = "give it labels of its own, unless they are meant to share the work: `labels` in its .toml file"
         return warning("labels", f"{shown}: the same as of {', '.join(sharing)}", mend, name)
     return ok("labels", f"{shown}; no other agent has just these", name)
+
+
+def _chosen(labels: Iterable[str], hostname: str) -> set[str]:
+    """Return the labels that somebody chose: an agent may add its host's name, and takes the others' flow runs, too."""
+    return {*labels} - {hostname} or {*labels}

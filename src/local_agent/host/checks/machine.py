@@ -52,9 +52,11 @@ def check_cgroups(root: Path = cgroup.ROOT) -> Finding:
 def check_pressure(folder: Path = Path("/proc/pressure")) -> Finding:
     """Pressure stall information, by which intake stops before the machine is overloaded."""
     try:
-        (folder / "memory").read_text()
+        evidence = "" if (folder / "memory").read_text() else "the kernel tells nothing"
     except OSError as error:
-        return warning("pressure", f"it is not measured here: {error.strerror}", f"psi=1 {_KERNEL_LINE}")
+        evidence = str(error.strerror)
+    if evidence:
+        return warning("pressure", f"it is not measured here: {evidence}", f"psi=1 {_KERNEL_LINE}")
     return ok("pressure", "measured for cpu, memory and io")
 
 

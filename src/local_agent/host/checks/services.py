@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import pwd
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.host.bus import Wanted
 from local_agent.host.checks import Finding, failure, ok, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from local_agent.host.bus import UnitReader
     from local_agent.host.instances import Instance
 
 _SOCKET = "local-agent-broker.socket"
 _SERVICE = "local-agent-broker.service"
+_FOR_ITS_GROUP = 0o060
 
 
 def check_service(instance: Instance, installed_version: str) -> list[Finding]:
@@ -24,7 +29,9 @@ def check_service(instance: Instance, installed_version: str) -> list[Finding]:
     if service is None:
         findings.append(ok("service", "it runs without a service of systemd", about))
     elif instance.problem and not instance.problem.startswith("API "):
-        findings.append(failure("service", instance.problem, f"journalctl -u {service.unit} -e", about))
+        is_stopped = service.active_state == "inactive"
+        mend = f"systemctl start {service.unit}" if is_stopped else f"journalctl -u {service.unit} -e"
+        findings.append(failure("service", instance.problem, mend, about))
     elif service.restarts:
         findings.append(
             warning(
@@ -54,22 +61,67 @@ def check_reload(reader: UnitReader) -> Finding:
 
 def check_broker(reader: UnitReader) -> Finding:
     """The broker, where an instance runs as a user that is not root and so needs it."""
-    services = reader.list_units(["local-agent@*.service"])
-    users = reader.read([Wanted(unit.path, "Service", "User") for unit in services])
-    needing = [unit.name for unit, user in zip(services, users, strict=True) if user not in ("", "root", "0", None)]
+    needing = _needing_broker(reader)
     if not needing:
         return ok("broker", "no instance needs it: none runs as another user than root")
-    states = {unit.name: unit.active_state for unit in reader.list_units([_SOCKET, _SERVICE])}
+    units = {unit.name: unit for unit in reader.list_units([_SOCKET, _SERVICE])}
+    states = {name: unit.active_state for name, unit in units.items()}
     if states.get(_SOCKET) != "active":
+        named = ", ".join(name.removeprefix("local-agent@").removesuffix(".service") for name in needing)
         return failure(
             "broker",
-            f"{_SOCKET} is {states.get(_SOCKET, 'not there')}: no flow run of {_named(needing)} can be started",
+            f"{_SOCKET} is {states.get(_SOCKET, 'not there')}: no flow run of {named} can be started",
             f"systemctl enable --now {_SOCKET}",
         )
     if states.get(_SERVICE) == "failed":
         return failure("broker", f"{_SERVICE} failed", f"journalctl -u {_SERVICE} -e")
+    (listens,) = reader.read([Wanted(units[_SOCKET].path, "Socket", "Listen")])
+    problem = next((found for _, path in listens or () if (found := _problem_of(Path(path), needing))), "")
+    if problem:
+        return failure("broker", problem, f"systemctl restart {_SOCKET}; systemctl cat {_SOCKET} shows its settings")
     return ok("broker", f"{_SOCKET} listens")
 
 
-def _named(units: Sequence[str]) -> str:
-    return ", ".join(unit.removeprefix("local-agent@").removesuffix(".service") for unit in units)
+def _needing_broker(reader: UnitReader) -> dict[str, set[int]]:
+    """Return the services that run as another user than root, each with the groups that systemd gives it."""
+    services = reader.list_units(["local-agent@*.service"])
+    names = ("User", "Group", "SupplementaryGroups")
+    values = reader.read([Wanted(unit.path, "Service", name) for unit in services for name in names])
+    needing = {}
+    for number, unit in enumerate(services):
+        user, group, more = values[number * len(names) : (number + 1) * len(names)]
+        if user not in ("", "root", "0", None):
+            needing[unit.name] = _groups_of(str(user), [str(group or ""), *map(str, more or ())])
+    return needing
+
+
+def _groups_of(user: str, names: Sequence[str]) -> set[int]:
+    try:
+        known = set(os.getgrouplist(user, pwd.getpwnam(user).pw_gid))
+    except KeyError:
+        known = set()
+    by_name = {group.gr_name: group.gr_gid for group in grp.getgrall()}
+    return known | {int(name) if name.isdigit() else by_name.get(name, -1) for name in names if name}
+
+
+def _problem_of(path: Path, needing: Mapping[str, set[int]]) -> str:
+    """Say what keeps an agent from connecting to the broker's socket, "" where nothing does."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return f"{path} is gone, though {_SOCKET} listens"
+    except OSError:
+        return ""
+    if status.st_mode & _FOR_ITS_GROUP != _FOR_ITS_GROUP:
+        return f"{path} has the mode {status.st_mode & 0o777:04o}: its group may not connect"
+    outside = [name for name, groups in needing.items() if status.st_gid not in groups]
+    return (
+        f"{path} belongs to group {_name_of(status.st_gid)}, and {', '.join(outside)} is not in it" if outside else ""
+    )
+
+
+def _name_of(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

@@ -1,0 +1,348 @@
+"""Faults planted for real, one at a time, on a booted Debian: the doctor finds each and names what mends it.
+
+What only a kernel or a boot can lack is hidden from the doctor alone, in a mount namespace of its own: pressure,
+cgroups of version 2, a controller, the bus. An older systemd cannot be had here. The API's faults are the doctor's
+alone, too: the settings are changed and the agent, which does not read them again, goes on as before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import player
+from support.api import Api, wait_until
+from support.faults import FaultyProxy
+from support.machine import Machine
+from system.agent.conftest import Instance
+from system.host.conftest import PLAYER, PYTHON, SCRIPT
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+_KEY, _KEY_FILE = "right", "/etc/local-agent/prod1.key"
+_STATE = "/var/lib/local-agent"
+_ROOM = "size=300M,nr_inodes=2000"
+_DROP_INS = "/etc/systemd/system/local-agent@.service.d"
+_SOCKET = "/run/local-agent/broker.socket"
+_UNIT = "local-agent@prod1.service"
+_SETTINGS = f"""\
+[Service]
+LoadCredential=api-key:{_KEY_FILE}
+RestartSec=100ms
+"""
+# what a container has no controllers of its own for is shown to the doctor as on a machine that has them all
+_ALL_CONTROLLERS = "cpuset cpu io memory pids"
+# journald tells that it threw lines away with the next one that comes later, from a process that still lives
+_THROWN_AWAY = "journalctl --quiet MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e | grep -q Suppressed"
+_CHATTER = f"seq 3000; until {_THROWN_AWAY}; do sleep 1.1; echo more; done"
+_SCOPE = "systemd-run --scope --quiet --unit=flow-run-chatter.scope systemd-cat sh -c"
+
+Finding = dict[str, Any]
+
+
+class Patient:
+    """A machine with an agent on it, both healthy until somebody plants a fault."""
+
+    def __init__(self, machine: Machine, api: Api) -> None:
+        self.machine = machine
+        self.api = api
+        self.instance = Instance(machine, api)
+
+    def settle(self) -> None:
+        """Bring everything up, and wait until all is well."""
+        self.machine.write("/srv/controllers", _ALL_CONTROLLERS)
+        self.machine.write(PYTHON, SCRIPT, mode=0o755)
+        self.machine.write(PLAYER, Path(player.__file__).read_text())
+        self.machine.run(f"mount -t tmpfs -o mode=0755,{_ROOM} tmpfs {_STATE}")
+        self.configure()
+        self.machine.write(_KEY_FILE, _KEY, mode=0o600)
+        self.machine.write(f"{_DROP_INS}/test.conf", _SETTINGS)
+        self.machine.run(f"systemctl daemon-reload && systemctl enable {_UNIT}")
+        self.start()
+
+    def configure(self, api_url: str = "") -> None:
+        """Write the settings: with the API that is there, or with another."""
+        self.instance.configure(python=PYTHON, api_url=api_url)
+
+    def start(self) -> None:
+        """Start the agent anew, and wait until it has polled."""
+        self.machine.run(f"systemctl reset-failed {_UNIT}; systemctl restart {_UNIT}", timeout_seconds=90)
+        self.machine.wait_until("local-agent status")
+
+    def examine(self, seen: str = "true") -> tuple[int, list[Finding]]:
+        """Return the doctor's exit code and findings; `seen` changes what the doctor gets to see."""
+        shown = "mount --bind /srv/controllers /sys/fs/cgroup/cgroup.controllers"
+        script = f"{shown} && {seen} && exec local-agent doctor --json"
+        done = self.machine.run(["unshare", "--mount", "sh", "-c", script], check=False)
+        assert done.stdout, done.stderr
+        findings = json.loads(done.stdout)["findings"]
+        return done.returncode, [finding for finding in findings if _is_ours(finding, seen)]
+
+
+def _is_ours(finding: Finding, seen: str) -> bool:
+    """The disks of a test's machine are this machine's memory, and a kernel may measure no pressure."""
+    if finding["check"] == "disk":
+        return _STATE in finding["evidence"]
+    return finding["check"] != "pressure" or "pressure" in seen or Path("/proc/pressure/memory").exists()
+
+
+Plant = Callable[[Patient], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How it is planted, and the finding that tells of it: the check, and part of what mends it.
+
+    `seen` changes only what the doctor sees. `with_it` are checks that suffer, too.
+    """
+
+    name: str
+    check: str
+    mend: str
+    plant: Plant | None = None
+    seen: str = "true"
+    verdict: str = "failure"
+    with_it: frozenset[str] = frozenset()
+
+    @contextmanager
+    def planted(self, patient: Patient) -> Iterator[None]:
+        """Plant it for the length of the context."""
+        if self.plant is None:
+            yield
+            return
+        with self.plant(patient):
+            yield
+
+
+def _typed(plant: str, undo: str, *, started: bool = False) -> Plant:
+    """Plant a fault by a shell command and undo it by another; with `started` the agent is started anew then."""
+
+    @contextmanager
+    def planted(patient: Patient) -> Iterator[None]:
+        try:
+            patient.machine.run(plant)
+            yield
+        finally:
+            patient.machine.run(undo)
+            if started:
+                patient.start()
+
+    return planted
+
+
+def _journald(settings: str, then: str) -> Plant:
+    conf = "/etc/systemd/journald.conf.d/fault.conf"
+    restart = "systemctl restart systemd-journald"
+    return _typed(
+        f"mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\n{settings}\n' >{conf} && {restart} && {then}",
+        f"rm -rf {conf} /var/log/journal/* && {restart} && journalctl --flush",
+    )
+
+
+def _python(answer: str) -> Plant:
+    """Replace the flows' interpreter."""
+    script = f"cp {PYTHON} {PYTHON}.away && printf '#!/bin/sh\n{answer}\n' >{PYTHON}"
+    return _typed(script, f"mv {PYTHON}.away {PYTHON}")
+
+
+@contextmanager
+def _down(patient: Patient) -> Iterator[None]:
+    patient.configure("http://127.0.0.1:9")
+    try:
+        yield
+    finally:
+        patient.configure()
+
+
+def _proxy(go_wrong: Callable[[FaultyProxy], object]) -> Plant:
+    """Put an API into the settings that goes wrong."""
+
+    @contextmanager
+    def planted(patient: Patient) -> Iterator[None]:
+        with FaultyProxy(patient.api.url) as proxy:
+            go_wrong(proxy)
+            patient.configure(proxy.url)
+            try:
+                yield
+            finally:
+                patient.configure()
+
+    return planted
+
+
+def _clock(ahead_seconds: float) -> Plant:
+    return _proxy(lambda proxy: setattr(proxy, "ahead_seconds", ahead_seconds))
+
+
+FAULTS = (
+    Fault(
+        "volatile journal", "journal", "no Storage=volatile", verdict="warning",
+        plant=_journald("Storage=volatile", "rm -rf /var/log/journal/*"),
+    ),
+    Fault(
+        "lines thrown away", "rate limit", "RateLimitBurst=0", verdict="warning",
+        plant=_journald("RateLimitIntervalSec=1s\\nRateLimitBurst=5", f"{_SCOPE} '{_CHATTER}'"),
+    ),
+    Fault(
+        "broker stopped", "broker", "systemctl enable --now local-agent-broker.socket",
+        plant=_typed("systemctl stop local-agent-broker.socket", "systemctl start local-agent-broker.socket"),
+    ),
+    Fault(
+        "broker's socket gone", "broker", "systemctl restart local-agent-broker.socket",
+        plant=_typed(f"rm {_SOCKET}", "systemctl restart local-agent-broker.socket"),
+    ),
+    Fault(
+        "broker's socket closed", "broker", "systemctl restart local-agent-broker.socket",
+        plant=_typed(f"chmod 0600 {_SOCKET}", f"chmod 0660 {_SOCKET}"),
+    ),
+    Fault(
+        "broker's socket of others", "broker", "systemctl restart local-agent-broker.socket",
+        plant=_typed(f"chgrp root {_SOCKET}", f"chgrp local-agent {_SOCKET}"),
+    ),
+    Fault("wrong key", "API key", "key", plant=_typed(f"echo wrong >{_KEY_FILE}", f"echo {_KEY} >{_KEY_FILE}")),
+    Fault(
+        "key's file missing", "settings", "local-agent config --instance prod1",
+        plant=_typed(f"mv {_KEY_FILE} /srv/key", f"mv /srv/key {_KEY_FILE}"),
+    ),
+    Fault("API down", "API", "check that it runs", plant=_down),
+    Fault("another server at its address", "API", "api", plant=_proxy(lambda proxy: proxy.answer_html())),
+    Fault("the API's clock far off", "clock", "timedatectl", plant=_clock(300)),
+    Fault("the API's clock late", "clock", "timedatectl", plant=_clock(-40), verdict="warning"),
+    Fault(
+        "interpreter missing", "settings", "local-agent config --instance prod1",
+        plant=_typed(f"mv {PYTHON} {PYTHON}.away", f"mv {PYTHON}.away {PYTHON}"),
+    ),
+    Fault(
+        "interpreter closed to the agent", "interpreter", f"chmod a+x {PYTHON}",
+        plant=_typed(f"chmod 0700 {PYTHON}", f"chmod 0755 {PYTHON}"),
+    ),
+    Fault(
+        "prefect missing", "interpreter", "prefect==1.4.1", plant=_python('exec /usr/bin/python3 "$@"'),
+    ),
+    Fault("prefect 3", "interpreter", "prefect==1.4.1", plant=_python("echo 3.1.0 3.12.1")),
+    Fault(
+        "disk full", "disk", "du -xh",
+        plant=_typed(
+            f"mount -o remount,size=4M {_STATE} && ! dd if=/dev/zero of={_STATE}/full bs=64k 2>/dev/null",
+            f"rm {_STATE}/full && mount -o remount,{_ROOM} {_STATE}",
+        ),
+    ),
+    Fault(
+        "no inodes", "disk", "du --inodes",
+        plant=_typed(
+            f"mkdir {_STATE}/many && cd {_STATE}/many && ! seq 3000 | xargs touch 2>/dev/null", f"rm -r {_STATE}/many"
+        ),
+    ),
+    Fault("state folder read-only", "state folder", "remount,rw", seen=f"mount -o remount,bind,ro {_STATE}"),
+    Fault(
+        "state folder of root", "state folder", f"chown -R local-agent: {_STATE}/prod1",
+        plant=_typed(f"chown root {_STATE}/prod1", f"chown local-agent {_STATE}/prod1"),
+    ),
+    Fault(
+        "state folder closed", "state folder", f"chmod 0700 {_STATE}/prod1",
+        plant=_typed(f"chmod 0500 {_STATE}/prod1", f"chmod 0700 {_STATE}/prod1"),
+    ),
+    Fault(
+        "slice masked", "canary", "systemctl unmask flowruns.slice",
+        plant=_typed(
+            "systemctl stop flowruns.slice && systemctl mask --quiet --runtime flowruns.slice",
+            "systemctl unmask --quiet --runtime flowruns.slice",
+        ),
+    ),
+    Fault(
+        "units changed", "units", "systemctl daemon-reload", verdict="warning",
+        plant=_typed(
+            f"printf '[Service]\\nNice=1\\n' >{_DROP_INS}/nice.conf",
+            f"rm {_DROP_INS}/nice.conf && systemctl daemon-reload",
+        ),
+    ),
+    Fault(
+        "a setting that is none", "settings", "local-agent config --instance prod1",
+        plant=_typed(
+            f"echo limitt = 3 >/etc/local-agent/prod1.toml; ! systemctl restart {_UNIT}",
+            "rm /etc/local-agent/prod1.toml", started=True,
+        ),
+        with_it=frozenset(("service",)),
+    ),
+    Fault(
+        "service stopped", "service", f"systemctl start {_UNIT}",
+        plant=_typed(f"systemctl stop {_UNIT}", "true", started=True),
+    ),
+    Fault(
+        "service restarted", "service", f"journalctl -u {_UNIT}", verdict="warning",
+        plant=_typed(
+            f"systemctl kill -s KILL {_UNIT} && until systemctl show -p NRestarts {_UNIT} | grep -q =1 &&"
+            " local-agent status; do sleep 0.1; done",
+            "true", started=True,
+        ),
+    ),
+    Fault(
+        "no pressure", "pressure", "psi=1", verdict="warning",
+        seen="{ [ ! -e /proc/pressure ] || mount -t tmpfs tmpfs /proc/pressure; }",
+    ),
+    Fault("cgroups of version 1", "cgroups", "unified_cgroup_hierarchy=1", seen="mount -t tmpfs tmpfs /sys/fs/cgroup"),
+    Fault(
+        "no memory controller", "cgroups", "cgroup_enable=memory", verdict="warning",
+        seen="echo cpu io pids >/run/controllers && mount --bind /run/controllers /sys/fs/cgroup/cgroup.controllers",
+    ),
+    Fault(
+        "no bus", "systemd", "systemctl status dbus", seen="mount -t tmpfs tmpfs /run/dbus",
+        with_it=frozenset(("canary", "API key")),
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def patient(booted: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
+    """A healthy one, which the tests of this file share."""
+    with Api(tmp_path_factory.mktemp("api") / "server.db", key=_KEY) as api:
+        patient = Patient(booted, api)
+        patient.settle()
+        yield patient
+        booted.reset()
+
+
+def _complaints(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding["check"]: finding for finding in findings if finding["verdict"] != "ok"}
+
+
+def test_the_doctor_is_silent_about_a_healthy_host(patient: Patient) -> None:
+    code, findings = patient.examine()
+    assert (code, _complaints(findings)) == (0, {})
+    assert len(findings) >= 15
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_found(patient: Patient, fault: Fault) -> None:
+    with fault.planted(patient):
+        code, findings = patient.examine(fault.seen)
+    complaints = _complaints(findings)
+    found = complaints.pop(fault.check, None)
+    assert found, complaints
+    assert found["verdict"] == fault.verdict, found
+    assert found["evidence"]
+    assert fault.mend in found["mend"]
+    assert complaints.keys() <= fault.with_it, "it blames others"
+    assert code == (1 if fault.verdict == "failure" else 0)
+
+
+def test_nothing_is_left_to_complain_of(patient: Patient) -> None:
+    wait_until(lambda: not _complaints(patient.examine()[1]), lambda: str(_complaints(patient.examine()[1])))
+
+
+def test_labels_shared_by_accident(patient: Patient) -> None:
+    """The last, because the API remembers for two minutes who polled."""
+    patient.machine.write("/etc/local-agent/prod2.toml", 'labels = ["prod1"]\n')
+    patient.machine.run("systemctl start local-agent@prod2", timeout_seconds=90)
+    code, findings = patient.examine()
+    shared = [finding for finding in findings if finding["check"] == "labels"]
+    assert [finding["verdict"] for finding in shared] == ["warning", "warning"]
+    assert "the same as of instance prod2 of this host" in shared[0]["evidence"]
+    assert "`labels`" in shared[0]["mend"]
+    assert code == 0
