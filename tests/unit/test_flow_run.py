@@ -159,6 +159,14 @@ async def test_after_a_power_cut_a_claim_may_hide_a_run_that_had_started(tmp_pat
         bed.check_that_nothing_is_held()
 
 
+async def test_after_a_power_cut_a_long_retry_that_had_not_begun_waits_again(tmp_path: Path) -> None:
+    async with story_bed(tmp_path) as bed:
+        record = _remembered(bed, step=Step.CLAIMING, boot_id="before", process=None, task_runs=("task-1",))
+        await bed.stories.resume(record)
+        assert bed.trail == ["claimed?", "give back", "forget", "record: gone"]
+        bed.check_that_nothing_is_held()
+
+
 async def test_after_a_restart_a_live_run_is_adopted_and_counted(tmp_path: Path) -> None:
     async with story_bed(tmp_path, limit=1) as bed:
         await bed.stories.resume(_remembered(bed))

@@ -56,7 +56,7 @@ class Ends:
         if not end.is_clean:
             await self._clock.sleep(_LAST_WORD_SECONDS)
         decision = decide(await self._reader.read(record.id), record, end, policy, self._earliest_start(record))
-        if decision.outcome is Outcome.RESCHEDULED:
+        if decision.changes and decision.outcome is Outcome.RESCHEDULED:
             await self._writer.write_and_let_land(decision.changes, self._clock, self._timeout_seconds)
         elif decision.changes:
             await self._writer.write(decision.changes)
