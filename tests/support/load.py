@@ -16,6 +16,8 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +29,7 @@ from support.api import Api
 
 # Of the queue; and so the agent's reads and claims are by as many.
 PAGE = 25
+_AT_ONCE = 8
 
 _HEADERS = (
     "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: python-requests/2.28.1\r\nAccept-Encoding: gzip, deflate\r\n"
@@ -140,6 +143,7 @@ class Load:
             for operation, one_question in self._flows(client):
                 yield self._measured(client, operation, [one_question(run) for run in self._runs[: self._count // 2]])
             yield self._burst(client)
+        yield self._at_once()
         yield self._single_connections()
 
     def _measured(self, client: Client, operation: str, questions: Sequence[Question], *, runs: int = 1) -> Figure:
@@ -221,6 +225,22 @@ class Load:
         # per run and not per request: what limits a burst
         return Figure("burst, per flow run", requests, 1, self._count / seconds, 1000 * cpu / self._count)
 
+    def _at_once(self) -> Figure:
+        """Set a state of each run, over several connections at once, as flow runs do."""
+        with ExitStack() as stack, ThreadPoolExecutor(_AT_ONCE) as threads:
+            clients = [stack.enter_context(Client(self._api.url)) for _ in range(_AT_ONCE)]
+            requests = [clients[0].rendered(_set_state("flow", run, "Running")) for run in self._runs]
+            cpu, begin = cpu_seconds(self._api.pid), time.perf_counter()
+            parts = [
+                threads.submit(_exchange_all, client, requests[number::_AT_ONCE])
+                for number, client in enumerate(clients)
+            ]
+            for part in parts:
+                part.result()
+            seconds, cpu = time.perf_counter() - begin, cpu_seconds(self._api.pid) - cpu
+        operation = f"prefect: set Running, {_AT_ONCE} at once"
+        return Figure(operation, len(requests), 1, len(requests) / seconds, 1000 * cpu / len(requests))
+
     def _single_connections(self) -> Figure:
         def exchange(request: bytes) -> bytes:
             with Client(self._api.url) as client:
@@ -229,6 +249,11 @@ class Load:
         with Client(self._api.url) as any_client:
             hello = any_client.rendered(Question(queries.HELLO))
         return self._timed("hello, each on a new connection", [hello] * 500, exchange)
+
+
+def _exchange_all(client: Client, requests: Sequence[bytes]) -> None:
+    for request in requests:
+        _data(client.exchange(request))
 
 
 def _pages(ids: Sequence[str]) -> list[Sequence[str]]:

@@ -31,7 +31,7 @@ from graphql import (
     VariableNode,
 )
 
-from local_agent.server.database import RefusedError
+from local_agent.server.refusals import RefusedError
 
 
 class _Missing:

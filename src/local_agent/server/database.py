@@ -1,8 +1,8 @@
-"""SQLite: one file, one connection, one lock.
+"""SQLite: one file, one connection.
 
-Requests take turns. Each is one transaction, committed (and on disk: synchronous=FULL) before its answer is sent, so
-that kill -9 loses nothing that was acknowledged. Within it every mutation has a savepoint: one that is refused
-leaves no trace and takes nothing with it.
+Requests take turns (transactions.py). Each is committed, and on disk (synchronous=FULL), before its answer is sent, so
+that neither kill -9 nor a power cut loses what was acknowledged. Within it every mutation has a savepoint: one that is
+refused leaves no trace and takes nothing with it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from local_agent.errors import StateError
 from local_agent.server import likeness, tables, timestamps
+from local_agent.server.refusals import RefusedError
 from local_agent.server.tables import Column, Kind, Table
 from local_agent.server.timestamps import Clock
+from local_agent.server.transactions import Transactions
 
 SCHEMA_VERSION = 1
 
@@ -31,29 +33,20 @@ _SMALL_STEP_BACK = timedelta(milliseconds=10)
 Row = sqlite3.Row
 
 
-class RefusedError(Exception):
-    """A request that the API understands and refuses. Its text is the GraphQL error's message.
-
-    `detail` says more, where Prefect wants the message to be what it is and nothing else.
-    """
-
-    def __init__(self, message: str, *, detail: str = "") -> None:
-        super().__init__(message)
-        self.detail = detail
+# Made once: json.dumps makes one at each call with options.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-class PartlyRefusedError(RefusedError):
-    """Refused in part: what was done before stays done, as the real API has it for a list of states."""
+class JsonText(str):
+    """A JSON value that is encoded already."""
+
+    __slots__ = ()
 
 
-class LostTransactionError(sqlite3.OperationalError):
-    """SQLite itself undid the transaction (a full disk does that): nothing of the request will be kept."""
-
-
-def to_json(value: object) -> str:
+def to_json(value: object) -> JsonText:
     """Given a JSON value, return its text. Raise RefusedError for what JSON does not have (NaN, infinity)."""
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return JsonText(_encode(value))
     except ValueError as error:
         raise RefusedError(f"This is not JSON: {error}") from None
 
@@ -69,15 +62,14 @@ class Database:
     def __init__(self, path: Path, clock: Clock = timestamps.utc_now) -> None:
         """Open or create the file. Raise StateError if that cannot be done or it is not ours."""
         self._clock = clock
-        self._lost_by = ""
         self._last_moment = datetime.min.replace(tzinfo=UTC)
-        self._lock = threading.Lock()
         self._connection = _open(path)
         try:
             _prepare(self._connection, path)
         except BaseException:
             self._connection.close()
             raise
+        self._transactions = Transactions(self._connection)
         with self.transaction(writes=True):
             self._create_first_tenant()
 
@@ -90,52 +82,23 @@ class Database:
         now = self._clock()
         if now <= self._last_moment < now + _SMALL_STEP_BACK:
             now = self._last_moment + timedelta(microseconds=1)
-        self._lost_by = ""
         self._last_moment = now
         return timestamps.to_text(now)
 
-    @contextmanager
-    def transaction(self, *, writes: bool) -> Iterator[None]:
-        """Take the database for one request. On leaving, what was written is on disk; an exception undoes it."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            self._lost_by = ""
-            try:
-                yield
-                self._check_not_lost()
-                self._connection.execute("COMMIT")
-            finally:
-                # A disk that is full, for one, makes SQLite itself undo the transaction.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+    def transaction(self, *, writes: bool) -> AbstractContextManager[None]:
+        """Take the database for one request. On leaving, what was written is on disk; an exception undoes it.
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
+        Raise LostTransactionError on leaving if it could not be kept.
+        """
+        return self._transactions.request(writes=writes)
+
+    def savepoint(self) -> AbstractContextManager[None]:
         """Undo what is written inside if it raises, unless it is only refused in part."""
-        self._check_not_lost()
-        self._connection.execute("SAVEPOINT one")
-        try:
-            yield
-        except PartlyRefusedError:
-            self._connection.execute("RELEASE one")
-            raise
-        except BaseException as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK TO one")
-                self._connection.execute("RELEASE one")
-            else:
-                self._lost_by = str(error)
-            raise
-        self._connection.execute("RELEASE one")
-
-    def _check_not_lost(self) -> None:
-        if not self._connection.in_transaction:
-            raise LostTransactionError(self._lost_by)
+        return self._transactions.savepoint()
 
     def close(self) -> None:
         """Close the file, after the request that is being answered."""
-        with self._lock:
-            self._connection.close()
+        self._transactions.close()
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | Iterable[Any] = ()) -> list[Row]:
         """Return the rows that a statement selects."""
@@ -156,7 +119,10 @@ class Database:
         return self._connection.execute(sql, _bindable(parameters)).rowcount
 
     def insert(self, table: str, **values: object) -> str:
-        """Insert a row and return its id. `id`, `created`, `updated` are made here; JSON columns take JSON values."""
+        """Insert a row and return its id. `id`, `created`, `updated` are made here.
+
+        JSON columns take JSON values, or their text as JsonText.
+        """
         self.insert_many(table, [values])
         return str(values["id"])
 
@@ -168,17 +134,14 @@ class Database:
             now = self.now()
             row.setdefault("id", new_id())
             row.update(created=now, updated=now)
-        names = list(rows[0])
-        verb = "INSERT OR IGNORE" if or_ignore else "INSERT"
-        sql = f"{verb} INTO {table} ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
+        sql = _insertion("INSERT OR IGNORE" if or_ignore else "INSERT", table, tuple(rows[0]))
         columns = tables.BY_NAME[table].by_name
         self._connection.executemany(sql, [_storable(columns, row) for row in rows])
 
     def update(self, table: str, row_id: str, **values: object) -> bool:
         """Change a row and say whether there is one with this id."""
         values["updated"] = self.now()
-        settings = ", ".join(f"{name} = :{name}" for name in values)
-        sql = f"UPDATE {table} SET {settings} WHERE id = :row_id"  # noqa: S608 - names of our own
+        sql = _change(table, tuple(values))
         return self.write(sql, {**_storable(tables.BY_NAME[table].by_name, values), "row_id": row_id}) > 0
 
     def delete(self, table: str, row_id: str) -> bool:
@@ -186,11 +149,26 @@ class Database:
         return self.write(f"DELETE FROM {table} WHERE id = ?", (row_id,)) > 0  # noqa: S608 - a name of our own
 
 
+@lru_cache
+def _insertion(verb: str, table: str, names: tuple[str, ...]) -> str:
+    return f"{verb} INTO {table} ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
+
+
+@lru_cache
+def _change(table: str, names: tuple[str, ...]) -> str:
+    settings = ", ".join(f"{name} = :{name}" for name in names)
+    return f"UPDATE {table} SET {settings} WHERE id = :row_id"  # noqa: S608 - names of our own
+
+
 def _storable(columns: Mapping[str, Column], values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: to_json(value) if value is not None and columns[name].kind is Kind.JSON else value
+        name: to_json(value) if columns[name].kind is Kind.JSON and _is_to_encode(value) else value
         for name, value in values.items()
     }
+
+
+def _is_to_encode(value: object) -> bool:
+    return value is not None and not isinstance(value, JsonText)
 
 
 def _bindable(parameters: Mapping[str, Any] | Iterable[Any]) -> Any:  # noqa: ANN401 - what sqlite3 takes

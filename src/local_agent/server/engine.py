@@ -14,7 +14,7 @@ from graphql import GraphQLError, GraphQLSchema
 
 from local_agent.server import mutations, schema
 from local_agent.server.auth import Keys, Unauthenticated
-from local_agent.server.database import Database, RefusedError
+from local_agent.server.database import Database
 from local_agent.server.documents import (
     BadRequestError,
     Documents,
@@ -25,6 +25,7 @@ from local_agent.server.documents import (
 )
 from local_agent.server.execution import Executor, Result
 from local_agent.server.locks import ExpiringSet
+from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 from local_agent.server.stats import Stats
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from local_agent.server.database import RefusedError, to_json
+from local_agent.server.database import to_json
+from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 
 

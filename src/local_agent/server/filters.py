@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from local_agent.server import timestamps
-from local_agent.server.database import RefusedError, to_json
+from local_agent.server.database import to_json
+from local_agent.server.refusals import RefusedError
 from local_agent.server.tables import BY_NAME, Column, Kind, Relation, Table
 
 ALL = "TRUE"

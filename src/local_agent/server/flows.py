@@ -9,7 +9,8 @@ import zlib
 from typing import Any
 
 from local_agent.server import states
-from local_agent.server.database import RefusedError, Row, new_id
+from local_agent.server.database import Row, new_id
+from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 
 # What a compressed flow may unpack to: far beyond any real flow, and still far from filling the memory.

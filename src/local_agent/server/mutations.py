@@ -7,8 +7,8 @@ from typing import Any
 
 from local_agent import __version__
 from local_agent.server import agents, extras, flows, logs, projects, queue, runs, states
-from local_agent.server.database import RefusedError
 from local_agent.server.execution import Handler
+from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 
 

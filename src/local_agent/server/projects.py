@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from local_agent.server.database import RefusedError
+from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 
 # Prefect takes exactly this message to mean that the project is there already, and then uses it.

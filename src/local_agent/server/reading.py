@@ -8,8 +8,9 @@ from typing import Any
 from graphql import FieldNode
 
 from local_agent.server.arguments import Reader
-from local_agent.server.database import Database, RefusedError
+from local_agent.server.database import Database
 from local_agent.server.filters import ALL, Statement, as_list, condition
+from local_agent.server.refusals import RefusedError
 from local_agent.server.tables import BY_NAME, Column, Kind, Relation, Table
 
 # json_object takes 127 arguments at most, two for each field.

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from local_agent.server import names, states
-from local_agent.server.database import RefusedError, Row, new_id
+from local_agent.server.database import Row, new_id
+from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 
 
@@ -118,7 +119,7 @@ def _insert_task_runs(request: Request, flow: Row, run_id: str) -> None:
             "state": pending.type,
             "version": 0,
             "message": pending.message,
-            "serialized_state": pending.serialized,
+            "serialized_state": pending.text,
         }
         for run in runs
     ]

@@ -10,10 +10,12 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from local_agent.server import timestamps
-from local_agent.server.database import PartlyRefusedError, RefusedError, Row, to_json
+from local_agent.server.database import JsonText, Row, to_json
+from local_agent.server.refusals import PartlyRefusedError, RefusedError
 from local_agent.server.request import Request
 from local_agent.server.tables import WAITING
 
@@ -67,6 +69,11 @@ class State:
     message: str | None
     start_time: str | None
     serialized: dict[str, Any]
+
+    @cached_property
+    def text(self) -> JsonText:
+        """The serialized state as JSON, which goes into the run and into its history."""
+        return to_json(self.serialized)
 
 
 def parse(value: object, now: str) -> State:
@@ -223,7 +230,7 @@ def _append(request: Request, table: str, run: Row, state: State) -> dict[str, A
         "state_timestamp": now,
         "state_start_time": state.start_time,
         "state_message": state.message,
-        "serialized_state": state.serialized,
+        "serialized_state": state.text,
     }
     if state.type == "Running":
         changes["start_time"] = run["start_time"] or now
@@ -243,7 +250,7 @@ def insert_state(request: Request, table: str, tenant_id: str, run_id: str, stat
         version=version,
         message=state.message,
         start_time=state.start_time,
-        serialized_state=state.serialized,
+        serialized_state=state.text,
     )
 
 
