@@ -160,7 +160,7 @@ def _is_under_journal(environ: Mapping[str, str]) -> bool:
 def _output(settings: Settings, environ: Mapping[str, str]) -> tuple[Follower, Output]:
     show = settings.show_flow_logs and not _is_under_journal(environ)
     follower = Follower(sys.stdout if show else None)
-    output: Output = FileOutput(follower.follow) if show or not journal.is_there() else JournalOutput()
+    output: Output = FileOutput(follower) if show or not journal.is_there() else JournalOutput()
     return follower, output
 
 

@@ -14,7 +14,7 @@ from local_agent.systemd import journal
 from local_agent.systemd.names import identifier_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from local_agent.model import Record
@@ -29,8 +29,21 @@ class Output(Protocol):
     def open(self, record: Record, base: Path) -> contextlib.AbstractContextManager[int]:
         """Give a descriptor to write to, open until the context ends. Raise StateError."""
 
+    def resume(self, record: Record, base: Path) -> None:
+        """Go on with the output of a flow run that an earlier life of the agent started."""
+
     def last_lines(self, base: Path) -> tuple[str, ...]:
         """Return the last lines that a flow run wrote; none where that cannot be read back."""
+
+
+class Reader(Protocol):
+    """Whoever reads along (follow.py)."""
+
+    def follow(self, record: Record, path: Path) -> None:
+        """Read a new file, from its beginning."""
+
+    def resume(self, record: Record, path: Path) -> None:
+        """Read a file that an earlier life of the agent has read, from its end."""
 
 
 class JournalOutput:
@@ -48,16 +61,19 @@ class JournalOutput:
         with stream:
             yield stream.fileno()
 
+    def resume(self, record: Record, base: Path) -> None:
+        """Nothing is to be done: the flow run has its stream."""
+
     def last_lines(self, base: Path) -> tuple[str, ...]:
         """Return the last lines under the run's identifier; the base's name is the run's id."""
         return journal.last_lines(identifier_of(base.name), LAST_LINES)
 
 
 class FileOutput:
-    """A file beside the run's record, gone when the run is forgotten. `on_open` is told of each, to read along."""
+    """A file beside the run's record, gone when the run is forgotten. A `reader` is told of each, to read along."""
 
-    def __init__(self, on_open: Callable[[Record, Path], None]) -> None:
-        self._on_open = on_open
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     @contextlib.contextmanager
     def open(self, record: Record, base: Path) -> Iterator[int]:
@@ -68,10 +84,14 @@ class FileOutput:
         except OSError as error:
             raise StateError(f"cannot write {path}: {error.strerror}") from error
         try:
-            self._on_open(record, path)
+            self._reader.follow(record, path)
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def resume(self, record: Record, base: Path) -> None:
+        """Have what it writes from now on read along."""
+        self._reader.resume(record, output_file(base))
 
     def last_lines(self, base: Path) -> tuple[str, ...]:
         """Return the last lines of the run's file."""

@@ -61,7 +61,9 @@ class ProcessLauncher:
         shim = Shim.adopt(record.process) if record.process else None
         if shim is None:
             return None
-        return self._run(shim, self._base_of(record.id), record.limits)
+        base = self._base_of(record.id)
+        self._output.resume(record, base)
+        return self._run(shim, base, record.limits)
 
     def _run(self, shim: Shim, base: Path, limits: Limits | None) -> ProcessRun:
         run = ProcessRun(shim, base, limits, self._output, self._clock, self._runs.discard)

@@ -74,7 +74,10 @@ class ScopeLauncher:
         if record.process is None or not _is_in(record.process.pid, record.unit):
             return None
         shim = Shim.adopt(record.process)
-        return self._run(shim, record, record.limits) if shim is not None else None
+        if shim is None:
+            return None
+        self._output.resume(record, self._base_of(record.id))
+        return self._run(shim, record, record.limits)
 
     async def end_of(self, record: Record) -> End:
         """Put together how it ended, and stop what is left of its scope."""

@@ -20,6 +20,19 @@ def test_show_flow_logs_puts_the_name_of_the_run_before_each_line(api: Api, fold
         assert agent.leftovers() == []
 
 
+def test_a_run_of_an_earlier_life_is_shown_from_there_on(api: Api, folder: Path) -> None:
+    with AgentProcess(folder, api.url, "--show-flow-logs") as agent:
+        run = agent.new_run(api, f"report Running\nsay before\nawait {folder}/go\nsay after\nreport Success")
+        agent.wait_for("| before\n")
+        agent.kill()
+        agent.start()
+        agent.wait_for("still running, adopted")
+        (folder / "go").touch()
+        agent.wait_for(f"{api.flow_run(run)['name']} | after\n")
+        agent.wait_until_forgotten()
+        assert "| before" not in agent.said
+
+
 def test_without_it_the_output_stays_off_the_console(api: Api, folder: Path) -> None:
     with AgentProcess(folder, api.url) as agent:
         run = agent.new_run(api, "say a line\nreport Success")

@@ -25,6 +25,16 @@ from support.api_client import wait_until
 _PATH = "/usr/bin:/bin"
 
 
+class Nobody:
+    """Reads no output along."""
+
+    def follow(self, record: Record, path: Path) -> None:
+        """A new file."""
+
+    def resume(self, record: Record, path: Path) -> None:
+        """A file of an earlier life."""
+
+
 @dataclass
 class Bed:
     """A launcher over a folder of its own."""
@@ -37,7 +47,7 @@ class Bed:
 
     def new_launcher(self) -> ProcessLauncher:
         """Return the launcher of another life of the agent."""
-        return ProcessLauncher(self.folder.joinpath, FileOutput(lambda _record, _path: None), SystemClock())
+        return ProcessLauncher(self.folder.joinpath, FileOutput(Nobody()), SystemClock())
 
     async def launch(self, *argv: str, limits: Limits | None = None, env: dict[str, str] | None = None) -> LiveRun:
         """Start a process at its gate."""

@@ -149,3 +149,39 @@ async def test_a_full_disk_loses_lines_and_no_more(tmp_path: Path) -> None:
         console.broken = None
         _append(path, "two\n")
         await _until(lambda: "two" in console.getvalue(), console)
+
+
+async def test_a_run_that_is_taken_up_again_is_followed_from_there_on(tmp_path: Path) -> None:
+    console = Console()
+    follower = Follower(console)
+    path = tmp_path / "a"
+    path.write_text("shown before\n")
+    follower.resume(samples.record(name="calm-otter"), path)
+    async with _following(follower):
+        _append(path, "new\n")
+        await _until(lambda: "new" in console.getvalue(), console)
+    assert console.getvalue() == "calm-otter | new\n"
+
+
+async def test_a_file_of_a_run_that_was_taken_up_again_does_not_fill_the_disk_either(tmp_path: Path) -> None:
+    console = Console()
+    follower = Follower(None)
+    path = tmp_path / "a"
+    path.write_bytes((b"x" * 1023 + b"\n") * 1024 * 17)
+    follower.resume(samples.record(), path)
+    async with _following(follower):
+        await _until(lambda: path.stat().st_size == 0, console)
+
+
+async def test_a_file_that_cannot_be_opened_is_opened_later(tmp_path: Path) -> None:
+    """As where too many files are open: root may open any file, but not what a link points to in vain."""
+    console = Console()
+    follower = Follower(console)
+    path = tmp_path / "a"
+    path.symlink_to(path)
+    follower.follow(samples.record(name="calm-otter"), path)
+    async with _following(follower):
+        (tmp_path / "b").write_text("late\n")
+        (tmp_path / "b").replace(path)
+        await _until(lambda: "late" in console.getvalue(), console)
+    assert console.getvalue() == "calm-otter | late\n"
