@@ -102,6 +102,17 @@ async def test_after_a_restart_a_run_waits_until_what_was_sent_before_can_land_n
             assert datetime.fromisoformat(state["start_time"]) >= long_ago + timedelta(hours=1, seconds=TIMEOUT_SECONDS)
 
 
+async def test_a_clock_that_is_set_back_does_not_keep_a_run_waiting(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        given_back, told = await bed.claimed_run("first"), await bed.claimed_run("second")
+        api.set_state(told[0].id, "Running")
+        then = bed.clock.now() + timedelta(hours=1)
+        await bed.backend.give_back(replace(given_back[1], claimed_at=then))
+        await bed.backend.report(replace(told[1], claimed_at=then), _CODE_3, _ONCE)
+        for run, _ in (given_back, told):
+            assert datetime.fromisoformat(api.states(run.id)[-1]["start_time"]) < then
+
+
 async def test_a_restart_whose_answer_was_lost_is_still_looked_at_again(api: Api, proxy: FaultyProxy) -> None:
     """Told again, the agent finds its own Scheduled there, and under it what had come in between."""
     async with backend_bed(api, proxy) as bed:

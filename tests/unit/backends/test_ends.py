@@ -204,6 +204,13 @@ def test_what_a_power_cut_kept_from_starting_is_started_whatever_the_policy(poli
 
 def test_a_power_cut_in_mid_run_goes_by_the_policy() -> None:
     assert _set(_decide(_facts("Running"), End(Cause.POWER_LOST))) == [("run", "Failed")]
+    assert _set(_decide(_facts("Running", ["Running", "Retrying"]), End(Cause.POWER_LOST)))[-1] == ("run", "Failed")
+
+
+@pytest.mark.parametrize("task", ["Retrying", "Paused"])
+def test_after_a_power_cut_what_only_waits_is_left_to_the_queue(task: str) -> None:
+    """Its process may have ended long before, and its record come back because its removal went with the power."""
+    assert _decide(_facts("Running", [task]), End(Cause.POWER_LOST)) == Decision(NOTHING)
 
 
 def test_a_long_retry_is_ours_by_its_task_runs() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from local_agent.backends import QueuePage
 from local_agent.backends.prefect1 import child, parse, queries, states
 from local_agent.backends.prefect1.claims import Check, Claims
-from local_agent.backends.prefect1.ends import SUBMIT_LOCK, Ends
+from local_agent.backends.prefect1.ends import Ends, lock_is_over
 from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_object, get_str, get_time, within
 from local_agent.backends.prefect1.logs import RunLogs
 from local_agent.backends.prefect1.writer import PAGE, StateWriter, rows
@@ -169,8 +169,9 @@ class Prefect1Backend:
         Not before what an earlier life of this agent may have sent for that can land no more: the run would be made to
         wait once more, while it runs.
         """
-        landed = self._clock.now() + timedelta(seconds=self._settings().request_timeout_seconds)
-        start = max(record.due, record.claimed_at + SUBMIT_LOCK, landed)
+        now = self._clock.now()
+        landed = now + timedelta(seconds=self._settings().request_timeout_seconds)
+        start = max(record.due, lock_is_over(record, now), landed)
         ours = await self._claims.give_back(record, start)
         return Outcome.GIVEN_BACK if ours else Outcome.NOT_OURS
 

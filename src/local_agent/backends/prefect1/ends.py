@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from local_agent.model import CrashPolicy, End, Record
 
 # the Server refuses a second Submitted for 30 s after the first, whatever came between
-SUBMIT_LOCK = timedelta(seconds=31)
+_SUBMIT_LOCK = timedelta(seconds=31)
 _LAST_WORD_SECONDS = 0.3  # a killed process may have sent its last report just before
 _SECOND_LOOK_SECONDS = 2.0
 # nobody takes a run that is started again before it was looked at again
@@ -72,8 +72,9 @@ class Ends:
 
         What an earlier life of this agent has sent may still land. It must not make a run wait that runs by then.
         """
+        now = self._clock.now()
         may_land = timedelta(seconds=self._timeout_seconds) if record.step is Step.ENDED else _AGAIN
-        return max(self._clock.now() + max(may_land, _AGAIN), record.claimed_at + SUBMIT_LOCK)
+        return max(now + max(may_land, _AGAIN), lock_is_over(record, now))
 
     async def _let_the_flow_have_the_last_word(self, record: Record) -> None:
         """A killed process's own report can land after ours was decided: where it did, it counts and ours does not."""
@@ -87,6 +88,11 @@ class Ends:
         last = overwritten_state(history, record.nonce) or buried_state(history, record.nonce)
         if last is not None:
             await self._writer.write([StateChange(record.id, 0, last)])
+
+
+def lock_is_over(record: Record, now: datetime) -> datetime:
+    """Return from when on a claimed run can be claimed again, even where the clock was set back meanwhile."""
+    return min(record.claimed_at, now) + _SUBMIT_LOCK
 
 
 def overwritten_state(history: Sequence[Mapping[str, Any]], nonce: str) -> Mapping[str, Any] | None:
@@ -139,10 +145,11 @@ def _decide_unfinished(facts: RunFacts, record: Record, end: End, policy: CrashP
     if facts.meaning is RunState.SUBMITTED and end.cause is Cause.POWER_LOST:
         # it never told the API that it runs, so none of its tasks did
         return _start_again(facts, record, _attempt(facts), start, end)
-    running_and_waited_for = facts.meaning is RunState.RUNNING and any(
-        task.kind in states.TASK_WAITING for task in facts.task_runs
-    )
-    if running_and_waited_for and end.is_clean:
+    kinds = {task.kind for task in facts.task_runs}
+    running_and_waited_for = facts.meaning is RunState.RUNNING and bool(kinds & states.TASK_WAITING)
+    # what remembered that its process had ended long before may have gone with the power
+    may_have_been_clean = end.cause is Cause.POWER_LOST and "Running" not in kinds
+    if running_and_waited_for and (end.is_clean or may_have_been_clean):
         return Decision(Outcome.NOTHING_TO_SAY)
     if end.cause in (Cause.CANCELLED, Cause.STOPPED):
         return _finish(facts, record, "Cancelled", sentence(end))
