@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import statistics
+import time
 from pathlib import Path
 from signal import Signals
 
@@ -13,6 +15,8 @@ from support.api import Api
 from support.api_client import wait_until
 
 _RUNS = 200
+_RESTARTS = 5
+_GENEROUS_SECONDS = 30.0  # what it takes is printed; on a machine that does nothing else it is about a second
 _WAITS_FOR_LOCK = 'echo "$PREFECT__CONTEXT__FLOW_RUN_ID" >>"$PLAY_STARTS"; exec flock -s "$HOLD" sh -c "exit 4"'
 
 
@@ -85,13 +89,22 @@ def test_two_hundred_live_runs_are_taken_up_again(api: Api, folder: Path) -> Non
             runs = api.create_flow_runs(flow, _RUNS)
             agent.wait_for(" started: ", _RUNS, seconds=120)
             wait_until(lambda: len(agent.starts()) == _RUNS, lambda: f"{len(agent.starts())} of {_RUNS} started")
-            agent.kill()
-            agent.start()
-            agent.wait_for("is still running, adopted", _RUNS)
+            took = [_restart(agent) for _ in range(_RESTARTS)]
             assert agent.ask("status").startswith("200 running, 0 slots free")
+            print(f"{_RUNS} live flow runs adopted within {statistics.median(took):.2f} s of exec: {took}")
+            assert statistics.median(took) < _GENEROUS_SECONDS
             fcntl.flock(held, fcntl.LOCK_UN)
             agent.wait_for("Exited with code 4", _RUNS, seconds=120)
             agent.wait_until_forgotten()
             assert agent.leftovers() == []
             assert sorted(agent.starts()) == sorted(runs)
             assert set(api.states_of(runs).values()) == {"Failed"}
+
+
+def _restart(agent: AgentProcess) -> float:
+    """Kill it and start it again. Return for how many seconds it had not adopted all its flow runs yet."""
+    agent.kill()
+    began = time.monotonic()
+    agent.start()
+    agent.wait_for("is still running, adopted", _RUNS)
+    return time.monotonic() - began
