@@ -83,7 +83,8 @@ def _write_report() -> None:
     if missing := [name for name, result in found.items() if result is None]:
         print(f"\nBENCHMARKS.md stays as it is until these are measured, too: {', '.join(missing)}")
         return
-    report.write([result for result in found.values() if result is not None], FIGURES)
+    measured = [result for result in found.values() if result is not None]
+    report.FILE.write_text(report.renewed(report.FILE.read_text(), measured, FIGURES))
 
 
 if __name__ == "__main__":

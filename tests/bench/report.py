@@ -31,12 +31,11 @@ def conditions(prefect_python: Path) -> str:
     )
 
 
-def write(results: Sequence[Result], figures: Sequence[Figure]) -> None:
-    """Given all figures' results, renew their part of the file."""
-    text = FILE.read_text()
+def renewed(text: str, results: Sequence[Result], figures: Sequence[Figure]) -> str:
+    """Given the file's text and all figures' results, return it with their part renewed."""
     before, _, rest = text.partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    FILE.write_text(f"{before}{_BEGIN}\n{_written(results, figures)}\n{_END}{after}")
+    return f"{before}{_BEGIN}\n{_written(results, figures)}\n{_END}{after}"
 
 
 def _written(results: Sequence[Result], figures: Sequence[Figure]) -> str:

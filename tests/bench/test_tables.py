@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import results, table
+from bench import report, results, table
 from bench.figures import FIGURES
 from bench.model import SCOPE, Reach, Row, ours_at_most, ratio_at_least, ratio_at_most
 from bench.results import Result
@@ -60,3 +60,13 @@ def test_each_figure_has_a_name_and_says_what_it_measures() -> None:
     assert len(names) == len(set(names))
     assert all(figure.explanation for figure in FIGURES)
     assert all((figure.launcher == SCOPE) == figure.name.endswith("-scope") for figure in FIGURES)
+
+
+def test_the_report_leaves_alone_what_people_wrote() -> None:
+    text = report.FILE.read_text()
+    once = report.renewed(text, [Result("start", [_ROW], 3, "here")], FIGURES)
+    twice = report.renewed(once, [Result("start", [_ROW], 5, "there")], FIGURES)
+    assert "| exec to first poll, s | 0.40" in twice
+    assert "Measured on there, 5 rounds." in twice
+    assert twice.replace("there, 5 rounds", "here, 3 rounds") == once
+    assert twice.partition("<!--")[0] == text.partition("<!--")[0]

@@ -36,6 +36,7 @@ class Burst:
     zombies: int
     requests_per_run: float
     cpu_ms_per_run: float
+    api_cpu_ms_per_run: float
 
 
 def _measure_rate(bed: Bed) -> list[Row]:
@@ -60,6 +61,7 @@ def _measure_rate(bed: Bed) -> list[Row]:
         Row(f"{name}: runs started twice", "", *samples.of(lambda burst: burst.duplicates), ours_at_most(0)),
         Row(f"{name}: zombies 3 s after it", "", *samples.of(lambda burst: burst.zombies), ours_at_most(0)),
         Row(f"{name}: agent's CPU per run", "ms", *samples.of(lambda burst: burst.cpu_ms_per_run)),
+        Row(f"{name}: the API's CPU per run", "ms", *samples.of(lambda burst: burst.api_cpu_ms_per_run)),
     ]
 
 
@@ -67,7 +69,8 @@ def burst(bed: Bed, new: NewSide) -> Burst:
     """Start an agent and give it two hundred flow runs; return what came of it."""
     with bed.stub() as stub, new(stub=stub) as agent:
         settle(agent)
-        cpu_before, requests_before = processes.cpu_seconds([agent.pid]), agent.requests()
+        requests = agent.requests()
+        cpu, api_cpu = processes.cpu_seconds([agent.pid]), processes.cpu_seconds([bed.api.pid])
         visible, starts = release_burst(bed, agent, stub)
         times = [at for _, at in starts]
         time.sleep(_ZOMBIES_AFTER_SECONDS)
@@ -78,8 +81,9 @@ def burst(bed: Bed, new: NewSide) -> Burst:
             runs_per_second_among_themselves=(RUNS - 1) / (times[-1] - times[0]),
             duplicates=RUNS - len({run for run, _ in starts}) + stub.waiting(),
             zombies=zombies,
-            requests_per_run=(agent.requests() - requests_before) / RUNS,
-            cpu_ms_per_run=(processes.cpu_seconds([agent.pid]) - cpu_before) * 1000 / RUNS,
+            requests_per_run=(agent.requests() - requests) / RUNS,
+            cpu_ms_per_run=(processes.cpu_seconds([agent.pid]) - cpu) * 1000 / RUNS,
+            api_cpu_ms_per_run=(processes.cpu_seconds([bed.api.pid]) - api_cpu) * 1000 / RUNS,
         )
 
 
