@@ -24,8 +24,8 @@ _RAMP_SECONDS = 5.0
 class Admission:
     """Counts places, and looks at the machine's pressure and free memory.
 
-    A place is held from before the claim until the run's end is known. `pressure_percent` and `available_bytes` read
-    the machine (procfs has the real ones).
+    A place is held from before the claim until nothing of the run lives any more. `pressure_percent` and
+    `available_bytes` read the machine (procfs has the real ones).
     """
 
     def __init__(
@@ -42,8 +42,13 @@ class Admission:
         self._held: set[str] = set()
         self._taken_at: deque[float] = deque(maxlen=_RAMP_RUNS)
         self._short = False
+        self._on_leave: Callable[[], None] = lambda: None
         self.draining = False
         self.stopping = False
+
+    def when_one_leaves(self, on_leave: Callable[[], None]) -> None:
+        """Have `on_leave` called when a place becomes free."""
+        self._on_leave = on_leave
 
     @property
     def held(self) -> int:
@@ -68,8 +73,10 @@ class Admission:
         self._held.add(flow_run_id)
 
     def leave(self, flow_run_id: str) -> None:
-        """Free a place."""
-        self._held.discard(flow_run_id)
+        """Free a place. One that is free already stays so."""
+        if flow_run_id in self._held:
+            self._held.remove(flow_run_id)
+            self._on_leave()
 
     def reason_against(self) -> str:
         """Return why no further run is taken, "" where one may be."""

@@ -103,6 +103,7 @@ class Agent:
         self._paused_for = ""
         self._unfit = ""
         self._hostname_looked_at: float | None = None
+        admission.when_one_leaves(self._poke_if_full)
 
     @property
     def connected(self) -> bool:
@@ -305,7 +306,6 @@ class Agent:
                 story = self._stories.take_up(flow_run_id)
         finally:
             self._tasks.pop(flow_run_id, None)
-            self._poke_if_full()
 
     async def _has_fault(self, story: Coroutine[None, None, None]) -> bool:
         try:

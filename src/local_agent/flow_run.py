@@ -250,6 +250,7 @@ class Stories:
 
     async def _tell_the_api(self, record: Record, end: End, process: LiveRun | None = None) -> None:
         """Report an end, or find that it needs no word, and forget the run. Lasts as long as an outage does."""
+        self._admission.leave(record.id)
         if end.cause is Cause.NEVER_STARTED:
             await self._give_back(record, sentence(end).lower(), process)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from local_agent.model import ProcessIdentity
@@ -10,6 +11,7 @@ _PROC = Path("/proc")
 _START_TIME_FIELD = 21  # starttime, counted from 0 as in the split line; proc(5) counts from 1
 
 
+@functools.cache  # no process sees another one
 def boot_id() -> str:
     """Return the id of this boot of the machine."""
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

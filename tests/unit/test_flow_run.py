@@ -110,6 +110,18 @@ async def test_an_end_is_told_when_the_outage_is_over_and_the_wait_said_once(tmp
         bed.check_that_nothing_is_held()
 
 
+async def test_an_end_that_cannot_be_told_yet_holds_no_place(tmp_path: Path) -> None:
+    async with story_bed(tmp_path, Plot(report_failures=3), limit=1) as bed:
+        held: list[int] = []
+
+        async def look(_seconds: float) -> None:
+            held.append(bed.admission.held)
+
+        bed.clock.on_sleep = look
+        await bed.stories.new(samples.flow_run())
+        assert held[-3:] == [0, 0, 0]
+
+
 @pytest.mark.parametrize(("code", "early"), [(0, False), (1, True), (3, False), (127, True)])
 async def test_an_end_as_without_prefect_is_told(tmp_path: Path, code: int, early: bool) -> None:
     async with story_bed(tmp_path, Plot(end=End(Cause.EXITED, exit_code=code))) as bed:

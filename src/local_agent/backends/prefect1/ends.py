@@ -53,8 +53,7 @@ class Ends:
 
         Raise ApiUnreachableError while the API does not answer: to ask again is harmless.
         """
-        if not end.is_clean:
-            await self._clock.sleep(_LAST_WORD_SECONDS)
+        await self._clock.sleep(_LAST_WORD_SECONDS)  # clean ends, too: what is due for launch goes first
         decision = decide(await self._reader.read(record.id), record, end, policy, self._earliest_start(record))
         if decision.changes and decision.outcome is Outcome.RESCHEDULED:
             await self._writer.write_and_let_land(decision.changes, self._clock, self._timeout_seconds)
