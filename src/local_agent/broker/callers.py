@@ -74,6 +74,7 @@ class Caller:
     instance: str
     nonce: str = field(default_factory=lambda: secrets.token_hex(16))
     has_greeted: bool = False
+    is_main: bool = False  # once systemd has said so, which is asked with the first request
 
     def check_sender(self, sender_pid: int) -> None:
         """Raise RefusedError unless a packet's sender, as the kernel tells it, is this very process, where it was.

@@ -54,7 +54,9 @@ class Operations:
     async def carry_out(self, caller: Caller, request: Request) -> Answer:
         """Do what a caller asks, and return what `ok` says. Raise RefusedError."""
         try:
-            return await self._by_verb[request.verb](await self._connected(), caller, request)
+            bus = await self._connected()
+            await _check_main(bus, caller)
+            return await self._by_verb[request.verb](bus, caller, request)
         except BusError as error:
             raise RefusedError(Code.NO_ANSWER, str(error)) from error
         except DBusErrorResponse as error:
@@ -165,6 +167,21 @@ class Operations:
                 Code.NOT_YOURS, f"{unit} lies in {lies_in}, not in the slice of instance {caller.instance}"
             )
         return str(path)
+
+
+async def _check_main(bus: Bus, caller: Caller) -> None:
+    """Raise RefusedError unless the caller is its service's main process.
+
+    Others are there for moments: flow runs that wait to be enclosed, the client that asks for a reload. They have the
+    user of flow runs that are enclosed already, which the kernel may let into them.
+    """
+    if caller.is_main:
+        return
+    service = service_of(caller.instance)
+    (path,) = await bus.call("GetUnit", "s", (service,))
+    if await bus.get(path, "Service", "MainPID") != caller.process.pid:
+        raise RefusedError(Code.NOT_ALLOWED, f"process {caller.process.pid} is not the main process of {service}")
+    caller.is_main = True
 
 
 def _check_enclosed(process: Process, unit: str) -> None:

@@ -3,12 +3,13 @@
 The socket is SOCK_SEQPACKET; each packet is one JSON object of at most 4096 bytes (answers: 65536). The broker speaks
 first:
 
-    {"hello": "<nonce>"}                        the caller is the process of a local-agent@<instance>.service
+    {"hello": "<nonce>"}                        the caller is a process of a local-agent@<instance>.service
     {"error": "not-allowed", "message": "..."}  it is not; the broker hangs up
 
 The caller's first packet is {"hello": "<nonce>"} with the same nonce. It gets no answer; it proves, with the
 credentials that the kernel adds, that the process that was looked at is the process that sends. Then come requests,
-any number at once, each with an `id` of the caller's choice that its answer repeats:
+any number at once, each with an `id` of the caller's choice that its answer repeats. Only the service's main process
+is answered with anything but not-allowed:
 
     {"id": 7, "do": "start", "flow_run": "<uuid>", "pid": 123, "description": "...", "stop_seconds": 10, "limits": {}}
     {"id": 7, "ok": {...}}
@@ -66,7 +67,7 @@ class Code(Enum):
 
     BAD_MESSAGE = "bad-message"  # not a request at all; the broker hangs up
     BAD_REQUEST = "bad-request"  # a request with a wrong or unknown part
-    NOT_ALLOWED = "not-allowed"  # the caller is no agent; the broker hangs up
+    NOT_ALLOWED = "not-allowed"  # the caller is no agent; without an id, the broker hangs up
     NOT_YOURS = "not-yours"  # a process or scope that is not the caller's instance's
     PROCESS_GONE = "process-gone"  # the process ended meanwhile; the scope may hold a stranger and was left alone
     REFUSED = "refused"  # systemd says no

@@ -125,6 +125,16 @@ def test_a_greeting_cannot_be_returned_by_another_process(puppets: Puppets, agen
     assert (heir.receive() or {})["error"] == "not-allowed"
 
 
+def test_only_the_main_process_of_a_service_is_an_agent(puppets: Puppets, agent: Remote, broker: Line) -> None:
+    """Flow runs before they are enclosed are in the agent's cgroup, too, and of a user who may trace them."""
+    child = puppets.child(agent)
+    line = child.broker()
+    assert line.asked({"do": "shutting-down"})["error"] == "not-allowed"
+    flow_run = started(agent, broker)
+    assert line.asked({"do": "stop", "flow_run": flow_run})["error"] == "not-allowed"
+    assert line.asked(start_message(child.spawn("sleep", "infinity")))["error"] == "not-allowed"
+
+
 def test_nothing_comes_before_the_greeting(agent: Remote) -> None:
     wrong: list[object] = [{"hello": "0" * 32}, {"id": 1, "do": "shutting-down"}, {"hello": None}, []]
     for first in wrong:

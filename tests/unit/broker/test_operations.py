@@ -22,15 +22,17 @@ class FakeBus:
 
     def __init__(self, version: str, job: Callable[[], str]) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self.main_pid = os.getpid()
         self._version = version
         self._job = job
 
     async def call(self, method: str, _signature: str = "", body: tuple[Any, ...] = ()) -> tuple[Any, ...]:
-        self.calls.append((method, body))
+        if method != "GetUnit":  # a look, which changes nothing
+            self.calls.append((method, body))
         return ("/path",)
 
     async def get(self, _path: str, _interface: str, name: str) -> object:
-        return {"Version": self._version}.get(name, "")
+        return {"Version": self._version, "MainPID": self.main_pid}.get(name, "")
 
     async def run_job(self, method: str, _signature: str, body: tuple[Any, ...]) -> str:
         self.calls.append((method, body))
@@ -96,6 +98,14 @@ async def test_a_process_that_ends_meanwhile_is_reported_and_the_scope_left_alon
 async def test_a_process_that_is_not_moved_is_reported() -> None:
     refusal = await _start(FakeBus("257.13-1", lambda: "done"), _child())
     assert refusal.code is Code.PROCESS_GONE
+
+
+async def test_who_is_not_the_main_process_is_not_answered() -> None:
+    bus = FakeBus("257.13-1", lambda: "done")
+    bus.main_pid = os.getppid()
+    refusal = await _start(bus, _child())
+    assert refusal.code is Code.NOT_ALLOWED
+    assert bus.calls == []
 
 
 async def test_a_job_that_fails_is_reported() -> None:
