@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # Debian 12 has graphql-core 2, whose API is another one
 NO_SERVER = "pkg.local-agent.noserver"
 
-_TOOLS = {12: ("build-essential",), 13: ("build-essential", "lintian", "mandoc")}
+_TOOLS = {12: ("build-essential",), 13: ("build-essential", "lintian", "mandoc", "codespell")}
 _SUITES = {12: "bookworm", 13: "trixie"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -21,6 +21,12 @@ EXIT_CODES = (
     ("77", "The API does not accept the key, or the key cannot be read."),
     ("78", "A setting or the command line is wrong."),
 )
+
+# before EXIT_CODES, in the pages of these commands
+_MORE_CODES = {
+    "status": ("1", "Something is not well: the table says what."),
+    "doctor": ("1", "A check failed: its line says what to do."),
+}
 
 _OVERVIEW = """\
 `local-agent` takes flow runs from the API of Prefect 1 (Server or Cloud) and runs each on this machine. Every flow run
@@ -57,7 +63,7 @@ def _overview(facts: Facts, context: click.Context, names: list[str], seen: list
     page.items((f"local-agent {name}", f"{_summary(facts, name)} See local-agent-{name}(1).") for name in names)
     page.heading("options")
     page.items(_options(cli, context))
-    _ends(page)
+    _ends(page, [("1", "`local-agent status`: something is not well. `local-agent doctor`: a check failed.")])
     page.heading("files")
     page.items(
         (
@@ -81,7 +87,7 @@ def _command_page(
     page.paragraphs(_help(command))
     page.heading("options")
     page.items(_options(command, context))
-    _ends(page)
+    _ends(page, [_MORE_CODES[name]] if name in _MORE_CODES else [])
     page.see_also(seen)
     return page
 
@@ -103,7 +109,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[tuple[s
             yield record[0], record[1] or ""
 
 
-def _ends(page: Page) -> None:
+def _ends(page: Page, more: Iterable[tuple[str, str]]) -> None:
     page.heading("exit status")
-    page.items(EXIT_CODES)
+    page.items(sorted((*EXIT_CODES, *more), key=lambda code: int(code[0])))
     page.paragraphs("What went wrong is said on standard error, with a line `hint:` that says what to do.")

@@ -24,7 +24,7 @@ from support.plain_debian import REPOSITORY
 
 pytestmark = [pytest.mark.system, pytest.mark.prefect, pytest.mark.timeout(600)]
 
-_APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends"
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends"
 _FLOWS_PYTHON = "/opt/flows/venv/bin/python"
 _LIVE_RUNS = 20
 _GO = "/tmp/go"
@@ -96,10 +96,20 @@ def _left(machine: Machine) -> set[str]:
     return set(found.splitlines())
 
 
-def _start_live_runs(machine: Machine, api: Api | ServerInside, label: str, count: int) -> list[str]:
+def put_player(machine: Machine, instance: str, more: str = "") -> None:
+    """Have the flow runs of an instance played; `more` goes into its settings."""
+    machine.write("/opt/player/player.py", Path(player.__file__).read_text())
+    machine.write("/opt/player/python", _PLAYS, mode=0o755)
+    starts = 'env = { PLAY_STARTS = "/tmp/starts" }'
+    machine.write(f"/etc/local-agent/{instance}.toml", f'{more}python = "/opt/player/python"\n{starts}\n')
+
+
+def start_live_runs(
+    machine: Machine, api: Api | ServerInside, label: str, count: int, end: str = "report Success"
+) -> list[str]:
     """Start flow runs that go on until the test lets them go, and return their ids."""
     machine.run(["rm", "-f", _GO])
-    env = {"PLAY": f"report Running\nawait {_GO}\nreport Success"}
+    env = {"PLAY": f"report Running\nawait {_GO}\n{end}"}
     config = {"type": "LocalRun", "labels": [label], "env": env, "working_dir": None, "__version__": "1.4.1"}
     runs = api.create_flow_runs(api.create_flow(f"live-{label}", run_config=config), count)
     wait_until(lambda: set(api.states_of(runs).values()) == {"Running"}, lambda: str(api.states_of(runs)))
@@ -116,7 +126,7 @@ def _end_live_runs(machine: Machine, api: Api | ServerInside, runs: list[str]) -
 def test_install(machine: Machine) -> None:
     assert _left(machine) == set()
     names = "local-agent" if machine.release == 12 else "local-agent local-agent-server"
-    machine.run(f"{_APT} install {names}", timeout_seconds=300)
+    machine.run(f"{APT} install {names}", timeout_seconds=300)
     assert _states(machine, "local-agent-broker.socket", "local-agent.target") == ["active", "active"]
     assert (
         machine.run("systemctl is-enabled local-agent-broker.socket local-agent.target").stdout.split()
@@ -127,7 +137,7 @@ def test_install(machine: Machine) -> None:
         assert _states(machine, "local-agent-server.service") == ["inactive"]
         assert machine.run("systemctl is-enabled local-agent-server", check=False).stdout == "disabled\n"
     assert machine.run("getent passwd local-agent").stdout.split(":")[5:] == [
-        "/var/lib/local-agent",
+        "/var/lib/local-agent-home",
         "/usr/sbin/nologin\n",
     ]
     assert machine.run("systemctl --failed --plain --no-legend").stdout == ""
@@ -161,6 +171,11 @@ def test_a_real_flow_run(machine: Machine, api: Api | ServerInside) -> None:
 def test_what_people_look_for_is_there(machine: Machine) -> None:
     completed = machine.run("COMP_WORDS='local-agent re' COMP_CWORD=1 _LOCAL_AGENT_COMPLETE=bash_complete local-agent")
     assert "plain,reload" in completed.stdout
+    machine.run(f"{APT} install fish zsh", timeout_seconds=300)
+    assert "reload" in machine.run(["fish", "-c", 'complete --do-complete "local-agent re"']).stdout
+    assert "prod1" in machine.run(["fish", "-c", 'complete --do-complete "local-agent drain --instance "']).stdout
+    autoloaded = "autoload -Uz compinit && compinit -u && print -r -- $_comps[local-agent]"
+    assert machine.run(["zsh", "-c", autoloaded]).stdout == "_local-agent\n"
     assert "systemctl enable --now local-agent@prod1" in machine.read("/usr/share/doc/local-agent/README.Debian")
     page = machine.run("zcat '/usr/share/man/man8/local-agent@.service.8.gz'").stdout
     assert page.startswith(".TH")
@@ -169,19 +184,16 @@ def test_what_people_look_for_is_there(machine: Machine) -> None:
 def test_upgrade_restarts_what_runs_and_touches_no_flow_run(
     machine: Machine, api: Api | ServerInside, repository: Repository
 ) -> None:
-    machine.write("/opt/player/player.py", Path(player.__file__).read_text())
-    machine.write("/opt/player/python", _PLAYS, mode=0o755)
     for name in ("prod1", "disabled", "stopped"):
-        starts = 'env = { PLAY_STARTS = "/tmp/starts" }'
-        machine.write(f"/etc/local-agent/{name}.toml", f'python = "/opt/player/python"\n{starts}\n')
+        put_player(machine, name)
     machine.run("systemctl restart local-agent@prod1 && systemctl start local-agent@disabled")
     machine.run("systemctl enable local-agent@stopped")
-    runs = _start_live_runs(machine, api, "prod1", _LIVE_RUNS)
+    runs = start_live_runs(machine, api, "prod1", _LIVE_RUNS)
     before = {name: _show(machine, f"local-agent@{name}.service", "InvocationID") for name in ("prod1", "disabled")}
 
     machine.run(["rm", "-r", REPOSITORY])
     machine.copy_in(repository.next, REPOSITORY)
-    machine.run(f"apt-get -q update && {_APT} -o Dpkg::Options::=--force-confold upgrade", timeout_seconds=300)
+    machine.run(f"apt-get -q update && {APT} -o Dpkg::Options::=--force-confold upgrade", timeout_seconds=300)
     assert NEXT in machine.run("dpkg-query -W -f '${Version}' local-agent").stdout
 
     assert _states(machine, *(f"local-agent@{name}.service" for name in ("prod1", "disabled", "stopped"))) == [
@@ -206,24 +218,25 @@ def test_the_target_is_all_instances(machine: Machine) -> None:
 
 
 def test_remove_stops_agents_and_leaves_flow_runs(machine: Machine, api: Api | ServerInside) -> None:
-    runs = _start_live_runs(machine, api, "prod1", 3)
-    machine.run(f"{_APT} remove local-agent", timeout_seconds=300)
+    runs = start_live_runs(machine, api, "prod1", 3)
+    machine.run(f"{APT} remove local-agent", timeout_seconds=300)
     assert machine.run("systemctl list-units --plain --no-legend --state=active 'local-agent[@-]*'").stdout == ""
     assert len(_live_scopes(machine)) == 3
     assert "/usr/bin/local-agent" not in _left(machine)
 
-    machine.run(f"{_APT} install local-agent", timeout_seconds=300)
+    machine.run(f"{APT} install local-agent", timeout_seconds=300)
     assert _states(machine, "local-agent@prod1.service", "local-agent@disabled.service") == ["active", "inactive"]
     if machine.release != 12:
-        machine.run(f"{_APT} install local-agent-server && systemctl start local-agent-server", timeout_seconds=300)
+        machine.run(f"{APT} install local-agent-server && systemctl start local-agent-server", timeout_seconds=300)
     _end_live_runs(machine, api, runs)
 
 
 def test_purge_keeps_the_state_of_live_flow_runs(machine: Machine, api: Api | ServerInside) -> None:
     machine.write(f"{_ADMINS}/admin.conf", "[Service]\nEnvironment=OF=AN_ADMIN\n")
     machine.run("systemctl set-property flowruns-prod1.slice MemoryMax=16G")
-    _start_live_runs(machine, api, "prod1", 1)
-    purged = machine.run(f"{_APT} purge local-agent", timeout_seconds=300)
+    # on Debian 13 the API is purged, too
+    start_live_runs(machine, api, "prod1", 1, end="exit 0")
+    purged = machine.run(f"{APT} purge local-agent", timeout_seconds=300)
     assert "1 flow runs are still running" in purged.stdout + purged.stderr
     assert len(_live_scopes(machine)) == 1
     assert machine.run("ls /var/lib/local-agent/prod1/runs").stdout
@@ -233,12 +246,12 @@ def test_purge_keeps_the_state_of_live_flow_runs(machine: Machine, api: Api | Se
 
 def test_purge_leaves_nothing(machine: Machine) -> None:
     names = "local-agent" if machine.release == 12 else "local-agent local-agent-server"
-    machine.run(f"{_APT} install {names} && systemctl enable --now local-agent@prod1", timeout_seconds=300)
+    machine.run(f"{APT} install {names} && systemctl enable --now local-agent@prod1", timeout_seconds=300)
     machine.run("systemctl set-property flowruns-prod1.slice MemoryMax=16G")
     if machine.release != 12:
         machine.run("rm -r /etc/systemd/system/local-agent-server.service.d")
         machine.run("systemctl daemon-reload && systemctl enable --now local-agent-server", check=False)
-    machine.run(f"{_APT} purge {names}", timeout_seconds=300)
+    machine.run(f"{APT} purge {names}", timeout_seconds=300)
     assert _left(machine) == {_ADMINS}, "an admin's drop-in stays, and nothing else"
     assert (
         machine.run("systemctl list-unit-files --plain --no-legend 'local-agent*' 'flowruns*'", check=False).stdout
