@@ -211,6 +211,40 @@ def test_a_recycled_pid_is_somebody_elses(machine: Machine, agent: Remote, broke
     machine.run(["kill", str(pid)])
 
 
+def test_a_caller_whose_pid_is_recycled_in_the_same_service(machine: Machine, puppets: Puppets, agent: Remote) -> None:
+    """It connects, says something and ends before the broker looks; then another process of the agent has its pid."""
+    child = puppets.child(agent)
+    machine.run(["systemctl", "kill", "--signal=STOP", "local-agent-broker.service"])
+    silent, hasty = (Line(child, child.do("connect", BROKER)) for _ in range(2))
+    hasty.send({"id": 1, "do": "shutting-down"})
+    heir = puppets.child(child)
+    heirs = [Line(heir, heir.do("inherit", child.do("fileno", line.number))) for line in (silent, hasty)]
+    agent.do("end", child.pid)
+    _spawn_as(machine, agent, child.pid)
+    machine.run(["systemctl", "kill", "--signal=CONT", "local-agent-broker.service"])
+    greeting = heirs[0].receive() or {}
+    heirs[0].send({"hello": greeting["hello"]})
+    assert (heirs[0].receive() or {})["error"] == "not-allowed"
+    assert "hello" in (heirs[1].receive() or {})
+    assert (heirs[1].receive() or {})["error"] == "bad-message"
+    assert heirs[1].receive() is None
+
+
+def _spawn_as(machine: Machine, agent: Remote, pid: int) -> None:
+    """Have the agent start a process that gets this pid. Others may come first, so try again."""
+    machine.run("mkdir -p /run/proc && mount -t proc proc /run/proc")
+    try:
+        for _ in range(50):
+            machine.run(f"echo {pid - 1} >/run/proc/sys/kernel/ns_last_pid")
+            spawned = agent.spawn("sleep", "infinity")
+            if spawned == pid:
+                return
+            agent.do("end", spawned)
+    finally:
+        machine.run("umount /run/proc")
+    raise AssertionError(f"pid {pid} was not free again")
+
+
 def test_scopes_of_another_instance_are_out_of_reach(
     machine: Machine, puppets: Puppets, agent: Remote, broker: Line
 ) -> None:
