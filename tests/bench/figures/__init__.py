@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.figures import adoption, api, burst, growth, idle, latency, live, real_flow, start, stop
+from bench.figures import adoption, api, burst, floors, growth, idle, latency, live, real_flow, start, stop
 from bench.model import Figure
 
 FIGURES: tuple[Figure, ...] = (
@@ -23,5 +23,7 @@ FIGURES: tuple[Figure, ...] = (
     live.FIGURE,
     live.FIGURE.in_scopes(),
     growth.FIGURE,
+    floors.FIGURE,
+    floors.FIGURE.in_scopes(),
     api.FIGURE,
 )
