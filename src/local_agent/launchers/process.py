@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
@@ -15,12 +16,11 @@ from local_agent.procfs import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from local_agent.clock import Clock
     from local_agent.launchers import LiveRun
     from local_agent.limits import Limits
-    from local_agent.model import Child, End, Record
+    from local_agent.model import Child, End, ProcessIdentity, Record
 
 _SWEEP_GRACE_SECONDS = 2.0
 _LOOK_SECONDS = 0.05
@@ -71,8 +71,10 @@ class ProcessLauncher:
         return run
 
     async def end_of(self, record: Record) -> End:
-        """Read what the shim left. What its flow run left behind is unknown by now: its group's number is free."""
+        """Read what the shim left, and end what it left behind if it was killed while no agent ran."""
         base = self._base_of(record.id)
+        if record.process is not None and _is_group_of(record.process, record.id):
+            await _end_group(record.process.pid, _SWEEP_GRACE_SECONDS, self._clock)
         exit_record, passed_gate = evidence.read_exit_record(base)
         return evidence.conclude(
             evidence.Traces(
@@ -111,18 +113,18 @@ class ProcessRun(ShimRun):
     async def stop(self, grace_seconds: float) -> None:
         """Stop the group because the API asked for it."""
         self._cancelled = True
-        await self._end_group(grace_seconds)
+        await _end_group(self.identity.pid, grace_seconds, self._clock)
         await self._shim.ended()
 
     async def shut_down(self, grace_seconds: float) -> None:
         """Stop the group because nothing here will go on."""
         self._shutting_down = True
-        await self._end_group(grace_seconds)
+        await _end_group(self.identity.pid, grace_seconds, self._clock)
 
     async def sweep(self) -> None:
         """End what is left in the group. With the shim reaped, a group that nobody is in exists no more."""
         self._shim.reap()
-        await self._end_group(_SWEEP_GRACE_SECONDS)
+        await _end_group(self.identity.pid, _SWEEP_GRACE_SECONDS, self._clock)
 
     async def evidence(self) -> End:
         """Put together how it ended."""
@@ -133,25 +135,45 @@ class ProcessRun(ShimRun):
         super().detach()
         self._on_detach(self)
 
-    async def _end_group(self, grace_seconds: float) -> None:
-        """Send SIGTERM, then SIGKILL, until nobody but zombies is left in the group."""
-        until = self._clock.monotonic() + grace_seconds
-        if not self._signal(signal.SIGTERM):
-            return
-        while _others_in_group(self.identity.pid):
-            if self._clock.monotonic() > until:
-                self._signal(signal.SIGKILL)
-            await self._clock.sleep(_LOOK_SECONDS)
 
-    def _signal(self, number: int) -> bool:
-        """Signal the group. Return False where there is none any more."""
-        try:
-            os.killpg(self.identity.pid, number)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
+async def _end_group(group: int, grace_seconds: float, clock: Clock) -> None:
+    """Send SIGTERM, then SIGKILL, until nobody but zombies is left in the group."""
+    until = clock.monotonic() + grace_seconds
+    if not _signal(group, signal.SIGTERM):
+        return
+    while _others_in_group(group):
+        if clock.monotonic() > until:
+            _signal(group, signal.SIGKILL)
+        await clock.sleep(_LOOK_SECONDS)
+
+
+def _signal(group: int, number: int) -> bool:
+    """Signal the group. Return False where there is none any more."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
         return True
+    return True
+
+
+def _is_group_of(process: ProcessIdentity, flow_run_id: str) -> bool:
+    """Tell whether the group of a shim that is gone still has a process of its flow run.
+
+    As long as it has one its number is nobody else's; without, it may be. The flow run's id is in their environment.
+    """
+    if process.boot_id != boot_id():
+        return False
+    members = [pid for pid in os.listdir("/proc") if pid.isdigit() and _group_of(pid) == process.pid]  # noqa: PTH208
+    return any(flow_run_id in _environment_of(pid) for pid in members)
+
+
+def _environment_of(pid: str) -> str:
+    try:
+        return Path("/proc", pid, "environ").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _others_in_group(group: int) -> bool:

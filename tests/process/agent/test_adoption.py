@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import statistics
 import time
 from pathlib import Path
@@ -39,9 +40,9 @@ def test_a_live_run_is_taken_up_again(api: Api, folder: Path, end: Signals) -> N
         (folder / "go").touch()
         api.wait_for_state(second, "Success")
         assert agent.starts() == [first, second]
+        agent.wait_until_forgotten()
         assert api.state_types(first) == ["Scheduled", "Submitted", "Running", "Failed"]
         assert api.states(first)[-1]["message"] == "Exited with code 7"
-        agent.wait_until_forgotten()
         assert agent.leftovers() == []
         assert agent.zombies() == 0
 
@@ -71,6 +72,24 @@ def test_ends_without_an_agent_are_learnt_at_its_start(api: Api, folder: Path) -
         assert ends["signal"]["message"] == "Ended by signal 9 (SIGKILL)"
         assert agent.leftovers() == []
         assert sorted(agent.starts()) == sorted(runs.values())
+
+
+def test_what_outlives_its_shim_while_no_agent_runs_is_ended_before_the_run_is_reported(api: Api, folder: Path) -> None:
+    """Else a flow run that is failed, or started again, would still be running."""
+    with AgentProcess(folder, api.url) as agent:
+        run = agent.new_run(api, f"report Running\ntouch {folder}/pid\nawait {folder}/go")
+        pid = pid_in(folder / "pid")
+        agent.kill()
+        shim = os.getpgid(pid)
+        os.kill(shim, Signals.SIGKILL)
+        wait_until(lambda: not is_alive(shim), lambda: "the shim lives")
+        assert is_alive(pid)
+
+        agent.start()
+        api.wait_for_state(run, "Failed")
+        assert not is_alive(pid)
+        agent.wait_until_forgotten()
+        assert agent.processes() == []
 
 
 def test_two_hundred_live_runs_are_taken_up_again(api: Api, folder: Path) -> None:
