@@ -6,6 +6,7 @@ from pathlib import Path
 
 from support.agent import PLAYS, SAYS_VERSION, AgentProcess
 from support.api import Api
+from support.api_client import wait_until
 
 _NO_PREFECT = 'if [ "$1" = -c ]; then echo "ModuleNotFoundError" >&2; exit 1; fi'
 
@@ -33,3 +34,17 @@ def test_no_run_is_claimed_until_the_interpreter_is_fit(api: Api, folder: Path) 
         api.wait_for_state(run, "Success")
         assert agent.said.count("No flow run is taken") == 1
         assert f"{fit} has prefect now; flow runs are taken" in agent.said
+
+
+def test_runs_that_die_as_without_prefect_are_few(api: Api, folder: Path) -> None:
+    with AgentProcess(folder, api.url) as agent:
+        agent.wait_for("Registered at")
+        agent.write_python("echo No module named prefect >&2; exit 1")
+        unfit = f"No flow run is taken: {agent.python} has no prefect"
+        lost: list[str] = []
+        while unfit not in agent.said:
+            assert len(lost) < 20, "they go on dying"
+            lost.append(agent.new_run(api, "never played"))
+            wait_until(lambda: api.state(lost[-1]) == "Failed" or unfit in agent.said, lambda: agent.said)
+        assert api.state_types(agent.new_run(api, "waits")) == ["Scheduled"]
+        assert "Failed" in api.states_of(lost).values(), "one had to show it"
