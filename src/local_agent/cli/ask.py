@@ -1,4 +1,4 @@
-"""What `poke` and `reload` share: finding a running agent's state folder and asking it."""
+"""What `poke`, `reload`, `drain` and `undrain` share: finding a running agent's state folder and asking it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from local_agent import control
+from local_agent.errors import UnavailableError
+from local_agent.host.agents import state_folders
 from local_agent.settings import load_settings
 
 Command = Callable[..., Any]
@@ -30,7 +32,13 @@ def agent_options(function: Command) -> Command:
 
 def ask_agent(instance: str | None, state_dir: str | None, what: str) -> str:
     """Ask the agent of an instance to do something, and return its answer."""
-    return control.ask(_state_dir(instance, state_dir), what)
+    try:
+        return control.ask(_state_dir(instance, state_dir), what)
+    except UnavailableError as error:
+        there = [folder.instance for folder in state_folders(os.environ)]
+        if instance or state_dir or not there:
+            raise
+        raise UnavailableError(error.message, hint=f"is it one of these? --instance {', '.join(there)}") from error
 
 
 def _state_dir(instance: str | None, state_dir: str | None) -> Path:

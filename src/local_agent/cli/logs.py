@@ -10,10 +10,11 @@ import sys
 import click
 
 from local_agent.cli.show import show_problems
+from local_agent.errors import UnavailableError
 from local_agent.host import timeline
 from local_agent.host.log_search import LogsWanted, find_lines
 from local_agent.host.table import terminal_of
-from local_agent.host.view import MAY_NOT_READ, this_host
+from local_agent.host.view import MAY_NOT_READ, Host, this_host
 
 
 @click.command("logs")
@@ -47,7 +48,8 @@ def command(
     RUN is a flow run's id, the beginning of one, or its name. The journal holds all of it; root and the group
     systemd-journal may read it. Times are systemd's: see systemd.time(7).
 
-    Exit codes: 0; 66 where RUN is no flow run that this host knows, or several; 69 where the journal cannot be read.
+    Exit codes: 0; 66 where RUN is no flow run that this host knows, or several, and where there is no such instance; 69
+    where the journal cannot be read; 78 where a time is none.
     """
     if bool(run) == of_all:
         raise click.UsageError("name one flow run, or give --all: local-agent logs RUN")
@@ -55,12 +57,28 @@ def command(
         raise click.UsageError("--agent-only and --flow-only together leave nothing")
     host, terminal = this_host(), terminal_of(sys.stdout, os.environ)
     wanted = LogsWanted(run, instance, follow, most, since, until, agent_only=agent_only, flow_only=flow_only)
-    if not host.journal.can_be_read():
+    may_read, is_empty = host.journal.can_be_read(), True
+    if not may_read:
         show_problems([MAY_NOT_READ])
     names: dict[str, str] | None = {} if of_all else None
     with contextlib.closing(find_lines(host, wanted)) as lines:
         for line in lines:
+            is_empty = False
             if names is not None and line.run_name:
                 names[line.flow_run_id] = line.run_name
             text = json.dumps(timeline.as_json(line), ensure_ascii=False) if as_json else None
             click.echo(text or timeline.shown(line, terminal, names))
+    if is_empty:
+        _explain_nothing(host, instance, may_read=may_read)
+
+
+def _explain_nothing(host: Host, instance: str | None, *, may_read: bool) -> None:
+    """Say why nothing was shown."""
+    if instance is not None:
+        host.check_instance(instance)
+    if not may_read:
+        raise UnavailableError(
+            "nothing of it is in what this user may read",
+            hint="run this as root, or as a member of systemd-journal: usermod -aG systemd-journal USER",
+        )
+    show_problems(["the journal has nothing of that"])

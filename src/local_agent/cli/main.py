@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from local_agent import __version__
-from local_agent.errors import ConfigError, LocalAgentError
+from local_agent.errors import ConfigError, LocalAgentError, StateError
 
 # how shells ask what can come next
 _COMPLETING = "_LOCAL_AGENT_COMPLETE"
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _COMMANDS = {
     "start": "Take flow runs from the Prefect API and run them on this machine.",
     "config": "Show every setting and where it came from.",
@@ -52,6 +55,18 @@ class _LazyGroup(click.Group):
             return complete_values(command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        if word not in _COMMANDS and not word.startswith("-") and not ctx.resilient_parsing:
+            import difflib  # here, because it is rarely needed
+
+            likely = difflib.get_close_matches(word, _COMMANDS, 1)
+            hint = f"did you mean {likely[0]}?" if likely else "local-agent --help lists the commands"
+            raise ConfigError(f"there is no command {word!r}", hint=hint)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -65,27 +80,51 @@ def cli() -> None:
 
 def report_error(error: LocalAgentError) -> None:
     """Given an expected failure, print it for people on standard error: what failed, then what to do."""
-    click.echo(f"error: {error.message}", err=True)
-    if isinstance(error, ConfigError):
-        for problem in error.problems:
-            click.echo(f"  {problem}", err=True)
-    if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+    problems = error.problems if isinstance(error, ConfigError) else ()
+    hint = [f"hint: {error.hint}"] if error.hint else []
+    for line in [f"error: {error.message}", *(f"  {problem}" for problem in problems), *hint]:
+        click.echo(line, err=True)
+
+
+def _wrong_usage(error: click.UsageError) -> ConfigError:
+    """Say in our own form what is wrong with a command line."""
+    path = error.ctx.command_path if error.ctx else "local-agent"
+    return ConfigError(error.format_message().rstrip("."), hint=f"{path} --help tells what it takes")
+
+
+def _end_output(reason: str | None) -> NoReturn:
+    """End where standard output takes no more, without a word about what is still in its buffer."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    report_error(StateError(f"cannot write the output: {reason}", hint="df -h shows how full the disks are"))
+    sys.exit(StateError.exit_code)
+
+
+def _open_what_is_closed() -> None:
+    """Where a shell said >&- Python has no stream at all."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its code. A traceback is only ever our own bug."""
+    _open_what_is_closed()
     try:
         code = cli.main(prog_name="local-agent", standalone_mode=False)
     except LocalAgentError as error:
         report_error(error)
         sys.exit(error.exit_code)
     except click.UsageError as error:
-        error.show()
+        report_error(_wrong_usage(error))
         sys.exit(ConfigError.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE or error.filename is not None:
+            raise
+        _end_output(error.strerror)
     sys.exit(code if isinstance(code, int) else 0)

@@ -21,7 +21,14 @@ _CLEAR = "\x1b[H\x1b[J"
 @click.command("ps")
 @click.option("-a", "--all", "with_ended", is_flag=True, help="Also flow runs that ended, and how.")
 @click.option(
-    "-n", "--lines", "most", metavar="N", default=50, show_default=True, help="With -a: the last N that ended."
+    "-n",
+    "--lines",
+    "most",
+    metavar="N",
+    type=click.IntRange(0),
+    default=50,
+    show_default=True,
+    help="With -a: the last N that ended.",
 )
 @click.option("--instance", metavar="NAME", default=None, help="Only flow runs of this instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -32,7 +39,8 @@ def command(*, with_ended: bool, most: int, instance: str | None, as_json: bool,
     Any user may, and the API is not asked. SINCE is for how long a flow run has been running, or when it ended; MEMORY,
     PEAK and LIMIT are of everything that it started. The state at the API is known to root and to the agent's user.
 
-    Exit code 0, also where there is none and where something could not be looked at, which is said as a warning.
+    Exit codes: 0, also where there is none and where something could not be looked at, which is said as a warning; 66
+    where there is no such instance.
     """
     while True:
         _show_once(most if with_ended else 0, instance, as_json=as_json, clear=watch and sys.stdout.isatty())

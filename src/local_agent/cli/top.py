@@ -35,7 +35,7 @@ def command(*, delay: float, instance: str | None) -> None:
     Keys: c, m, s, n sort by CPU, memory, since, name; the arrows choose a flow run; f freezes, t thaws and x cancels
     it; q quits. In a pipe it looks twice, `--delay` apart, prints what it saw and ends.
 
-    Exit code 0.
+    Exit codes: 0; 66 where there is no such instance.
     """
     host = this_host()
     if sys.stdout.isatty() and sys.stdin.isatty():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local_agent.errors import NotFoundError
+from local_agent.host.table import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ def find_run(word: str, runs: Sequence[Run], past: Callable[[str], Sequence[Run]
             f"no flow run {word!r} is on this host {where}", hint="local-agent ps -a lists those there are"
         )
     if len(found) > 1:
-        named = ", ".join(f"{run.id} ({run.name})" for run in found[:_MOST_NAMED])
+        named = ", ".join(f"{run.id} ({printable(run.name)})" for run in found[:_MOST_NAMED])
         more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         raise NotFoundError(f"{word!r} may mean {named}{more}", hint="give more of its id")
     return found[0]

@@ -67,13 +67,14 @@ class Instance:
     @property
     def is_wanted(self) -> bool:
         """Whether it runs, or should; one that was stopped and disabled is only remembered by its state folder."""
-        stopped = self.service is not None and self.service.active_state == "inactive"
-        return self.agent is not None or not stopped or (self.service is not None and self.service.is_enabled)
+        if self.service is None or self.agent is not None or self.runs:
+            return True
+        return self.service.is_enabled or self.service.active_state != "inactive"
 
     @property
     def problem(self) -> str:
         """What is not well, as a sentence; "" where all is."""
-        return (_service_problem(self.service) if self.service else "") or self._agent_problem()
+        return (_service_problem(self.service, self.runs) if self.service else "") or self._agent_problem()
 
     @property
     def words(self) -> str:
@@ -171,11 +172,14 @@ def _service(unit: Unit, manager: str, values: Iterable[Any]) -> Service:
     )
 
 
-def _service_problem(service: Service) -> str:
+def _service_problem(service: Service, runs: int) -> str:
     if service.active_state == "failed":
         return f"{service.unit} failed: {_how(service)}"
     if service.sub_state == "auto-restart":
         return f"{service.unit} ended ({_how(service)}) and is about to be started again"
+    if service.active_state == "inactive" and runs:
+        some = "1 flow run" if runs == 1 else f"{runs} flow runs"
+        return f"{service.unit} does not run, and {some} of it still here: how they end is reported when it starts"
     if service.active_state == "inactive" and service.is_enabled:
         return f"{service.unit} is enabled and does not run"
     return ""

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_agent.errors import UnavailableError
+from local_agent.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Group = tuple[str, ...]
 
+_WRONG_OPTION = "Failed to parse"
 _NOTHING_READ = "No journal files were"
 _FOLDERS = (Path("/var/log/journal"), Path("/run/log/journal"))
 
@@ -76,7 +77,9 @@ def _check(process: subprocess.Popen[str]) -> None:
     assert process.stderr is not None
     said = process.stderr.read().strip()
     if process.wait() != 0 and said and not said.startswith(_NOTHING_READ):
-        raise UnavailableError(f"journalctl: {said}", hint="times are written as in systemd.time(7)")
+        if _WRONG_OPTION in said:
+            raise ConfigError(f"journalctl: {said}", hint="times are written as in systemd.time(7)")
+        raise UnavailableError(f"journalctl: {said}", hint="journalctl -e; systemctl status systemd-journald")
 
 
 def _joined(groups: Iterable[Group]) -> list[str]:

@@ -10,6 +10,7 @@ from local_agent.cgroup import Figures
 from local_agent.errors import ManagerUnreachableError
 from local_agent.host.agents import AgentRun, ask_agent, records_of
 from local_agent.host.scopes import read_scopes, scan_scopes
+from local_agent.host.table import printable
 from local_agent.model import Step
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Run:
     @property
     def label(self) -> str:
         """Name it for people."""
-        return f"{self.name or 'flow run'} ({self.id[:8]})"
+        return f"{printable(self.name) or 'flow run'} ({self.id[:8]})"
 
 
 @dataclass(frozen=True, slots=True)

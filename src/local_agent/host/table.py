@@ -81,12 +81,12 @@ def _columns_of(stream: TextIO) -> int | None:
 
 def printable(text: str) -> str:
     """Return a text without what would steer a terminal: a flow run's name or output may hold anything."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char == "\t" else _escaped(char) for char in text)
+    return text if text.isprintable() else "".join(map(_shown, text))
 
 
-def _escaped(char: str) -> str:
+def _shown(char: str) -> str:
+    if char.isprintable():
+        return char
     return f"\\x{ord(char):02x}" if ord(char) < 256 else "\N{REPLACEMENT CHARACTER}"
 
 
@@ -122,7 +122,7 @@ def cut(text: str, width: int) -> str:
 
 
 def _char_width(char: str) -> int:
-    if unicodedata.combining(char):
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):  # accents, and what only changes how its neighbours look
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 

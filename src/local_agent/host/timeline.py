@@ -26,9 +26,14 @@ def shown(line: Line, terminal: Terminal, names: dict[str, str] | None = None) -
     if names is not None:
         name = printable(names.get(line.flow_run_id) or line.flow_run_id[:8])
         head, width = f"{head}{terminal.coloured(name, Colour.BOLD)} ", width + len(name) + 1
-    texts = [printable(text) for text in _STEERING.sub("", line.text).splitlines()] or [""]
+    texts = [_printable(text) for text in _STEERING.sub("", line.text).splitlines()] or [""]
     coloured = [terminal.coloured(text, _text_colour(line.priority)) for text in texts]
     return head + ("\n" + " " * width).join(coloured)
+
+
+def _printable(text: str) -> str:
+    """A tab steers nothing, and some programs write tables with them."""
+    return "\t".join(map(printable, text.split("\t")))
 
 
 def as_json(line: Line) -> dict[str, Any]:

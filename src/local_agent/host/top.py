@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.host.history import sparkline, summed
 from local_agent.host.status import in_words
-from local_agent.host.table import Cell, Colour, Column, Terminal, compact_bytes, compact_seconds, cut, render
+from local_agent.host.table import Cell, Colour, Column, Terminal, compact_bytes, compact_seconds, cut, render, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -130,7 +130,7 @@ def _moved(state: State, look: Look, step: int) -> str:
 def frame(look: Look, state: State, terminal: Terminal, height: int) -> list[str]:
     """Return the lines of a screen of `height`; a height of 0 has room for all."""
     runs = sorted_runs(look, state.order)
-    head = [_total(look), *_instances(look), ""]
+    head = [*_total(look, terminal), *_instances(look), ""]
     table = render(_COLUMNS, [_row(run, look, state) for run in runs], terminal)
     foot = ["", state.message or _KEYS]
     room = max(1, height - len(head) - len(foot) - 1) if height else len(runs)
@@ -145,9 +145,12 @@ def _first_shown(ids: Sequence[str], chosen: str, room: int) -> int:
     return max(0, ids.index(chosen) - room + 1) if chosen in ids else 0
 
 
-def _total(look: Look) -> str:
+def _total(look: Look, terminal: Terminal) -> list[str]:
     at = look.at.astimezone().strftime("%H:%M:%S")
-    return f"{at}  {_sums('all', look.runs, look)}  {in_words(look.pressure)}"
+    sums, pressure = f"{at}  {_sums('all', look.runs, look)}", in_words(look.pressure)
+    one_line = f"{sums}  {pressure}"
+    fits = terminal.width is None or width_of(one_line) <= terminal.width
+    return [one_line] if fits else [sums, f"          {pressure}"]
 
 
 def _instances(look: Look) -> list[str]:

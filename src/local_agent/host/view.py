@@ -75,17 +75,27 @@ class Host:
             )
         return chosen, problems
 
+    def check_instance(self, name: str) -> None:
+        """Raise NotFoundError where there is no such instance: its empty list would mislead who mistypes a name."""
+        if all(folder.instance != name for folder in self.folders):
+            self.instances(name)
+
     def find(self, word: str, *, in_past: bool = False) -> Run:
         """Return the run that a word means. Raise NotFoundError."""
         return find_run(word, self.runs().runs, self.past.search if in_past else None)
 
     def overview(self, *, instance: str | None, ended: int) -> Overview:
-        """Return the runs that are here, measured, after at most so many that ended."""
+        """Return the runs that are here, measured, after at most so many that ended.
+
+        Raise NotFoundError where there is no such instance.
+        """
         now = self.runs(instance)
         runs = with_figures(now.runs)
+        past = self.past.ended(ended, instance=instance, known={run.id for run in runs}) if ended else []
+        if instance is not None and not (past or runs or now.problems):
+            self.check_instance(instance)
         if not ended:
             return replace(now, runs=runs)
-        past = self.past.ended(ended, instance=instance, known={run.id for run in runs})
         unread = () if self.journal.can_be_read() else (f"{MAY_NOT_READ}: ended runs may be missing",)
         return Overview((*past, *runs), (*now.problems, *unread))
 

@@ -71,7 +71,10 @@ def test_nobody_can_put_words_into_a_flow_runs_mouth(host: Host) -> None:
     host.machine.wait_until(f"journalctl -t flow-run-{run} -o cat | grep -q genuine")
     assert "genuine" in host.type(f"logs {run}").stdout
     assert "forged" not in host.type(f"logs {run}").stdout
-    assert "may not read the journal" in host.type(f"logs {run}", user="alice").stderr
+    by_alice = host.type(f"logs {run}", user="alice", check=False)
+    assert by_alice.returncode == 69
+    assert "may not read the journal" in by_alice.stderr
+    assert "hint: run this as root, or as a member of systemd-journal" in by_alice.stderr
 
 
 def test_following_ends_with_the_run(host: Host) -> None:

@@ -88,6 +88,11 @@ def _folder(folder: Path, mode: int, user: str = "") -> Finding:
     return checks.check_folder(StateFolder("prod1", folder, os.getuid()), "prod1", user)
 
 
+def _record_aside(folder: Path) -> Finding:
+    _file(folder / "runs/01b8a102.json.unreadable")
+    return _folder(folder, 0o700)
+
+
 def _settings(folder: Path, text: str = "") -> tuple[Settings | None, Finding]:
     environ = {"LOCAL_AGENT_CONFIG_DIR": str(folder), "HOME": str(folder)}
     _file(folder / "agent.toml", text)
@@ -145,6 +150,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], Finding], Verdict, str]] = {
     "service restarted": (lambda _: _service(restarts=3), Verdict.WARNING, "journalctl -u u.service"),
     "folder of another": (lambda path: _folder(path, 0o700, "nobody-else"), Verdict.FAILURE, "chown -R nobody-else:"),
     "folder that cannot be written": (lambda path: _folder(path, 0o500), Verdict.FAILURE, "chmod 0700"),
+    "record put aside": (lambda path: _record_aside(path), Verdict.WARNING, "at the API"),
     "folder open": (lambda path: _folder(path, 0o755), Verdict.WARNING, "chmod 0700"),
     "wrong settings": (lambda path: _settings(path, "limitt = 3")[1], Verdict.FAILURE, "local-agent config"),
     "clock wrong": (lambda _: _clock(-300), Verdict.FAILURE, "timedatectl"),

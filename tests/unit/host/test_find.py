@@ -43,6 +43,14 @@ def test_several_are_named() -> None:
     assert caught.value.exit_code == 66
 
 
+def test_a_name_does_not_steer_the_terminal_of_who_reads_it() -> None:
+    runs = [_run(0x12345678, "\x1b[31mred\nline"), _run(0x12999999, "two")]
+    with pytest.raises(NotFoundError) as caught:
+        find_run("12", runs)
+    assert caught.value.message.isprintable()
+    assert runs[0].label == "\\x1b[31mred\\x0aline (12345678)"
+
+
 def test_a_name_wins_over_the_beginning_of_an_id() -> None:
     assert find_run("abc", [_run(0xABC00000, "x"), _run(1, "abc")]).id == run_id(1)
 

@@ -96,3 +96,21 @@ def test_time_spans() -> None:
 
 def test_cpu_time() -> None:
     assert [compact_cpu(seconds) for seconds in (None, 0.04, 59.9, 61.0)] == ["-", "0.0s", "59.9s", "1m01s"]
+
+
+def test_whatever_a_name_holds_a_table_stays_a_table() -> None:
+    names = [
+        "\x1b[31mred\x1b[0m",
+        "two\nlines\tand a tab",
+        "\u202eright to left",
+        "e\u0301\u20dd",
+        "☃\ufe0f",
+        "日本語" * 9,
+        "x" * 300,
+    ]
+    rows = [[Cell("id"), Cell(name), Cell("1"), Cell("2"), Cell("3")] for name in names]
+    for width in (None, 30, 60):
+        lines = render(_COLUMNS, rows, Terminal(width))
+        assert all(line.isprintable() for line in lines)
+        assert len({width_of(line) for line in lines}) == 1, "the last column is right-aligned, so all are as wide"
+    assert (width_of("e\u0301\u20dd"), width_of("日本"), width_of("☃\ufe0f")) == (1, 4, 1)

@@ -86,6 +86,13 @@ def test_it_fits_the_screen() -> None:
             assert any(line.startswith(">") for line in lines), "the chosen run is to be seen"
 
 
+def test_where_there_is_little_room_the_pressure_has_a_line_of_its_own() -> None:
+    assert "pressure: cpu" in frame(_look(), State(), Terminal(200), 24)[0]
+    total, pressure = frame(_look(), State(), Terminal(80), 24)[:2]
+    assert "pressure" not in total
+    assert pressure.strip().startswith("pressure: cpu 1.0 %, memory 2.0 %, io 3.0 %")
+
+
 def test_arrows_choose() -> None:
     look, state = _look(), State()
     chosen = []

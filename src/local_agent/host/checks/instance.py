@@ -17,7 +17,7 @@ from local_agent.host.checks import Finding, failure, ok, warning
 from local_agent.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from local_agent.backends.prefect1.inquiry import ApiView
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from local_agent.host.bus import UnitReader
     from local_agent.settings import Settings
 
+UNREADABLE = ".unreadable"  # how the store names what it puts aside
 _CREDENTIAL = "api-key"
 _ASK_VERSION = "import importlib.metadata as m, sys; print(m.version('prefect'), sys.version.split()[0])"
 _INTERPRETER_SECONDS = 60.0
@@ -62,7 +63,8 @@ def check_settings(name: str, around: Surroundings, hostname: str) -> tuple[Sett
     except OSError as error:
         return None, [warning("settings", f"they cannot be read: {error}", "run this as root", name)]
     files = ", ".join(map(str, settings.files)) or "defaults only"
-    doubts = [warning("settings", text, f"local-agent config --instance {name}", name) for text in settings.warnings]
+    mend = f"local-agent config --instance {name}" if os.geteuid() == 0 else "sudo local-agent doctor"
+    doubts = [warning("settings", text, mend, name) for text in settings.warnings]
     return settings, doubts or [ok("settings", files, name)]
 
 
@@ -88,9 +90,19 @@ def check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         mend = f"journalctl -k -e tells why; then mount -o remount,rw $(findmnt -no TARGET -T {path})"
         return failure("state folder", f"{path} is mounted read-only: no flow run is claimed", mend, name)
+    aside = sorted(path.glob(f"runs/*{UNREADABLE}")) if os.access(path, os.X_OK) else []
+    if aside:
+        evidence = f"records that could not be read were put aside, nobody reports these ends: {_ids(aside)}"
+        return warning(
+            "state folder", evidence, f"look these flow runs up at the API; rm {path}/runs/*{UNREADABLE}", name
+        )
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         return warning("state folder", f"others may look into {path}", f"chmod 0700 {path}", name)
     return ok("state folder", f"{path}, of {owner}", name)
+
+
+def _ids(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name.partition(".")[0] for path in paths)
 
 
 def _owner_of(path: Path) -> str:
