@@ -26,16 +26,21 @@ _OPERATIONS = (
     "other",
 )
 _WHEN = ("before", "applied", "answered")
+_LATE = "set states late"
 _FILES = ("+.json", "+.exit", "-.exit", "-.json")
 _JUST_AFTER_SECONDS = 0.02
+_LATE_SECONDS = 2.0  # shorter than a request may take until the agent believes that it can land no more
 _ANY_TIME_SECONDS = 0.8
 _LOOK_SECONDS = 0.001
 
 
 def every_moment() -> list[str]:
-    """Return the names of all moments: `set states applied`, `+.exit` (such a file has appeared), `any time`."""
+    """Return the names of all moments: `set states applied`, `+.exit` (such a file has appeared), `any time`.
+
+    `late` is a request that the API carries out some time after the agent that sent it is dead.
+    """
     requests = [f"{operation} {when}" for operation in _OPERATIONS for when in _WHEN]
-    return [*requests, *_FILES, *["any time"] * 5]
+    return [*requests, _LATE, *_FILES, *["any time"] * 5]
 
 
 class Moments:
@@ -55,7 +60,8 @@ class Moments:
         elif moment in _FILES:
             yield self._change_of_files(moment[0] == "+", moment[1:])
         else:
-            stop = _Stop(moment, self._chance.uniform(0, _JUST_AFTER_SECONDS), lambda: self._agent.pid)
+            most_seconds = _LATE_SECONDS if moment == _LATE else _JUST_AFTER_SECONDS
+            stop = _Stop(moment, self._chance.uniform(0, most_seconds), lambda: self._agent.pid)
             self._proxy.add(stop)
             yield stop.wait
             self._proxy.clear()
@@ -110,6 +116,11 @@ class _Stop:
         if operation_of(exchange.query) != self._operation or not self._came.acquire(blocking=False):
             return passed_on(exchange)
         agent = os.pidfd_open(self._pid())
+        if self._when == "late":
+            self._kill(agent)
+            time.sleep(self._later_seconds)
+            passed_on(exchange)
+            return None
         answer = passed_on(exchange) if self._when != "before" else None
         if self._when != "answered":
             self._kill(agent)

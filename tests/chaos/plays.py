@@ -35,6 +35,19 @@ def crashes_once(seconds: float) -> Play:
     return Play(script, "Success", "set to Success by the player", starts=2)
 
 
+def any_crash(chance: random.Random, most_seconds: float) -> Play:
+    """Return a flow run of an agent that starts once again what crashes."""
+    nap = f"nap {chance.uniform(0, most_seconds):.2f}"
+    return chance.choice(
+        [
+            succeeds(chance.uniform(0, most_seconds)),
+            crashes_once(chance.uniform(0, most_seconds)),
+            Play(f"report Running\n{nap}\nsignal KILL", "Failed", "Ended by signal 9 (SIGKILL)", starts=2),
+            Play(f"{nap}\nexit 3", "Failed", "Exited with code 3 before the flow started", starts=2),
+        ]
+    )
+
+
 def any_play(chance: random.Random, most_seconds: float) -> Play:
     """Return a flow run that ends by itself, in one of five ways."""
     nap, code = f"nap {chance.uniform(0, most_seconds):.2f}", chance.randint(1, 99)

@@ -37,21 +37,27 @@ def test_each_run_ends_once_and_rightly(api: Api, folder: Callable[[str], Path],
     cycles = (_LONG_CYCLES if long_form else _SHORT_CYCLES) // _AGENTS
     with ThreadPoolExecutor(_AGENTS) as beside:
         lives = [
-            beside.submit(_live_and_die, api, folder(f"agent-{number}"), random.Random(f"{seed} {number}"), cycles)
+            beside.submit(
+                _live_and_die,
+                *(api, folder(f"agent-{number}"), random.Random(f"{seed} {number}"), cycles),
+                # half a minute for each that is started again
+                again=long_form and number == 0,
+            )
             for number in range(_AGENTS)
         ]
         for life in lives:
             life.result()
 
 
-def _live_and_die(api: Api, folder: Path, chance: random.Random, cycles: int) -> None:
+def _live_and_die(api: Api, folder: Path, chance: random.Random, cycles: int, *, again: bool) -> None:
+    policy, new_play = ("reschedule(1)", plays.any_crash) if again else ("fail", plays.any_play)
     told: dict[str, Play] = {}
     with (
         FaultyProxy(api.url) as proxy,
         AgentProcess(
             folder,
             proxy.url,
-            *("--poll-interval", "0.5", "--request-timeout", "5"),
+            *("--poll-interval", "0.5", "--request-timeout", "5", "--on-crash", policy),
             environ={"PLAY_API": api.url},
         ) as agent,
     ):
@@ -59,7 +65,7 @@ def _live_and_die(api: Api, folder: Path, chance: random.Random, cycles: int) ->
         moments = Moments(agent, proxy, chance)
         for moment in _shuffled(chance, cycles):
             for _ in range(chance.randint(1, 2)):
-                play = plays.any_play(chance, 3)
+                play = new_play(chance, 3)
                 told[agent.new_run(api, play.script)] = play
             with moments.coming(moment) as wait:
                 agent.start()
