@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from api.agent.bed import Bed, backend_bed
+from api.agent.bed import Bed, after, backend_bed
 from local_agent.backends.prefect1 import states
 from local_agent.backends.prefect1.claims import SETTLE_SECONDS
 from local_agent.model import Claim, FlowRun, Outcome
@@ -71,6 +71,37 @@ async def test_a_rival_that_took_one_of_them_meanwhile_has_it(api: Api, proxy: F
         assert await bed.backend.claim(run, NONCE) is Claim.LATER
         other = run.waiting_task_runs[1]
         assert _task_states(api, run)[other.id]["type"] == "Retrying", "marked, nobody would ever be offered it again"
+
+
+async def test_a_mark_that_was_held_up_takes_nothing_from_who_has_started_meanwhile(
+    api: Api, proxy: FaultyProxy
+) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        first, second = run.waiting_task_runs
+
+        def rival() -> None:
+            for task in (first, second):
+                api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
+            api.set_task_state(first.id, "Running")
+
+        proxy.add(after(rival), _CLAIM, times=1)
+        assert await bed.backend.claim(run, NONCE) is Claim.LATER
+        now = _task_states(api, run)
+        assert now[first.id]["type"] == "Running"
+        assert states.nonce_of(now[second.id]) == "of another agent"
+
+
+async def test_a_mark_that_came_soon_takes_the_run_over_as_who_was_first_will_see(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+
+        def rival() -> None:
+            for task in run.waiting_task_runs:
+                api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
+
+        proxy.add(after(rival), _CLAIM, times=1)
+        assert await bed.backend.claim(run, NONCE) is Claim.OURS
 
 
 async def test_one_that_was_started_since_it_was_read_is_not_marked(api: Api, proxy: FaultyProxy) -> None:

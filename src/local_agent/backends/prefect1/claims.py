@@ -10,7 +10,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from local_agent.backends.prefect1 import queries, states
-from local_agent.backends.prefect1.parse import TAKEOVER_SECONDS, TaskRunFacts, task_run_facts
+from local_agent.backends.prefect1.parse import (
+    TAKEOVER_SECONDS,
+    TaskRunFacts,
+    task_run_facts,
+    the_one_that_counts,
+)
 from local_agent.backends.prefect1.writer import RunReader, StateChange, StateWriter, rows
 from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, CredentialError, UnavailableError
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from local_agent.backends.prefect1.parse import RunFacts
+    from local_agent.backends.prefect1.parse import PastState, RunFacts
     from local_agent.backends.prefect1.transport import Transport
     from local_agent.clock import Clock
     from local_agent.model import FlowRun, Record
@@ -210,9 +215,12 @@ class Claims:
             await self._clock.sleep(self._timeout_seconds)
         await self._clock.sleep(SETTLE_SECONDS)
         found = await self._task_runs([task.id for task in run.waiting_task_runs])
-        if found and all(_carries(task, nonce) for task in found):
+        overwritten = _overwritten(found, {task.id: task.version for task in run.waiting_task_runs}, nonce)
+        came_too_late = any(_counts_more(other, ours) for other, ours in overwritten.values())
+        if found and not came_too_late and all(_carries(task, nonce) for task in found):
             return Claim.OURS
-        await self._unmark(found, nonce)
+        others = {task_id: other.state for task_id, (other, _) in overwritten.items()} if came_too_late else {}
+        await self._unmark(found, nonce, others)
         return Claim.LATER
 
     async def _all_wait(self, run: FlowRun) -> bool:
@@ -228,16 +236,16 @@ class Claims:
             if found and all(_carries(task, record.nonce) for task in found):
                 return Claim.OURS
             if self._clock.monotonic() > landed_by:
-                await self._unmark(found, record.nonce)
+                await self._unmark(found, record.nonce, {})
                 return Claim.LOST
             await self._clock.sleep(1)
 
-    async def _unmark(self, found: Sequence[TaskRunFacts], nonce: str) -> None:
+    async def _unmark(self, found: Sequence[TaskRunFacts], nonce: str, others: Mapping[str, Mapping[str, Any]]) -> None:
         """Let task runs wait again that we have marked although others of their flow run are another agent's.
 
-        Nobody would ever be offered them again.
+        Nobody would ever be offered them again. `others` are the states that some of them get back instead, by id.
         """
-        changes = _as_before(found, nonce)
+        changes = _as_before(found, nonce, others)
         while changes and await self._send(changes) is _Sent.UNANSWERED:
             await self._clock.sleep(self._timeout_seconds)
 
@@ -293,20 +301,38 @@ class Claims:
         return True
 
     async def _give_back_task_runs(self, record: Record) -> bool:
-        changes = _as_before(await self._task_runs(record.task_runs), record.nonce)
+        changes = _as_before(await self._task_runs(record.task_runs), record.nonce, {})
         if changes:
             await self._writer.write(changes)
         return bool(changes)
 
 
-def _as_before(found: Sequence[TaskRunFacts], nonce: str) -> list[StateChange]:
-    """Return what makes those task runs that carry our nonce wait as they did before."""
-    wrapped = [(task, task.state.get("state")) for task in found if _carries(task, nonce)]
+def _as_before(found: Sequence[TaskRunFacts], nonce: str, others: Mapping[str, Mapping[str, Any]]) -> list[StateChange]:
+    """Return what makes those task runs that carry our nonce wait as they did before, or sets another's state again."""
+    ours = [task for task in found if _carries(task, nonce)]
+    before = [(task, others.get(task.id) or task.state.get("state")) for task in ours]
     return [
-        StateChange(task.id, task.version, state, is_task_run=True)
-        for task, state in wrapped
-        if isinstance(state, dict)
+        StateChange(task.id, task.version, state, is_task_run=True) for task, state in before if isinstance(state, dict)
     ]
+
+
+def _overwritten(
+    found: Sequence[TaskRunFacts], versions: Mapping[str, int], nonce: str
+) -> dict[str, tuple[PastState, PastState]]:
+    """Given task runs and their versions before they were marked, return by id what lies under our mark, and it."""
+    pairs = {}
+    for task in found:
+        since = [past for past in task.recent if past.version > versions[task.id]]
+        ours = next((past for past in since if states.nonce_of(past.state) == nonce), None)
+        other = next((past for past in since if states.nonce_of(past.state) != nonce), None)
+        if ours is not None and other is not None and other.version < ours.version:
+            pairs[task.id] = other, ours
+    return pairs
+
+
+def _counts_more(other: PastState, ours: PastState) -> bool:
+    """Tell whether our mark came too late: held up on its way it may land on what another agent has started."""
+    return other.kind != "Submitted" or the_one_that_counts(other, ours) is other
 
 
 def _carries(task: TaskRunFacts, nonce: str) -> bool:

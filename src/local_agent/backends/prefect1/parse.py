@@ -65,6 +65,7 @@ class TaskRunFacts:
     id: str
     version: int
     state: Mapping[str, Any]
+    recent: tuple[PastState, ...] = ()  # its newest states, newest first, where they were asked for
 
     @property
     def kind(self) -> str:
@@ -133,10 +134,11 @@ def _standing_claim(claims: Sequence[PastState]) -> PastState:
     agents read the same history and so agree, however long each was held up on its way.
     """
     rivals = itertools.takewhile(lambda past: past.state.get("state") == claims[0].state.get("state"), claims)
-    return functools.reduce(_the_one_that_counts, [*rivals][::-1])
+    return functools.reduce(the_one_that_counts, [*rivals][::-1])
 
 
-def _the_one_that_counts(older: PastState, newer: PastState) -> PastState:
+def the_one_that_counts(older: PastState, newer: PastState) -> PastState:
+    """Given two claims of the same run or task run, return the one whose agent may start it."""
     # an agent of another kind carries no nonce and starts its run at once
     if not states.nonce_of(older.state) or not states.nonce_of(newer.state):
         return newer if states.nonce_of(older.state) else older
@@ -151,7 +153,12 @@ def _past_state(obj: Mapping[str, Any]) -> PastState:
 
 def task_run_facts(obj: Mapping[str, Any]) -> TaskRunFacts:
     """Given a task run as JSON, return it."""
-    return TaskRunFacts(get_str(obj, "id"), get_int(obj, "version", 0), get_object(obj, "serialized_state", {}))
+    return TaskRunFacts(
+        id=get_str(obj, "id"),
+        version=get_int(obj, "version", 0),
+        state=get_object(obj, "serialized_state", {}),
+        recent=get_list(obj, "recent", _past_state) if "recent" in obj else (),
+    )
 
 
 def _waiting_task_run(obj: Mapping[str, Any]) -> WaitingTaskRun:

@@ -85,8 +85,9 @@ def history(flow_run_id: str) -> str:
 
 
 def task_runs(ids: Iterable[str]) -> str:
-    """Ask for the states of single task runs."""
-    return f"query {{ task_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ id version serialized_state }} }}"
+    """Ask for the states of single task runs, and what came before."""
+    recent = f"recent: states({_NEWEST_FIRST}, limit: 5) {{ version timestamp serialized_state }}"
+    return f"query {{ task_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ id version serialized_state {recent} }} }}"
 
 
 def set_states(task_runs: int, flow_runs: int) -> str:
