@@ -7,6 +7,7 @@ import click
 from local_agent.cli.main import cli
 from support.checkout import CHECKOUT
 
+COMMANDS = tuple(cli.list_commands(click.Context(cli)))
 DOCS = CHECKOUT / "docs/commands"
 _TEXT_COLUMNS = 78  # of a terminal of 80 columns
 

@@ -21,6 +21,8 @@ def command(*, as_json_: bool, flags: Mapping[str, object]) -> None:
     """Show every setting and where it came from, and start nothing. Secrets are masked.
 
     Takes every option of `start`, and shows what `start` would make of it.
+
+    Exit codes: 0; 78 where a setting is wrong.
     """
     settings = load_settings(flags=flags, environ=os.environ, hostname=socket.gethostname())
     for warning in settings.warnings:

@@ -18,6 +18,8 @@ def command(instance: str | None, state_dir: str | None, *, wait: bool) -> None:
     """Make an agent take no further flow runs, until `local-agent undrain`; those that run go on.
 
     That holds over restarts and reboots, so a machine can be drained, worked on and undrained.
+
+    Exit codes: 0; 69 where no agent answers, or not to this user.
     """
     click.echo(ask_agent(instance, state_dir, "drain"))
     while wait and ask_agent(instance, state_dir, "live") != "0":

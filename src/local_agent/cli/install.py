@@ -32,6 +32,8 @@ def command(*, what: str | None, for_user: bool, output: str | None, force: bool
     Below --output these have their full paths, so that `--output /` installs them.
 
     Takes every option of `start`.
+
+    Exit codes: 0; 73 where a file is there already or cannot be written; 78 where an option is wrong.
     """
     if for_user and what != SYSTEMD:
         raise click.UsageError("--user goes with systemd: local-agent install systemd --user")

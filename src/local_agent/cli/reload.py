@@ -13,5 +13,9 @@ from local_agent.cli.ask import ask_agent
 )
 @click.option("--state-dir", metavar="FOLDER", default=None, help="The agent's state folder, where it is no usual one.")
 def command(instance: str | None, state_dir: str | None) -> None:
-    """Make a running agent read its settings again, and say what came of it."""
+    """Make a running agent read its settings again, and say what came of it.
+
+    Exit codes: 0; 69 where no agent answers, or not to this user; 77 and 78 where a key or a setting is wrong: then the
+    old settings stay.
+    """
     click.echo(ask_agent(instance, state_dir, "reload"))

@@ -86,6 +86,9 @@ def command(
 
     One process and one SQLite file. Point Prefect at it with `prefect backend server` and
     PREFECT__SERVER__ENDPOINT=http://127.0.0.1:4200. GET /stats counts requests by agent and operation.
+
+    Exit codes: 0 when it was stopped; 69 where its port is taken; 74 where its file cannot be used; 77 and 78 where a
+    key or an option is wrong.
     """
     if importlib.util.find_spec("local_agent.server") is None:
         raise ConfigError(

@@ -18,6 +18,9 @@ def command(flags: dict[str, object]) -> None:
 
     SIGTERM and SIGINT stop the agent and leave its flow runs running: the next start takes them up again.
     SIGHUP reads the settings again, SIGUSR1 polls at once.
+
+    Exit codes: 0 when it was stopped; 74 where its state folder cannot be used; 77 where the API does not accept the
+    key; 78 where a setting is wrong. An API that is out of reach ends no agent.
     """
     from local_agent import app
 

@@ -11,13 +11,15 @@ from system.host.conftest import Host
 
 WIDTH = 120  # wide enough for a whole table, whatever the figures in it
 
-_SESSION = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_SESSION = re.compile(r"^```console\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+_HELP = re.compile(r"^```text\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _SHORT_ID = re.compile(r"\b[0-9a-f]{8}\b")
 _FIGURE = re.compile(r"(?<![\w-])\d[\d.:]*(?:[a-zA-Z]\w*)?|(?<=\s)-(?=\s|$)")
 # of the machine that the tests run on, and of the release of systemd
 _OF_THIS_MACHINE = re.compile(r"\w+ +(cgroups|pressure|disk|systemd) | {9}mend: cgroup_|.{19} systemd ")
+_PORT = re.compile(r"127\.0\.0\.1:\d+")
 _PRESSURE = re.compile(r"pressure: .*")  # not measured everywhere
 _BARS = re.compile(r"[▁▂▃▄▅▆▇█]+")
 _COST = re.compile(r"; used [^;]*")
@@ -33,11 +35,12 @@ class Step:
     user: str = "root"
     ready: Callable[[], object] = lambda: None
     width: int | None = WIDTH
+    program: str = "local-agent"
 
     @property
     def prompt(self) -> str:
         """The line as a reader sees it."""
-        return f"{'#' if self.user == 'root' else '$'} local-agent {self.line}"
+        return f"{'#' if self.user == 'root' else '$'} {self.program} {self.line}"
 
 
 def typed(host: Host, steps: list[Step]) -> str:
@@ -48,16 +51,17 @@ def typed(host: Host, steps: list[Step]) -> str:
 def _typed(host: Host, step: Step) -> str:
     step.ready()
     width = f"COLUMNS={step.width} " if step.width else ""
-    shell = f"exec 2>&1; {width}local-agent {step.line}"
+    shell = f"exec 2>&1; {width}{step.program} {step.line}"
     done = host.machine.run(["sh", "-c", shell], user=step.user, check=False)
     told = [f"[exit code {done.returncode}]"] if done.returncode else []
     return "\n".join([step.prompt, *(line.rstrip() for line in done.stdout.splitlines()), *told, ""])
 
 
 def page(name: str, session: str) -> str:
-    """Return a page of docs/commands."""
-    help_text = help_of(name)
-    return f"# local-agent {name}\n\n```console\n{session}```\n\n```text\n{help_text}```\n"
+    """Return a page of docs/commands with a session, and the command's help, as they are now."""
+    text = (DOCS / f"{name}.md").read_text()
+    text = _SESSION.sub(lambda _: f"```console\n{session}```\n", text)
+    return _HELP.sub(lambda _: f"```text\n{help_of(name)}```\n", text)
 
 
 def recorded(name: str) -> str:
@@ -75,7 +79,7 @@ def comparable(session: str) -> list[str]:
 def _comparable(lines: list[str]) -> Iterator[str]:
     for line in lines:
         if line.startswith(("[exit code", "# ", "$ ")):
-            yield line
+            yield _PORT.sub("PORT", line)
         elif line and not _OF_THIS_MACHINE.match(line):
             text = line
             for pattern, name in _NAMES.items():

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from difflib import unified_diff
+from pathlib import Path
 
+import prometheus_client
 import pytest
 
 from support.api import wait_until
 from support.commands_docs import DOCS
+from support.ports import ports_to_try
 from system.host.conftest import Host
 from system.host.sessions import Step, comparable, page, recorded, typed
 
@@ -35,7 +38,12 @@ class Scene:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        host.start("limit = 4\ncancel_grace = 1")
+        self.metrics = f"127.0.0.1:{ports_to_try()[0]}"
+        # optional, and so not there by itself
+        host.machine.copy_in(
+            Path(prometheus_client.__file__).parent, "/usr/lib/python3/dist-packages/prometheus_client"
+        )
+        host.start(f'limit = 4\ncancel_grace = 1\nagent_address = "{self.metrics}"')
         self.well()  # and with it, its look for flow runs with a hostname label, which may come between
         self.nightly = self._new("nightly-load", "brave-otter", _NIGHTLY)
         self.killed = self._new("export", "red-lark", "report Running\nawait /srv/never")
@@ -66,6 +74,14 @@ class Scene:
         shown = self.host.instance.show
         wait_until(lambda: "API answered" in shown("StatusText")["StatusText"], self.host.instance.journal)
 
+    def misconfigured(self) -> None:
+        """Write a setting that there is not, as a hurried person does."""
+        self.host.machine.write("/etc/local-agent/prod1.toml", "limitt = 8\n")
+
+    def configured(self) -> None:
+        """Take it back."""
+        self.host.machine.run("rm /etc/local-agent/prod1.toml")
+
 
 def _sessions(scene: Scene) -> Iterator[tuple[str, list[Step]]]:
     look: Callable[[], object] = scene.known_to_the_api
@@ -82,6 +98,16 @@ def _sessions(scene: Scene) -> Iterator[tuple[str, list[Step]]]:
     )
     yield "status", [Step("status", ready=scene.well), Step("status", user="alice"), Step("status --instance prod2")]
     yield "doctor", [Step("doctor", width=None)]
+    figures = "'^local_agent_(runs|slots_free|launches_total|ends_total|api_reachable)'"
+    yield "metrics", [Step(f"-s http://{scene.metrics}/metrics | grep -E {figures}", program="curl")]
+    named = "--instance prod1"
+    yield "drain", [Step(f"drain {named}"), Step("status"), Step(f"undrain {named}"), Step("drain")]
+    yield "undrain", [Step(f"undrain {named}"), Step("status")]
+    yield "poke", [Step(f"poke {named}"), Step(f"poke {named}", user="alice")]
+    yield "reload", [Step(f"reload {named}"), Step(f"reload {named}", ready=scene.misconfigured)]
+    some = "grep -E '^(instance|labels|limit|python) '"
+    yield "config", [Step(f"config {named} | {some}", ready=scene.configured), Step(f"config {named} --limit many")]
+    yield "install", [Step("install systemd --instance prod2 --label etl --limit 8 --output /srv/installed")]
     yield "freeze", [Step("freeze quiet-heron"), Step("ps", ready=look), Step("freeze brave-otter")]
     yield "thaw", [Step("thaw quiet-heron"), Step("thaw quiet-heron", user="alice")]
     yield "set", [Step("set quiet-heron memory=8G cpu=150%"), Step("set quiet-heron memory=lots cpus=2")]
