@@ -28,7 +28,12 @@ def tree(root: int) -> list[int]:
 
 def pss_bytes(pids: Iterable[int]) -> int:
     """Return the memory of processes, what they share with others in proportion (Pss of smaps_rollup)."""
-    return sum(_pss_of(pid) for pid in pids)
+    return sum(_smaps_bytes(pid, "Pss:") for pid in pids)
+
+
+def anonymous_bytes(pids: Iterable[int]) -> int:
+    """Return the memory that backs no file: what PSS has beside it depends on who else runs the same programs."""
+    return sum(_smaps_bytes(pid, "Pss_Anon:") for pid in pids)
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -71,12 +76,12 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _pss_of(pid: int) -> int:
+def _smaps_bytes(pid: int, name: str) -> int:
     try:
         lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
     except OSError:
         return 0  # it has just ended
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def _nanoseconds(pid: int) -> int:
