@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bench.model import Figure, Row
 from bench.results import rows_as_json, rows_from_json
@@ -21,8 +24,7 @@ def measure(figures: Sequence[Figure], rounds: int, release: int) -> Iterator[tu
         return
     by_name = {figure.name: figure for figure in figures}
     with Machine(release) as machine:
-        for folder in ("src", "tests"):
-            machine.copy_in(CHECKOUT / folder, f"{_FOLDER}/{folder}")
+        _copy_in(machine)
         names = ",".join(by_name)
         options = ["--inside", "--prefect-python", machine.flows_python, "--rounds", str(rounds), "--only", names]
         path = f"PYTHONPATH={_FOLDER}/tests:{_FOLDER}/src"
@@ -36,6 +38,15 @@ def measure(figures: Sequence[Figure], rounds: int, release: int) -> Iterator[tu
                 print(line, end="", file=sys.stderr, flush=True)
         if process.wait() != 0:
             sys.exit(f"error: measuring in Debian {release} ended with exit code {process.returncode}; see above")
+
+
+def _copy_in(machine: Machine) -> None:
+    """Copy source and tests, without what Python writes beside them at any time."""
+    with tempfile.TemporaryDirectory(prefix="local-agent-bench-") as folder:
+        copy = Path(folder) / "checkout"
+        for name in ("src", "tests"):
+            shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        machine.copy_in(copy, _FOLDER)
 
 
 def tell(figure: Figure, rows: Sequence[Row]) -> None:
