@@ -189,7 +189,9 @@ def _derive(table: _Table, environ: Mapping[str, str], home: Path) -> None:
             table.derive("labels", (instance,), "the instance's name")
             table.derive("hostname_label", value=False, why="no labels are configured for the instance")
     if given := environ.get("STATE_DIRECTORY"):
-        table.derive("state_dir", Path(given.split(":")[0]), "")
+        # systemd sets colons between folders, and leaves those in a folder's name as they are
+        folder = given if given.endswith(f"/{instance}") else given.split(":")[0]
+        table.derive("state_dir", Path(folder), "")
         table.sources["state_dir"] = Source(SourceKind.VARIABLE, "STATE_DIRECTORY")
     state_home = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
     table.derive("state_dir", state_home / "local-agent" / instance, "below the state folder of the user")

@@ -67,6 +67,18 @@ def test_an_instance_of_another_user(instance: Instance, machine: Machine, api: 
     machine.run(["systemctl", "reload", instance.unit])
 
 
+def test_an_instance_whose_name_has_all_that_a_name_may(machine: Machine, api: Api) -> None:
+    instance = Instance(machine, api, "Prod-1_a.b:c")
+    machine.write("/srv/ends", '#!/bin/sh\n[ "$1" != -c ] || { echo 1.4.1; exit; }\nexit 3\n', mode=0o755)
+    instance.configure(python="/srv/ends")
+    instance.start()
+    config = {"type": "LocalRun", "labels": [instance.name], "env": {}, "working_dir": None, "__version__": "1.4.1"}
+    run = api.create_flow_run(api.create_flow("names", run_config=config))
+    api.wait_for_state(run, "Failed")
+    assert machine.run("ls /var/lib/local-agent").stdout.split() == [instance.name]
+    assert instance.name in machine.run("local-agent status", check=False).stdout
+
+
 def test_the_last_words_of_a_flow_run_that_never_reported(
     instance: Instance, machine: Machine, api: Api, flows: Flows
 ) -> None:

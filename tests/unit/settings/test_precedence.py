@@ -92,6 +92,8 @@ def test_an_instance_with_an_empty_list_of_labels_has_none(host: Host) -> None:
 
 def test_state_lies_where_systemd_says(host: Host) -> None:
     assert host.load(STATE_DIRECTORY="/var/lib/local-agent/prod1").state_dir == Path("/var/lib/local-agent/prod1")
+    assert host.load({"instance": "a:1"}, STATE_DIRECTORY="/var/lib/a:1").state_dir == Path("/var/lib/a:1")
+    assert host.load({"instance": "a"}, STATE_DIRECTORY="/var/lib/b:/var/lib/c").state_dir == Path("/var/lib/b")
     assert host.load(XDG_STATE_HOME="/x", LOCAL_AGENT_INSTANCE="i").state_dir == Path("/x/local-agent/i")
     assert host.load(STATE_DIRECTORY="/s", LOCAL_AGENT_STATE_DIR="~/mine").state_dir == host.home / "mine"
 
