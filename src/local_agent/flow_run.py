@@ -6,6 +6,7 @@ finishes it at the next start.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -85,6 +86,7 @@ class Stories:
         self._claim_records: Batcher[Record, None] = Batcher(
             self._save_claims, most=_MOST_RECORDS, first=_MOST_RECORDS, monotonic=clock.monotonic
         )
+        self._launches = asyncio.Lock()
         self.live: dict[str, Live] = {}
         self.claiming: set[str] = set()
         self.launching: set[str] = set()
@@ -172,6 +174,7 @@ class Stories:
 
     async def _launch(self, run: FlowRun, record: Record) -> Live | None:
         """Start its process, write down which, open the gate. None where that failed; then nothing is left of it."""
+        await self._turn()
         limits = self._limits(run)
         try:
             child = self._backend.child(run)
@@ -204,6 +207,11 @@ class Stories:
         self._say_where(events.LAUNCHED, live)
         self._backend.log(run.id, f"Submitted for execution: {_where(live)}")
         return live
+
+    async def _turn(self) -> None:
+        """Launch one after another, with a turn of the loop between: a page's launches overlap the next page's claims."""
+        async with self._launches:
+            await asyncio.sleep(0)
 
     async def _see_through(self, live: Live) -> None:
         """Watch it to its end, sweep, learn how it ended, report, forget."""
