@@ -209,7 +209,7 @@ class Stories:
         return live
 
     async def _turn(self) -> None:
-        """Launch one after another, with a turn of the loop between: a page's launches overlap the next page's claims."""
+        """Launch one after another, with a turn of the loop between: launches overlap the next page's claims."""
         async with self._launches:
             await asyncio.sleep(0)
 
