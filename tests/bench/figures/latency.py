@@ -3,8 +3,8 @@
 It begins when the API has answered the request that created the flow run, and ends when the process, a stub, has
 written its first line into a pipe.
 
-With the defaults the agents' pauses between polls decide. Both idle side by side, until their pauses have grown to
-their longest; then each gets a flow run at a moment by chance.
+With the defaults the agents' pauses between polls decide. Three of each idle side by side, until their pauses have
+grown to their longest; then, from a moment by chance on, one after the other gets a flow run.
 
 Poked, the agent is told at once, as its own command or address does it: ours over its control socket, theirs over
 HTTP. Starting `local-agent poke` itself is not in it; that is a row of its own.
@@ -12,6 +12,8 @@ HTTP. Starting `local-agent poke` itself is not in it; that is a row of its own.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 import subprocess
 import sys
@@ -26,19 +28,22 @@ _SETTLE_SECONDS = 26.0  # theirs: 0.25 + 0.5 + 1 + 2 + 4 + 8 + 10
 _LONGEST_PAUSE_SECONDS = 10.0
 _BETWEEN_POKES_SECONDS = 2.5
 _POKES = 5
+_PAIRS = range(3)
 _REACH_MS = {"process": 20, "scope": 25}
 
 
 def _measure_defaults(bed: Bed) -> list[Row]:
     theirs: list[float] = []
     ours: list[float] = []
-    with bed.stub() as stub, bed.theirs(stub=stub) as their_agent, bed.ours(stub=stub) as our_agent:
-        for agent in (their_agent, our_agent):
+    with bed.stub() as stub, contextlib.ExitStack() as ends:
+        pairs = [(ends.enter_context(bed.theirs(stub=stub)), ends.enter_context(bed.ours(stub=stub))) for _ in _PAIRS]
+        for agent in itertools.chain.from_iterable(pairs):
             agent.wait_until_up()
         for number in range(1, bed.rounds + 1):
             time.sleep(_SETTLE_SECONDS + random.uniform(0, _LONGEST_PAUSE_SECONDS))
-            theirs.append(_seconds_to_process(bed, stub, their_agent, poked=False))
-            ours.append(_seconds_to_process(bed, stub, our_agent, poked=False))
+            for their_agent, our_agent in pairs:
+                theirs.append(_seconds_to_process(bed, stub, their_agent, poked=False))
+                ours.append(_seconds_to_process(bed, stub, our_agent, poked=False))
             bed.say(f"round {number} of {bed.rounds}: theirs {theirs[-1]:.2f}, ours {ours[-1]:.2f}")
     title = f"run visible to its process, agent idle, defaults, {bed.launcher} launcher"
     return [Row(title, "s", theirs, ours, ratio_at_most(0.25))]
