@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from local_agent.model import Record
 
 _LOOK_SECONDS = 0.1
+_LOOK_UNSEEN_SECONDS = 0.5  # where nothing is shown and a file is only kept from growing
 _MOST_BYTES = 16 * 1024 * 1024  # what was read is dropped from a file that grows beyond it
 _CHUNK_BYTES = 256 * 1024
 _MOST_CHUNKS = 16
@@ -52,6 +53,7 @@ class Follower:
         self._console = console
         self._is_terminal = console is not None and console.isatty()
         self._followed: list[_Followed] = []
+        self._has_some = asyncio.Event()
         self._count = 0
 
     def follow(self, record: Record, path: Path) -> None:
@@ -71,13 +73,16 @@ class Follower:
         with contextlib.suppress(OSError):  # too many open files: the flow run is started all the same
             one.open()
         self._followed.append(one)
+        self._has_some.set()
 
     async def for_ever(self) -> None:
         """Read along until cancelled."""
         try:
-            while True:
+            while await self._has_some.wait():
                 self._followed = [one for one in self._followed if self._goes_on(one)]
-                await asyncio.sleep(_LOOK_SECONDS)
+                if not self._followed:
+                    self._has_some.clear()
+                await asyncio.sleep(_LOOK_UNSEEN_SECONDS if self._console is None else _LOOK_SECONDS)
         finally:
             # what was written since the last look is shown before the agent goes
             for one in [one for one in self._followed if self._goes_on(one)]:
@@ -108,6 +113,9 @@ class Follower:
 
     def _read(self, one: _Followed, descriptor: int) -> bool:
         """Show what is new, at most so much at once; tell whether that was all."""
+        if self._console is None:
+            one.seen_bytes = os.lseek(descriptor, 0, os.SEEK_END)
+            return True
         for _ in range(_MOST_CHUNKS):
             chunk = os.read(descriptor, _CHUNK_BYTES)
             if not chunk:
