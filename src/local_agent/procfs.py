@@ -8,7 +8,7 @@ from pathlib import Path
 from local_agent.model import ProcessIdentity
 
 _PROC = Path("/proc")
-_START_TIME_FIELD = 21  # starttime, counted from 0 as in the split line; proc(5) counts from 1
+_START_TIME_FIELD = 19  # starttime, counted from 0 and from the state on; proc(5) counts it as 22
 
 
 @functools.cache  # no process sees another one
@@ -20,14 +20,15 @@ def boot_id() -> str:
 def identity_of(pid: int) -> ProcessIdentity | None:
     """Return the identity of a process, None where there is no such process or it is a zombie."""
     try:
-        # the command's name is in parentheses and may hold blanks and parentheses itself
-        head, _, tail = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 - for each launch: a third of pathlib's cost
+            text = stat.read()
     except OSError:
         return None
-    fields = [head, *tail.split()]
-    if len(fields) <= _START_TIME_FIELD - 1 or fields[1] in ("Z", "X"):
+    # the command's name is in parentheses and may hold blanks and parentheses itself
+    fields = text[text.rfind(b")") + 1 :].split()
+    if len(fields) <= _START_TIME_FIELD or fields[0] in (b"Z", b"X"):
         return None
-    return ProcessIdentity(pid, int(fields[_START_TIME_FIELD - 1]), boot_id())
+    return ProcessIdentity(pid, int(fields[_START_TIME_FIELD]), boot_id())
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
