@@ -5,7 +5,7 @@
 #   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, bench, system, vm, package
 #   make chaos         breaks things for an hour: a thousand kills of the agent, ...; SEED=n repeats a run
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
-#   make bench         measures the real Prefect agent and this one in turn; ROUNDS=n ONLY=start,burst,...
+#   make bench         measures the real Prefect agent and this one in turn; ROUNDS=n ONLY=start,burst,... REALTIME=1
 #   make deb           builds the packages for Debian 12 and 13 into build/deb
 #   make apt-repo      makes an apt repository of them in build/apt; KEY=... signs it with your gpg key
 #   make autopkgtest   runs debian/tests on packages installed in booted Debians
@@ -97,7 +97,7 @@ chaos: packages
 	LOCAL_AGENT_TESTS_CHAOS=long LOCAL_AGENT_TESTS_SEED=$(SEED) \
 		$(PYTEST) tests/chaos tests/system/ends/test_restarts.py -s $(ARGS)
 
-# Theirs, ours, theirs, ours, ...: an hour with the usual five rounds. ONLY=start,idle takes minutes
+# Theirs, ours, theirs, ours, ...: three quarters of an hour with the usual five rounds
 .PHONY: bench
 bench: debians
 	@PYTHONPATH=tests:src $(PYTHON) -m bench $(ARGS)
