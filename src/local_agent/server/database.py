@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -54,6 +55,17 @@ def to_json(value: object) -> JsonText:
 def new_id() -> str:
     """Return a new random id."""
     return str(uuid.uuid4())
+
+
+def ordered_id(moment: datetime) -> str:
+    """Return a new id that sorts by its time (UUID version 7).
+
+    Rows that are written together so lie together in the index of their ids, and a commit has fewer pages to write.
+    """
+    bits = (int(moment.timestamp() * 1000) << 80) | secrets.randbits(80)
+    bits = bits & ~(0xF000 << 64) | (7 << 76)
+    bits = bits & ~(0xC000 << 48) | (2 << 62)
+    return str(uuid.UUID(int=bits))
 
 
 class Database:
@@ -132,7 +144,8 @@ class Database:
             return
         for row in rows:
             now = self.now()
-            row.setdefault("id", new_id())
+            if "id" not in row:
+                row["id"] = ordered_id(self._last_moment) if tables.BY_NAME[table].is_history else new_id()
             row.update(created=now, updated=now)
         sql = _insertion("INSERT OR IGNORE" if or_ignore else "INSERT", table, tuple(rows[0]))
         columns = tables.BY_NAME[table].by_name

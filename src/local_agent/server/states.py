@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -135,18 +135,25 @@ def set_task_run_states(request: Request, given: dict[str, Any]) -> dict[str, An
 
 
 def _set_each(
-    request: Request, states: Iterable[dict[str, Any]], set_one: Callable[[Request, dict[str, Any]], str]
+    request: Request, states: Sequence[dict[str, Any]], set_one: Callable[[Request, dict[str, Any]], str]
 ) -> dict[str, Any]:
+    if len(states) == 1:
+        # As both Prefect and this agent send them: there are no others to be kept.
+        return {"states": [_done(set_one(request, states[0]))]}
     done, refused = [], []
     for each in states:
         try:
             with request.database.savepoint():
-                done.append({"id": set_one(request, each), "status": "SUCCESS", "message": None})
+                done.append(_done(set_one(request, each)))
         except RefusedError as error:
             refused.append(error)
     if refused:
         raise PartlyRefusedError(str(refused[0])) from refused[0]
     return {"states": done}
+
+
+def _done(run_id: str) -> dict[str, Any]:
+    return {"id": run_id, "status": "SUCCESS", "message": None}
 
 
 def _set_flow_run_state(request: Request, given: dict[str, Any]) -> str:
@@ -221,9 +228,8 @@ def _with_cached_inputs(state: State, before: dict[str, Any]) -> State:
 
 def _append(request: Request, table: str, run: Row, state: State) -> dict[str, Any]:
     """Add a state to a run's history and return what changes in the run's own row."""
-    now = request.database.now()
     version = run["version"] + 1
-    insert_state(request, table, run["tenant_id"], run["id"], state, version)
+    now = insert_state(request, table, run["tenant_id"], run["id"], state, version)
     changes: dict[str, Any] = {
         "version": version,
         "state": state.type,
@@ -239,19 +245,21 @@ def _append(request: Request, table: str, run: Row, state: State) -> dict[str, A
     return changes
 
 
-def insert_state(request: Request, table: str, tenant_id: str, run_id: str, state: State, version: int) -> None:
-    """Add a row to the history of a flow run or task run."""
+def insert_state(request: Request, table: str, tenant_id: str, run_id: str, state: State, version: int) -> str:
+    """Add a row to the history of a flow run or task run, and return its time."""
+    now = request.database.now()
     request.database.insert(
         f"{table}_state",
         **{f"{table}_id": run_id},
         tenant_id=tenant_id,
-        timestamp=request.database.now(),
+        timestamp=now,
         state=state.type,
         version=version,
         message=state.message,
         start_time=state.start_time,
         serialized_state=state.text,
     )
+    return now
 
 
 def cancel_flow_run(request: Request, given: dict[str, Any]) -> dict[str, Any]:

@@ -61,13 +61,14 @@ class Index:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as GraphQL shows it."""
+    """A table as GraphQL shows it. Rows of a history are only ever added, and nobody knows them by their ids."""
 
     name: str
     columns: tuple[Column, ...]
     relations: tuple[Relation, ...] = ()
     constraints: tuple[str, ...] = ()
     indexes: tuple[Index, ...] = ()
+    is_history: bool = False
     by_name: dict[str, Column] = field(init=False, repr=False, compare=False)
     relation_by_name: dict[str, Relation] = field(init=False, repr=False, compare=False)
 
@@ -328,6 +329,7 @@ TABLES = (
         (*_ROW, _TENANT, _owner("flow_run_id", "flow_run"), *_STATE),
         (_one("flow_run", "flow_run", "flow_run_id"),),
         indexes=(Index("flow_run_id, version"),),
+        is_history=True,
     ),
     Table(
         "task_run",
@@ -356,6 +358,7 @@ TABLES = (
         (*_ROW, _TENANT, _owner("task_run_id", "task_run"), *_STATE),
         (_one("task_run", "task_run", "task_run_id"),),
         indexes=(Index("task_run_id, version"),),
+        is_history=True,
     ),
     Table(
         "log",
@@ -372,6 +375,7 @@ TABLES = (
         ),
         (_one("flow_run", "flow_run", "flow_run_id"), _one("task_run", "task_run", "task_run_id")),
         indexes=(Index("flow_run_id, timestamp"), Index("task_run_id")),
+        is_history=True,
     ),
     Table(
         "task_run_artifact",
