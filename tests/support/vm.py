@@ -114,7 +114,7 @@ class Vm:
                     *("-append", _KERNEL_ARGUMENTS),
                     # what the guest has flushed outlives qemu in this machine's own cache
                     *("-drive", f"file={self._disk},format=raw,if=virtio,cache=unsafe"),
-                    *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"),
+                    *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
                     *("-serial", "stdio", "-chardev", f"socket,id=shell,path={path},server=on,wait=off"),
                     *("-serial", "chardev:shell"),
                 ],
