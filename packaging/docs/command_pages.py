@@ -70,6 +70,7 @@ def _overview(facts: Facts, context: click.Context, names: list[str], seen: list
             ("/etc/local-agent/agent.toml", "Settings of all instances; see local-agent.toml(5)."),
             ("/etc/local-agent/INSTANCE.toml", "Settings of one instance."),
             ("/var/lib/local-agent/INSTANCE", "What an instance remembers of its flow runs."),
+            ("/var/lib/local-agent-home", "The home of the user local-agent, where its flow runs start."),
             ("/usr/share/doc/local-agent/examples", "Every setting with its default, and a stricter sandbox."),
         )
     )
