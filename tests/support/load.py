@@ -80,6 +80,10 @@ class Client:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
         self._socket.close()
 
     def rendered(self, question: Question) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -86,11 +87,18 @@ def run(
     `announce` prints the one line that says where it listens, `complain` what the administrator should know.
     """
     check(settings)
+    _allow_many_files()
     with _stop_signals_kept(), closing(Database(settings.data, clock)) as database:
         stats = Stats()
         engine = build_engine(database, settings, stats=stats, say=complain)
-        with closing(_listen(settings, Site(engine, Keys(settings.api_key), stats))) as web:
+        with closing(_listen(settings, Site(engine, Keys(settings.api_key), stats, complain))) as web:
             _serve(web, announce)
+
+
+def _allow_many_files() -> None:
+    """Let this process open as many files as it is allowed to: each connection is one, and the usual limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

@@ -108,6 +108,10 @@ class Database:
         """Undo what is written inside if it raises, unless it is only refused in part."""
         return self._transactions.savepoint()
 
+    def if_undone(self, undo: Callable[[], None]) -> None:
+        """Do something if what is written now is not kept, whatever the reason: for what is not in the file."""
+        self._transactions.if_undone(undo)
+
     def close(self) -> None:
         """Close the file, after the request that is being answered."""
         self._transactions.close()

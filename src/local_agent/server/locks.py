@@ -27,6 +27,10 @@ class ExpiringSet:
             self._until[member] = now + self._seconds
         return True
 
+    def discard(self, member: str) -> None:
+        """Let a member leave now, if it is there."""
+        self._until.pop(member, None)
+
     def _forget_until(self, now: float) -> None:
         # Members enter in the order in which they leave, so those that are due lie in front.
         while self._until:

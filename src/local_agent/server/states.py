@@ -174,8 +174,8 @@ def set_flow_run_state(request: Request, flow_run_id: str, state: State) -> None
     run = database.row("SELECT id, tenant_id, version, start_time, end_time FROM flow_run WHERE id = ?", (flow_run_id,))
     if run is None:
         raise RefusedError(f"State update failed for flow run ID {flow_run_id}")
-    if state.type == "Submitted" and not request.submit_lock.add(flow_run_id):
-        raise RefusedError("State update failed: this run has already been submitted.")
+    if state.type == "Submitted":
+        _lock(request, flow_run_id)
     if state.type == "Cancelled":
         _cancel_task_runs(request, flow_run_id, state)
     changes = _append(request, "flow_run", run, state)
@@ -184,6 +184,13 @@ def set_flow_run_state(request: Request, flow_run_id: str, state: State) -> None
     if state.type == "Submitted" and _is_agent(request):
         changes["agent_id"] = request.agent_id
     database.update("flow_run", flow_run_id, **changes)
+
+
+def _lock(request: Request, flow_run_id: str) -> None:
+    if not request.submit_lock.add(flow_run_id):
+        raise RefusedError("State update failed: this run has already been submitted.")
+    # A claim that the disk had no place for was none: whoever was told so may try again at once.
+    request.database.if_undone(lambda: request.submit_lock.discard(flow_run_id))
 
 
 def _is_agent(request: Request) -> bool:

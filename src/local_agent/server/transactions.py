@@ -52,6 +52,7 @@ class Transactions:
         self._waiting: deque[None] = deque()
         self._shared: _Shared | None = None
         self._lost_by = ""
+        self._undo: list[Callable[[], None]] = []
 
     @property
     def waiting(self) -> int:
@@ -89,6 +90,7 @@ class Transactions:
         if self._shared is None and writes:
             self._connection.execute("BEGIN IMMEDIATE")
             self._lost_by = ""
+            self._undo.clear()
             self._shared = _Shared(self._monotonic() + _MOST_SECONDS)
         if self._shared is not None:
             self._shared.requests += 1
@@ -110,6 +112,7 @@ class Transactions:
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            self._undo_from(0)
             shared.end(str(error))
         else:
             shared.end(None)
@@ -119,6 +122,7 @@ class Transactions:
         """Undo what is written inside if it raises, unless it is only refused in part."""
         self._check_not_lost()
         self._connection.execute("SAVEPOINT one")
+        mark = len(self._undo)
         try:
             yield
         except PartlyRefusedError:
@@ -130,6 +134,7 @@ class Transactions:
                 self._connection.execute("RELEASE one")
             else:
                 self._lost_by = str(error)
+            self._undo_from(mark)
             raise
         self._release()
 
@@ -137,6 +142,14 @@ class Transactions:
         # A transaction that was lost has no savepoints any more; who shares it is told at its end.
         if self._connection.in_transaction:
             self._connection.execute("RELEASE one")
+
+    def if_undone(self, undo: Callable[[], None]) -> None:
+        """Do something if what is written now is not kept, whatever the reason: for what is not in the file."""
+        self._undo.append(undo)
+
+    def _undo_from(self, mark: int) -> None:
+        while len(self._undo) > mark:
+            self._undo.pop()()
 
     def _check_not_lost(self) -> None:
         if not self._connection.in_transaction:

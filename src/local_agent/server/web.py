@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +29,10 @@ MOST_BODY_BYTES = 32 * 1024 * 1024
 # A connection that says nothing for so long is closed; agents say something every few seconds.
 IDLE_SECONDS = 600
 
+# How often is looked for a place for one more connection when there was none, and how often that is said.
+_FULL_SECONDS = 0.1
+_QUIET_SECONDS = 60.0
+
 # What a client still sends after a refusal is waited for so long.
 _FAREWELL_SECONDS = 2
 _FAREWELL_READS = 10_000
@@ -46,6 +52,7 @@ class Site:
     engine: Answers
     keys: Keys
     stats: Stats
+    say: Callable[[str], None]
 
 
 class WebServer(ThreadingTCPServer):
@@ -53,7 +60,8 @@ class WebServer(ThreadingTCPServer):
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 128
+    # So many may come at once; a connection that finds no place here comes again a second later.
+    request_queue_size = 1024
     # A restart must get its port back at once.
     allow_reuse_address = True
 
@@ -63,6 +71,7 @@ class WebServer(ThreadingTCPServer):
             self.address_family = socket.AF_INET6
         self.site = site
         self._in_work = 0
+        self._quiet_until = 0.0
         self._idle = threading.Condition()
         super().__init__(address, _Connection)
 
@@ -72,10 +81,32 @@ class WebServer(ThreadingTCPServer):
         host, port = self.server_address[:2]
         return f"http://[{host!s}]:{port}" if self.address_family == socket.AF_INET6 else f"http://{host!s}:{port}"
 
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection. With as many open as this process may have, the next ones wait."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._complain_of_too_many()
+                time.sleep(_FULL_SECONDS)
+            raise
+
+    def _complain_of_too_many(self) -> None:
+        if time.monotonic() > self._quiet_until:
+            self._quiet_until = time.monotonic() + _QUIET_SECONDS
+            self.site.say(
+                "error: no more connections can be opened; new ones wait until others are closed."
+                " LimitNOFILE= and TasksMax= of the unit bound them"
+            )
+
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's signature
         """Count a connection and hand it to a thread."""
         self.site.stats.connected()
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self._complain_of_too_many()
+            self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - its signature
         """Say nothing of a client that went away in mid-request: that happens with every agent that is killed."""

@@ -32,3 +32,15 @@ def test_a_full_disk_undoes_the_whole_request(api: LocalApi) -> None:
     allow_pages(api, None)
     api.set_state(second, {"type": "Failed", "message": BIG})
     assert api.state(second) == "Failed"
+
+
+def test_a_claim_that_had_no_place_can_be_made_again(api: LocalApi) -> None:
+    run = api.create_flow_run(api.create_flow())
+    allow_pages(api, 10)
+    given = {"states": [{"flow_run_id": run, "state": {"type": "Submitted", "message": BIG}}]}
+    query = "mutation($i: set_flow_run_states_input!) { set_flow_run_states(input: $i) { states { status } } }"
+    status, _ = api.post({"query": query, "variables": {"i": given}})
+    assert (status, api.state(run)) == (500, "Scheduled")
+    allow_pages(api, None)
+    api.set_state(run, "Submitted")
+    assert "already been submitted" in str(api.errors(query, {"i": given}))

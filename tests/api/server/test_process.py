@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from support.api import Api, ApiError
+from support.api import Api, ApiError, wait_until
+from support.load import Client, Question
 
 
 def refused(data: Path, *options: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
@@ -242,3 +244,22 @@ def test_settings_that_cannot_be(tmp_path: Path, options: list[str], says: str, 
     ended, said = refused(tmp_path / "server.db", *options)
     assert ended == code
     assert says in said
+
+
+class _FewFiles(Api):
+    @property
+    def command(self) -> list[str]:
+        return ["prlimit", "--nofile=50:50", "--", *super().command]
+
+
+def test_more_connections_than_it_may_have_wait_for_a_place(tmp_path: Path) -> None:
+    with _FewFiles(tmp_path / "server.db") as api, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(api.url)) for _ in range(80)]
+        hello = Question("{ hello }")
+        for client in clients[:30]:
+            assert client.ask(hello) == {"hello": "👋"}
+        wait_until(lambda: "new ones wait until others are closed" in api.console, lambda: api.console)
+        for client in clients[:40]:
+            client.close()
+        for client in clients[40:]:
+            assert client.ask(hello) == {"hello": "👋"}
