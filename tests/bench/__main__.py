@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from bench import inside, report, results, table
 from bench.bed import Bed
@@ -27,6 +30,7 @@ _PRIORITY = 5
 def main() -> int:
     """Measure what is wanted, print it, and return 0."""
     wanted = _arguments()
+    signal.signal(signal.SIGTERM, _exit)
     if wanted.realtime:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))  # whatever is started from here inherits it
     figures = [] if wanted.again else _chosen(wanted.only)
@@ -45,6 +49,11 @@ def main() -> int:
         print(table.as_text(measured), flush=True)
     _write_report()
     return 0
+
+
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    """End what was started, too."""
+    sys.exit(128 + number)
 
 
 def _arguments() -> argparse.Namespace:

@@ -4,7 +4,7 @@ It begins when the API has answered the request that created the flow run, and e
 written its first line into a pipe.
 
 With the defaults the agents' pauses between polls decide. Three of each idle side by side, until their pauses have
-grown to their longest; then, from a moment by chance on, one after the other gets a flow run.
+grown to their longest; then one after the other gets a flow run, each at a moment by chance.
 
 Poked, the agent is told at once, as its own command or address does it: ours over its control socket, theirs over
 HTTP. Starting `local-agent poke` itself is not in it; that is a row of its own.
@@ -40,8 +40,9 @@ def _measure_defaults(bed: Bed) -> list[Row]:
         for agent in itertools.chain.from_iterable(pairs):
             agent.wait_until_up()
         for number in range(1, bed.rounds + 1):
-            time.sleep(_SETTLE_SECONDS + random.uniform(0, _LONGEST_PAUSE_SECONDS))
+            time.sleep(_SETTLE_SECONDS)
             for their_agent, our_agent in pairs:
+                time.sleep(random.uniform(0, _LONGEST_PAUSE_SECONDS))  # or it would begin when another has just polled
                 theirs.append(_seconds_to_process(bed, stub, their_agent, poked=False))
                 ours.append(_seconds_to_process(bed, stub, our_agent, poked=False))
             bed.say(f"round {number} of {bed.rounds}: theirs {theirs[-1]:.2f}, ours {ours[-1]:.2f}")
