@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 import click
 
 from local_agent.cli.main import cli
@@ -24,3 +27,28 @@ def command_named(name: str) -> click.Command:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     return command
+
+
+def documented_keys() -> dict[str, set[str]]:
+    """Return what docs/commands/json.md lists, by command: "runs.id" is the key id of each of the runs."""
+    sections = re.split(r"^## local-agent ", (DOCS / "json.md").read_text(), flags=re.MULTILINE)[1:]
+    rows = {section.split()[0]: re.findall(r"^\| ([a-z_.]+) \|", section, re.MULTILINE) for section in sections}
+    return {command: set(keys) - {"key"} for command, keys in rows.items()}
+
+
+def keys_of(value: object, path: str = "") -> Iterator[str]:
+    """Return the keys in what a command printed as JSON, as they are documented; of a list all have the same."""
+    if isinstance(value, list):
+        for one in value:
+            yield from keys_of(one, path)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{path}{key}"
+            yield from keys_of(inner, f"{path}{key}.")
+
+
+def undocumented(command: str, printed: object) -> set[str]:
+    """Return the keys that a command printed and that are not documented, and the documented ones that it did not."""
+    keys = set(keys_of(printed))
+    parents = {key for key in keys if any(other.startswith(f"{key}.") for other in keys)}
+    return (keys - parents) ^ (documented_keys()[command] - parents)

@@ -53,18 +53,22 @@ class TopSession:
             self.state = replace(self.state, message=problems[0])
 
     def wait(self, screen: Shows, delay_seconds: float, terminal: Terminal, height: int) -> None:
-        """Show what was seen, and see to the keys until it is time to look again."""
+        """Show what was seen, and see to the keys until it is time to look again: at once where a key did something."""
         until = time.monotonic() + delay_seconds
         while not self.state.is_over and (left := until - time.monotonic()) > 0:
             screen.show(frame(self._look, self.state, terminal, height))
-            for key in screen.keys(left):
-                self._press(key)
+            acted = [self._press(key) for key in screen.keys(left)]
+            if any(acted):
+                return
 
-    def _press(self, key: str) -> None:
+    def _press(self, key: str) -> bool:
+        """Do what a key asks for; tell whether something was done to a flow run."""
         self.state, deed = pressed(self.state, key, self._look)
         run = chosen_run(self.state, self._look)
         if deed is not None and run is not None:
             self.state = replace(self.state, message=self._done(deed, run))
+            return True
+        return False
 
     def _done(self, deed: Deed, run: Run) -> str:
         try:

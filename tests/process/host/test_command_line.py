@@ -57,3 +57,26 @@ def test_nobody_who_reads_is_no_fault(line: str, tmp_path: Path) -> None:
 def test_no_tables_are_coloured_for_a_pipe(tmp_path: Path) -> None:
     for line in ("ps", "status", "top --delay 0.2"):
         assert "\x1b" not in _typed(line, tmp_path).stdout
+
+
+def test_what_an_operator_waits_for_imports_nothing_heavy() -> None:
+    """Half of what a command takes until its first output is imports."""
+    heavy = (
+        "asyncio",
+        "requests",
+        "urllib3",
+        "http.client",
+        "email",
+        "jinja2",
+        "graphql",
+        "prometheus_client",
+        "tomllib",
+    )
+    script = f"""
+import sys
+from local_agent.cli import main, ps, top, logs, status, cancel, freeze
+print([name for name in {heavy} if name in sys.modules])
+"""
+    environ = {**os.environ, "PYTHONPATH": str(CHECKOUT / "src")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environ, check=True)
+    assert done.stdout.strip() == "[]"
