@@ -1,7 +1,7 @@
 """Whether the agent's memory grows with the flow runs that it has seen: its PSS after 10,000 less its PSS after 100.
 
-The flow runs come in bursts of one hundred, their children end at once, and memory is read when the last end is
-reported and cleared away. What of it is in no file is told, too: how much the rest counts
+The flow runs come a hundred at a time, the next when the last end is reported and cleared away: more at once would need
+more memory, whatever their number in all. What of it is in no file is told, too: how much the rest counts
 depends on who else runs the same programs.
 """
 
@@ -18,7 +18,7 @@ from bench.stub import Stub
 
 _FIRST = 100
 _ALL = 10_000
-_AT_ONCE = 100  # as in the first hundred: bigger bursts would need more at once
+_AT_ONCE = 100
 _SETTLE_SECONDS = 3.0
 
 
@@ -51,10 +51,10 @@ def _run(bed: Bed, agent: Ours, stub: Stub, count: int) -> None:
         created = bed.api.create_flow_runs(flow, min(_AT_ONCE, count - done))
         agent.poke()
         stub.starts(len(created))
+        agent.wait_until_idle()
         done += len(created)
         if done % 1000 == 0:
             bed.say(f"{done} of {count} runs, PSS {processes.pss_bytes([agent.pid]) / 1e6:.1f} MB")
-    agent.wait_until_idle()
 
 
 def _read(agent: Ours) -> _Memory:
