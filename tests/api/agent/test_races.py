@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.agent.bed import CLAIM, READ_OF_A_CLAIM, TIMEOUT_SECONDS, after, answer_of, backend_bed, soon
+from api.agent.bed import (
+    CLAIM,
+    READ_OF_A_CLAIM,
+    TIMEOUT_SECONDS,
+    after,
+    answer_of,
+    backend_bed,
+    soon,
+    submitted_by_another,
+)
 from local_agent.backends.prefect1 import states
 from local_agent.errors import ApiUnreachableError
-from local_agent.model import Cause, Claim, CrashAction, CrashPolicy, End, Outcome, Step
+from local_agent.model import Cause, Claim, CrashAction, CrashPolicy, End, FlowRun, Outcome, Step
 from support.api import Api
 from support.faults import FaultyProxy
 from support.samples import NONCE
@@ -84,6 +93,48 @@ async def test_a_claim_that_is_accepted_and_not_to_be_seen_yet_is_not_forgotten(
         assert await bed.backend.claim(run, NONCE) is Claim.OURS
         assert bed.nonces(run.id) == [NONCE]
         assert bed.clock.slept.count(TIMEOUT_SECONDS) == 1
+
+
+def _claimed_and_given_back(api: Api, run: FlowRun) -> None:
+    """As an agent does that was killed before it could start the run."""
+    api.set_state(run.id, submitted_by_another(run))
+    start = datetime.now(UTC) + timedelta(seconds=31)
+    api.set_state(run.id, states.scheduled(start, "Given back", nonce="of another agent"))
+
+
+async def test_a_claim_that_was_not_seen_to_land_is_not_sent_again_where_the_run_waits_anew(
+    lockless: Api, lockless_proxy: FaultyProxy
+) -> None:
+    """Else it would rest on what is no more: its own agent would not believe it, and nobody would run it."""
+    async with backend_bed(lockless, lockless_proxy) as bed:
+        run = await bed.new_run()
+        lockless_proxy.lose_answer(CLAIM)
+        lockless_proxy.add(after(lambda: _claimed_and_given_back(lockless, run)), READ_OF_A_CLAIM, times=1)
+        assert await bed.backend.claim(run, NONCE) is Claim.LATER
+        assert lockless.state_types(run.id) == ["Scheduled", "Submitted", "Submitted", "Scheduled"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_claim_that_lands_late_where_the_run_waits_anew_is_undone(
+    lockless: Api, lockless_proxy: FaultyProxy, restarted: bool
+) -> None:
+    async with backend_bed(lockless, lockless_proxy) as bed:
+        run = await bed.new_run()
+        _claimed_and_given_back(lockless, run)
+
+        async def land() -> None:
+            late = states.submitted(run.state, NONCE)
+            await soon(lambda: lockless.set_state(run.id, late))
+
+        if restarted:
+            await land()
+            assert await bed.backend.claimed(replace(bed.record_of(run), version=run.version)) is Claim.LOST
+        else:
+            lockless_proxy.refuse(CLAIM, times=1)
+            bed.meanwhile(TIMEOUT_SECONDS, land)
+            assert await bed.backend.claim(run, NONCE) is Claim.LATER
+        assert lockless.state_types(run.id)[2:] == ["Scheduled", "Submitted", "Scheduled"]
+        assert lockless.states(run.id)[-1]["message"] == "Given back"
 
 
 async def test_after_a_restart_a_run_waits_until_what_was_sent_before_can_land_no_more(

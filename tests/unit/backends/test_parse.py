@@ -124,22 +124,24 @@ def test_the_newest_claim_is_in_the_state_or_in_the_history() -> None:
     assert _facts("Submitted", {}, "n1").newest_claim() == "", "somebody without a nonce"
 
 
-def _claimed(*claims: tuple[str, float], waiting: str = "w1") -> parse.RunFacts:
-    """Given nonces and the second at which each claim was set, oldest first, return a run that was claimed so."""
+def _claimed(*claims: tuple[str, float], waited: int = 1) -> parse.RunFacts:
+    """Given nonces and the second at which each claim was set, oldest first, return a run that was claimed so.
+
+    `waited` is the version of the waiting state before them.
+    """
     states = [
         {
+            "version": waited + number,
             "timestamp": f"2026-01-01T00:00:{second:06.3f}+00:00",
             "serialized_state": {
                 "type": "Submitted",
                 "context": {"local_agent_nonce": nonce} if nonce else {},
-                "state": {"type": "Scheduled", "start_time": waiting},
             },
         }
-        for nonce, second in claims
+        for number, (nonce, second) in enumerate(claims, 1)
     ]
-    return parse.run_facts(
-        {"id": "r1", "state": "Submitted", "serialized_state": states[-1]["serialized_state"], "states": states[::-1]}
-    )
+    row = {"id": "r1", "state": "Submitted", "serialized_state": states[-1]["serialized_state"]}
+    return parse.run_facts({**row, "states": states[::-1], "waiting": [{"version": waited}]})
 
 
 @pytest.mark.parametrize(
@@ -162,8 +164,12 @@ def test_of_claims_upon_each_other_one_that_comes_late_does_not_count(
 
 
 def test_claims_on_another_waiting_state_are_no_rivals() -> None:
-    earlier, later = _claimed(("a", 0), waiting="w1"), _claimed(("b", 40), waiting="w2")
-    assert replace(later, submitted=later.submitted + earlier.submitted).newest_claim() == "b"
+    """Not even where a claim that was held up on its way wraps the waiting state that was there before."""
+    earlier, later = _claimed(("b", 0), ("a", 0.1), waited=1), _claimed(("b", 6), waited=4)
+    both = replace(later, submitted=later.submitted + earlier.submitted, waited=later.waited + earlier.waited)
+    assert both.newest_claim() == "b"
+    given_back = replace(both, state="Scheduled", submitted=earlier.submitted)
+    assert given_back.newest_claim() == "a", "whose claim came last, although the run waits again"
 
 
 def test_facts_have_a_meaning() -> None:

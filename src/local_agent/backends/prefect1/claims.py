@@ -122,8 +122,11 @@ class Claims:
                 await self._undo_a_late_landing(run, nonce)
             if verdict is not None:
                 return verdict
-            if sent is _Sent.REFUSED:
-                return Claim.LATER  # the lock of a give-back, or of a claim that failed half-way
+            was_scheduled_anew = facts is not None and facts.version != run.version
+            if was_scheduled_anew and sent is _Sent.UNANSWERED:
+                await self._undo_a_late_landing(run, nonce)
+            if was_scheduled_anew or sent is _Sent.REFUSED:
+                return Claim.LATER  # refused: the lock of a give-back, or of a claim that failed half-way
             # unanswered, or accepted and not to be seen yet; then sent again: with one nonce a late landing is harmless
             await self._clock.sleep(self._timeout_seconds)
 
@@ -149,8 +152,10 @@ class Claims:
         taken = [past for past in between if past.kind in ("Running", "Cancelling")]
         claims = [past for past in between if past.kind == "Submitted"]
         rivals = claims if self._check is not Check.ALWAYS else []
+        # made to wait again since, by who had claimed it or by a person: it is due when that says
+        anew = [past for past in between[:1] if past.kind in states.WAITING]
         # a rival that is running is known by its claim, which is to be the newest again
-        overwritten = final[:1] or (taken and [*claims[:1], taken[0]]) or rivals[:1]
+        overwritten = anew or final[:1] or (taken and [*claims[:1], taken[0]]) or rivals[:1]
         if not overwritten:
             return Claim.OURS
         await self._put_back(facts, [past.state for past in overwritten], nonce)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ class RunFacts:
     state: str
     serialized_state: Mapping[str, Any]
     submitted: tuple[PastState, ...] = ()  # its newest Submitted states, newest first
+    waited: tuple[int, ...] = ()  # the versions of its newest waiting states, newest first
     recent: tuple[PastState, ...] = ()  # its newest states of any kind, newest first
     task_runs: tuple[TaskRunFacts, ...] = field(default_factory=tuple)
 
@@ -41,7 +41,7 @@ class RunFacts:
         present = states.nonce_of(self.serialized_state)
         if self.state == "Submitted" and (not self.submitted or states.nonce_of(self.submitted[0].state) != present):
             return present
-        return states.nonce_of(_standing_claim(self.submitted).state) if self.submitted else ""
+        return states.nonce_of(_standing_claim(self.submitted, self.waited).state) if self.submitted else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +121,23 @@ def run_facts(obj: Mapping[str, Any]) -> RunFacts:
         state=get_str(obj, "state", ""),
         serialized_state=get_object(obj, "serialized_state", {}),
         submitted=get_list(obj, "states", _past_state),
+        waited=get_list(obj, "waiting", lambda item: get_int(item, "version", 0)) if "waiting" in obj else (),
         recent=get_list(obj, "recent", _past_state) if "recent" in obj else (),
         task_runs=get_list(obj, "task_runs", task_run_facts) if "task_runs" in obj else (),
     )
 
 
-def _standing_claim(claims: Sequence[PastState]) -> PastState:
-    """Given claims, newest first, return the one that counts of those that rest on the same waiting state.
+def _standing_claim(claims: Sequence[PastState], waited: Sequence[int]) -> PastState:
+    """Given claims, newest first, and the versions of waiting states, return the one of the newest claims that counts.
 
-    Where the API has no lock several may. One that comes soon takes the run over: the older one's agent reads it
-    before it starts anything. One that comes later comes too late, because by then the run may have been started. All
-    agents read the same history and so agree, however long each was held up on its way.
+    Claims since the same waiting state are rivals: where the API has no lock there may be several. One that comes soon
+    takes the run over: the older one's agent reads it before it starts anything. One that comes later comes too late,
+    because by then the run may have been started. All agents read the same history and so agree, however long each was
+    held up on its way.
     """
-    rivals = itertools.takewhile(lambda past: past.state.get("state") == claims[0].state.get("state"), claims)
-    return functools.reduce(the_one_that_counts, [*rivals][::-1])
+    since = max((version for version in waited if version < claims[0].version), default=0)
+    rivals = [claims[0], *(claim for claim in claims[1:] if claim.version > since)]
+    return functools.reduce(the_one_that_counts, rivals[::-1])
 
 
 def the_one_that_counts(older: PastState, newer: PastState) -> PastState:

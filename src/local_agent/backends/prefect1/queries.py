@@ -5,9 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from local_agent.backends.prefect1 import states
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
+
+
+def _text(value: str) -> str:
+    return json.dumps(value)  # a GraphQL string is a JSON string
+
+
+def _list(values: Iterable[str]) -> str:
+    return json.dumps(list(values))
+
 
 HELLO = "query { hello }"
 TENANT = "query { tenant { id } }"
@@ -27,9 +38,14 @@ _RUN_FIELDS = """
 # By version: the Server's clock may step back, and it takes the highest version for a run's present state itself
 _NEWEST_FIRST = "order_by: [{ version: desc }, { timestamp: desc }]"
 
-# the newest Submitted states: whose claim counts
+# the newest Submitted states, and the newest waiting ones, which they may rest on: whose claim counts
 _SUBMITTED_STATES = f"""
-    states(where: {{ state: {{ _eq: "Submitted" }} }}, {_NEWEST_FIRST}, limit: 5) {{ timestamp serialized_state }}
+    states(where: {{ state: {{ _eq: "Submitted" }} }}, {_NEWEST_FIRST}, limit: 5) {{
+        version timestamp serialized_state
+    }}
+    waiting: states(where: {{ state: {{ _in: {_list(sorted(states.WAITING))} }} }}, {_NEWEST_FIRST}, limit: 5) {{
+        version
+    }}
 """
 
 
@@ -114,11 +130,3 @@ def heartbeats(ids: Sequence[str]) -> str:
         for index, flow_run_id in enumerate(ids)
     )
     return f"mutation {{ {fields} }}"
-
-
-def _text(value: str) -> str:
-    return json.dumps(value)  # a GraphQL string is a JSON string
-
-
-def _list(values: Iterable[str]) -> str:
-    return json.dumps(list(values))
