@@ -46,8 +46,8 @@ def test_one_line_and_a_hint(folder: Path, options: list[str], error: str, hint:
 def test_an_unknown_option_is_named(folder: Path) -> None:
     code, lines = _start(AgentProcess(folder, _API, "--lable", "x"))
     assert code == 78
-    assert "--lable" in lines[-1]
-    assert "--label" in lines[-1], "the option that was meant"
+    assert "--lable" in lines[0]
+    assert "--label" in lines[0], "the option that was meant"
 
 
 def test_two_agents_on_one_state_folder(folder: Path) -> None:
