@@ -36,11 +36,11 @@ def _measure(bed: Bed) -> list[Row]:
         before = _read(agent)
         _run(bed, agent, stub, _ALL - _FIRST)
         after = _read(agent)
-    title = f"agent's PSS after {_ALL:,} runs less after {_FIRST}, {bed.launcher} launcher"
+    name = f"agent's PSS after {_ALL:,} runs less after {_FIRST}"
     return [
-        Row(title, "MB", [], [after.pss_mb - before.pss_mb], ours_at_most(2)),
-        Row("of which in no file", "MB", [], [after.anonymous_mb - before.anonymous_mb]),
-        Row(f"its PSS after {_FIRST}", "MB", [], [before.pss_mb]),
+        Row(name, "MB", [], [after.pss_mb - before.pss_mb], ours_at_most(2)),
+        Row(f"{name}: of which in no file", "MB", [], [after.anonymous_mb - before.anonymous_mb]),
+        Row(f"agent's PSS after {_FIRST} runs", "MB", [], [before.pss_mb]),
     ]
 
 
