@@ -249,6 +249,7 @@ _FUNCTIONS: tuple[tuple[str, Callable[[Any, Any], int | None]], ...] = (
 def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == SCHEMA_VERSION:
+        _create_indexes(connection)
         return
     if version != 0 or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         raise StateError(
@@ -256,10 +257,17 @@ def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
             hint="choose another place with --data PATH, or move the file away",
         )
     for table in tables.TABLES:
-        for statement in definition(table):
-            connection.execute(statement)
+        connection.execute(definition(table))
+    _create_indexes(connection)
     connection.execute(SECRETS)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _create_indexes(connection: sqlite3.Connection) -> None:
+    # Not only in a new file: an index is no other schema, and the version before can live with one more.
+    for table in tables.TABLES:
+        for statement in index_definitions(table):
+            connection.execute(statement)
 
 
 # No GraphQL type shows this table: a secret's value is only given out by name.
@@ -269,14 +277,20 @@ SECRETS = (
 )
 
 
-def definition(table: Table) -> list[str]:
-    """Given a table, return the SQL statements that create it and its indexes."""
+def definition(table: Table) -> str:
+    """Given a table, return the SQL statement that creates it."""
     stored = [
         f"{column.name} {column.kind.sql} {column.stored}".strip() for column in table.columns if not column.computed
     ]
-    statements = [f"CREATE TABLE {table.name} ({', '.join([*stored, *table.constraints])})"]
+    return f"CREATE TABLE {table.name} ({', '.join([*stored, *table.constraints])})"
+
+
+def index_definitions(table: Table) -> list[str]:
+    """Given a table, return the SQL statements that create those of its indexes that are not there yet."""
+    statements = []
     for number, index in enumerate(table.indexes):
         where = f" WHERE {index.where}" if index.where else ""
         kind = "UNIQUE INDEX" if index.unique else "INDEX"
-        statements.append(f"CREATE {kind} {table.name}_{number} ON {table.name} ({index.columns}){where}")
+        name = f"{table.name}_{number}"
+        statements.append(f"CREATE {kind} IF NOT EXISTS {name} ON {table.name} ({index.columns}){where}")
     return statements

@@ -26,9 +26,11 @@ _DUE = (
 
 # A flow run whose process ended while one of its tasks waits for a retry, or whose task was resumed by hand.
 _RESUMABLE = (
-    "SELECT id, state_start_time FROM flow_run"  # noqa: S608 - the names are our own
-    f" WHERE tenant_id = :tenant_id AND state = 'Running' AND {_FITS} AND EXISTS (SELECT 1 FROM task_run t"
-    f" WHERE t.flow_run_id = flow_run.id AND t.state IN ({WAITING_SQL}) AND t.state_start_time <= :before)"
+    # CROSS JOIN: from the few task runs that wait to their flow runs, not the other way.
+    "SELECT DISTINCT flow_run.id, flow_run.state_start_time FROM task_run t"  # noqa: S608 - the names are our own
+    " CROSS JOIN flow_run ON flow_run.id = t.flow_run_id"
+    f" WHERE t.state IN ({WAITING_SQL}) AND t.state_start_time <= :before"
+    f" AND flow_run.tenant_id = :tenant_id AND flow_run.state = 'Running' AND {_FITS}"
 )
 
 _QUEUE = (

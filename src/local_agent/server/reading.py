@@ -164,11 +164,17 @@ def _order(table: Table, row: str, order_by: object) -> str:
     return f" ORDER BY {', '.join(terms)}" if terms else ""
 
 
+def _term(column: Column, row: str, direction: str) -> str:
+    # Without the word on nulls, where there are none, an index over the column has the rows in order already.
+    order = _DIRECTIONS[direction].partition(" NULLS")[0] if column.is_never_null else _DIRECTIONS[direction]
+    return f"{column.sql(row)} {order}"
+
+
 def _terms(table: Table, row: str, name: str, direction: object) -> list[str]:
     if direction is None:
         return []
     if name in table.by_name:
-        return [f"{table.by_name[name].sql(row)} {_DIRECTIONS[str(direction)]}"]
+        return [_term(table.by_name[name], row, str(direction))]
     relation = table.relation_by_name.get(name)
     if relation is None or relation.many or not isinstance(direction, dict):
         raise RefusedError(f"{table.name} cannot be ordered by {name}")

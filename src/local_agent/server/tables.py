@@ -34,6 +34,11 @@ class Column:
     stored: str = ""
     computed: str = ""
 
+    @property
+    def is_never_null(self) -> bool:
+        """Whether every row has a value here."""
+        return "NOT NULL" in self.stored
+
     def sql(self, row: str) -> str:
         """Given the alias of a row, return the SQL expression of this column's value."""
         return self.computed.format(row=row) if self.computed else f"{row}.{self.name}"
@@ -52,7 +57,10 @@ class Relation:
 
 @dataclass(frozen=True)
 class Index:
-    """An index over columns (as SQL lists them), of the rows that satisfy `where` if that is given."""
+    """An index over columns (as SQL lists them), of the rows that satisfy `where` if that is given.
+
+    It is known by its place in its table: a new one comes after the others.
+    """
 
     columns: str
     where: str = ""
@@ -351,7 +359,12 @@ TABLES = (
             _many("artifacts", "task_run_artifact", "task_run_id"),
         ),
         constraints=("UNIQUE (flow_run_id, task_id, map_index)",),
-        indexes=(Index("task_id, state"), Index("cache_key, state")),
+        indexes=(
+            Index("task_id, state"),
+            Index("cache_key, state"),
+            # The queue looks here for flow runs to resume, and not at every task run of those that run.
+            Index("state_start_time, flow_run_id", where=f"state IN ({WAITING_SQL})"),
+        ),
     ),
     Table(
         "task_run_state",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from api.server.local import LocalApi
+from api.server.local import LocalApi, local_api
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,27 @@ def test_a_running_flow_run_with_a_task_that_is_due_for_its_retry(api: LocalApi)
     assert api.queue(["b"]) == []
     api.set_task_state(task, "Submitted")
     assert api.queue(["a"]) == []
+
+
+def test_several_tasks_that_are_due_name_their_flow_run_once(api: LocalApi) -> None:
+    run = api.create_flow_run(api.create_flow(tasks=("a-1", "b-1")))
+    api.set_state(run, "Running")
+    for task in api.task_runs(run):
+        api.set_task_state(task["id"], {"type": "Retrying", "start_time": api.time.text(), "run_count": 1})
+    assert api.queue() == [run]
+
+
+def test_a_file_of_an_earlier_version_gets_the_indexes_that_it_lacks(tmp_path: Path) -> None:
+    def indexes(api: LocalApi) -> list[str]:
+        names = "SELECT name FROM sqlite_schema WHERE type = 'index' ORDER BY name"
+        return [row[0] for row in api.database.rows(names)]
+
+    with local_api(tmp_path / "server.db") as api:
+        wanted = indexes(api)
+        api.database.write("DROP INDEX task_run_2")
+        assert "task_run_2" not in indexes(api)
+    with local_api(tmp_path / "server.db") as api:
+        assert indexes(api) == wanted
 
 
 def test_only_its_own_tenants_runs(api: LocalApi) -> None:
