@@ -141,7 +141,8 @@ def _claimed(*claims: tuple[str, float], waited: int = 1) -> parse.RunFacts:
         for number, (nonce, second) in enumerate(claims, 1)
     ]
     row = {"id": "r1", "state": "Submitted", "serialized_state": states[-1]["serialized_state"]}
-    return parse.run_facts({**row, "states": states[::-1], "waiting": [{"version": waited}]})
+    waiting = {"version": waited, "serialized_state": {"type": "Scheduled"}}
+    return parse.run_facts({**row, "states": [*states[::-1], waiting]})
 
 
 @pytest.mark.parametrize(

@@ -115,13 +115,14 @@ def run_config(obj: Mapping[str, Any]) -> RunConfig:
 
 def run_facts(obj: Mapping[str, Any]) -> RunFacts:
     """Given a flow run as `queries.claims` or `queries.ends` asks for it, return it."""
+    claims = get_list(obj, "states", _past_state)
     return RunFacts(
         id=get_str(obj, "id"),
         version=get_int(obj, "version", 0),
         state=get_str(obj, "state", ""),
         serialized_state=get_object(obj, "serialized_state", {}),
-        submitted=get_list(obj, "states", _past_state),
-        waited=get_list(obj, "waiting", lambda item: get_int(item, "version", 0)) if "waiting" in obj else (),
+        submitted=tuple(past for past in claims if past.kind not in states.WAITING),
+        waited=tuple(past.version for past in claims if past.kind in states.WAITING),
         recent=get_list(obj, "recent", _past_state) if "recent" in obj else (),
         task_runs=get_list(obj, "task_runs", task_run_facts) if "task_runs" in obj else (),
     )

@@ -38,13 +38,10 @@ _RUN_FIELDS = """
 # By version: the Server's clock may step back, and it takes the highest version for a run's present state itself
 _NEWEST_FIRST = "order_by: [{ version: desc }, { timestamp: desc }]"
 
-# the newest Submitted states, and the newest waiting ones, which they may rest on: whose claim counts
-_SUBMITTED_STATES = f"""
-    states(where: {{ state: {{ _eq: "Submitted" }} }}, {_NEWEST_FIRST}, limit: 5) {{
+# whose claim counts: the newest Submitted states, and the waiting ones that they may rest on
+_CLAIMS = f"""
+    states(where: {{ state: {{ _in: {_list(["Submitted", *sorted(states.WAITING)])} }} }}, {_NEWEST_FIRST}, limit: 8) {{
         version timestamp serialized_state
-    }}
-    waiting: states(where: {{ state: {{ _in: {_list(sorted(states.WAITING))} }} }}, {_NEWEST_FIRST}, limit: 5) {{
-        version
     }}
 """
 
@@ -78,7 +75,7 @@ def claims(ids: Iterable[str]) -> str:
     """Ask whose claim flow runs carry: table T1."""
     return (
         f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) "
-        f"{{ id version state serialized_state {_SUBMITTED_STATES} {_RECENT_STATES} }} }}"
+        f"{{ id version state serialized_state {_CLAIMS} {_RECENT_STATES} }} }}"
     )
 
 
@@ -86,7 +83,7 @@ def ends(ids: Iterable[str]) -> str:
     """Ask for what decides about an end: table T2."""
     return (
         f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ "
-        f"id version state serialized_state {_SUBMITTED_STATES} "
+        f"id version state serialized_state {_CLAIMS} "
         f'task_runs(where: {{ state: {{ _in: ["Running", "Scheduled", "Retrying", "Paused", "Resume", "Queued", '
         f'"Submitted"] }} }}) {{ id version state serialized_state }} }} }}'
     )
