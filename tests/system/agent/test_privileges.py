@@ -72,8 +72,7 @@ def test_an_instance_whose_name_has_all_that_a_name_may(machine: Machine, api: A
     machine.write("/srv/ends", '#!/bin/sh\n[ "$1" != -c ] || { echo 1.4.1; exit; }\nexit 3\n', mode=0o755)
     instance.configure(python="/srv/ends")
     instance.start()
-    config = {"type": "LocalRun", "labels": [instance.name], "env": {}, "working_dir": None, "__version__": "1.4.1"}
-    run = api.create_flow_run(api.create_flow("names", run_config=config))
+    run = api.create_flow_run(api.create_flow("names", labels=[instance.name]))
     api.wait_for_state(run, "Failed")
     assert machine.run("ls /var/lib/local-agent").stdout.split() == [instance.name]
     assert instance.name in machine.run("local-agent status", check=False).stdout
