@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent import __version__
 from local_agent.errors import ManagerUnreachableError
 from local_agent.host.bus import SYSTEM_BUS, BusReader
-from local_agent.host.checks import Finding, Verdict, failure, machine, services
+from local_agent.host.checks import Finding, Verdict, failure, machine, ok, services
 from local_agent.host.checks.canary import check_canary, not_tried
 from local_agent.host.checks.instance import (
     Surroundings,
@@ -45,6 +45,8 @@ def examine(host: Host, only: str | None = None) -> Iterator[Finding]:
     found, _ = host.instances(only)
     instances = [instance for instance in found if only or instance.is_wanted]
     yield from _machine(host)
+    if not instances:
+        yield ok("instances", "none is on this host yet; systemctl enable --now local-agent@NAME makes one")
     yield from _instances(host, instances)
     if "system" in host.managers:
         yield _canary(host)

@@ -178,8 +178,8 @@ def _service_problem(service: Service, runs: int) -> str:
     if service.sub_state == "auto-restart":
         return f"{service.unit} ended ({_how(service)}) and is about to be started again"
     if service.active_state == "inactive" and runs:
-        some = "1 flow run" if runs == 1 else f"{runs} flow runs"
-        return f"{service.unit} does not run, and {some} of it still here: how they end is reported when it starts"
+        some = "1 flow run of it is" if runs == 1 else f"{runs} flow runs of it are"
+        return f"{service.unit} does not run, and {some} still here: how they end is reported when it starts"
     if service.active_state == "inactive" and service.is_enabled:
         return f"{service.unit} is enabled and does not run"
     return ""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
+import sys
 import termios
 import tty
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,10 +50,16 @@ def named_keys(data: bytes) -> list[str]:
     return [key for key in keys if key != "\x1b"]
 
 
+def _leave(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
 @contextlib.contextmanager
 def opened(source: int, output: TextIO) -> Iterator[Screen]:
-    """Take the terminal, and give it back as it was."""
+    """Take the terminal, and give it back as it was: also when SIGTERM or a hangup ends this process."""
     before = termios.tcgetattr(source)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     tty.setraw(source, termios.TCSADRAIN)
     mode = termios.tcgetattr(source)
     mode[1] |= termios.OPOST  # a line's end is still one for the output

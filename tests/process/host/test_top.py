@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
 from pathlib import Path
+
+import pytest
 
 from support.checkout import CHECKOUT
 
 _SECONDS = 60
 
 
-def test_it_takes_the_terminal_and_gives_it_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ended_by", "code"), [("q", 0), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_it_takes_the_terminal_and_gives_it_back(ended_by: str, code: int, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     environ = {**os.environ, "PYTHONPATH": str(CHECKOUT / "src"), "XDG_STATE_HOME": str(tmp_path), "COLUMNS": "90"}
     try:
@@ -23,9 +27,12 @@ def test_it_takes_the_terminal_and_gives_it_back(tmp_path: Path) -> None:
         process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
         try:
             shown = _read_until(ours, "q: quit")
-            os.write(ours, b"mq")
+            if ended_by == "q":
+                os.write(ours, b"mq")
+            else:
+                process.send_signal(signal.Signals[ended_by])
             shown += _read_until(ours, "\x1b[?1049l")
-            assert process.wait(_SECONDS) == 0
+            assert process.wait(_SECONDS) == code
         finally:
             process.kill()
             process.wait()

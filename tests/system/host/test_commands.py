@@ -157,6 +157,9 @@ def test_cancel_at_the_api_and_without_an_agent(host: Host) -> None:
     assert "hint: run this as root, or as a member of systemd-journal" in unread.stderr
     assert "hint: run this as root" in denied.stderr
     host.machine.run(["systemctl", "stop", host.instance.unit])
+    stopped = host.type("status", check=False)
+    assert stopped.returncode == 1
+    assert f"{host.instance.unit} does not run, and" in stopped.stderr
     host.machine.run(["systemctl", "freeze", f"flow-run-{here}.scope"])
     assert "no agent of prod1 answers now" in host.type(f"cancel {here}").stdout
     assert not host.instance.scope_is(here, "active")

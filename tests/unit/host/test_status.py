@@ -114,6 +114,13 @@ def test_an_instance_that_was_stopped_is_still_there() -> None:
     assert [instance.name for instance in found if instance.is_wanted] == ["prod1", "prod2"]
 
 
+def test_a_stopped_instance_with_flow_runs_is_not_well() -> None:
+    instance = Instance("prod1", _service("inactive"), None, may_ask=True, runs=2)
+    assert instance.problem.startswith("local-agent@prod1.service does not run, and 2 flow runs of it are still here")
+    assert instance.is_wanted
+    assert not Instance("prod1", _service("inactive"), None, may_ask=True).is_wanted
+
+
 def test_what_systemctl_has_enabled(tmp_path: Path) -> None:
     wants = tmp_path / "local-agent.target.wants"
     wants.mkdir()
