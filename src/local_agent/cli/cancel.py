@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from local_agent.cli.show import do_to_each
+from local_agent.cli.show import do_to_each, json_option
 from local_agent.host import actions
 from local_agent.host.runs import Run
 from local_agent.host.view import this_host
@@ -15,7 +15,8 @@ from local_agent.host.view import this_host
 @click.command("cancel")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("--stop", is_flag=True, help="Do not ask the API: end it here and now.")
-def command(*, runs: Sequence[str], stop: bool) -> None:
+@json_option
+def command(*, runs: Sequence[str], stop: bool, as_json: bool) -> None:
     """Cancel flow runs of this host.
 
     RUN is a flow run's id, the beginning of one, or its name. It is cancelled at the API, as in Prefect's own user
@@ -30,4 +31,4 @@ def command(*, runs: Sequence[str], stop: bool) -> None:
     def cancel(run: Run) -> str:
         return actions.stop(run, systemctl) if stop else actions.cancel(run, host.folders, systemctl)
 
-    do_to_each(host, runs, cancel)
+    do_to_each(host, runs, cancel, as_json=as_json)

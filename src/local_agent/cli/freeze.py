@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import click
 
-from local_agent.cli.show import do_to_each
+from local_agent.cli.show import do_to_each, json_option
 from local_agent.host import actions
 from local_agent.host.view import this_host
 
 
 @click.command("freeze")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
-def command(*, runs: Sequence[str]) -> None:
+@json_option
+def command(*, runs: Sequence[str], as_json: bool) -> None:
     """Freeze flow runs of this host: their processes stop where they are, and keep their memory.
 
     The agent goes on to send their heartbeats, so the API does not take them for dead. A deadline goes on, too.
@@ -23,4 +24,4 @@ def command(*, runs: Sequence[str]) -> None:
     Exit codes: 0; 66 where RUN is no flow run that is here now, or several; 69 where systemd does not do it.
     """
     systemctl = actions.Systemctl()
-    do_to_each(this_host(), runs, lambda run: actions.freeze(run, systemctl))
+    do_to_each(this_host(), runs, lambda run: actions.freeze(run, systemctl), as_json=as_json)

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 import click
 
-from local_agent.cli.show import do_to_each
+from local_agent.cli.show import do_to_each, json_option
 from local_agent.host import actions
 from local_agent.host.live_limits import properties_of
+from local_agent.host.runs import Run
 from local_agent.host.view import this_host
 
 
 @click.command("set")
 @click.argument("run")
 @click.argument("limits", metavar="LIMIT=VALUE...", nargs=-1, required=True)
-def command(*, run: str, limits: Sequence[str]) -> None:
+@json_option
+def command(*, run: str, limits: Sequence[str], as_json: bool) -> None:
     """Give a flow run other limits while it runs: local-agent set RUN memory=8G cpu=200%
 
     RUN is a flow run's id, the beginning of one, or its name. Limits are memory, memory_high, cpu, cpu_weight,
@@ -25,4 +27,8 @@ def command(*, run: str, limits: Sequence[str]) -> None:
     a limit is none.
     """
     properties, systemctl = properties_of(limits), actions.Systemctl()
-    do_to_each(this_host(), [run], lambda found: actions.set_limits(found, properties, systemctl))
+
+    def limit(found: Run) -> str:
+        return actions.set_limits(found, properties, systemctl)
+
+    do_to_each(this_host(), [run], limit, as_json=as_json)

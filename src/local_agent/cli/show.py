@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import click
 
@@ -11,6 +13,9 @@ from local_agent.errors import LocalAgentError
 from local_agent.host.runs import Run, with_figures
 from local_agent.host.view import Host
 
+FORMAT = 1
+Command = Callable[..., Any]
+
 
 def show_problems(problems: Iterable[str]) -> None:
     """Say on standard error what could not be looked at; what was seen is shown all the same."""
@@ -18,15 +23,40 @@ def show_problems(problems: Iterable[str]) -> None:
         click.echo(f"warning: {problem}", err=True)
 
 
-def do_to_each(host: Host, words: Sequence[str], action: Callable[[Run], str]) -> None:
+def json_option(function: Command) -> Command:
+    """Add --json: the function gets `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each RUN.")(function)
+
+
+def do_to_each(host: Host, words: Sequence[str], action: Callable[[Run], str], *, as_json: bool) -> None:
     """Do something to each flow run that is meant, say what was done, and exit with the code of the first failure."""
     failures: list[LocalAgentError] = []
     for word in words:
+        run = None
         try:
             (run,) = with_figures([host.find(word)])
-            click.echo(action(run))
-        except LocalAgentError as error:
+            said, error = action(run), None
+        except LocalAgentError as caught:
+            said, error = caught.message, caught
+            failures.append(caught)
+        if as_json:
+            click.echo(json.dumps(deed_as_json(word, run, said, error), ensure_ascii=False))
+        elif error is None:
+            click.echo(said)
+        else:
             report_error(error)
-            failures.append(error)
     if failures:
         click.get_current_context().exit(failures[0].exit_code)
+
+
+def deed_as_json(word: str, run: Run | None, said: str, error: LocalAgentError | None) -> dict[str, Any]:
+    """Return what scripts get of what was done to one flow run; docs/commands/json.md says what each key means."""
+    return {
+        "format": FORMAT,
+        "word": word,
+        "flow_run_id": run.id if run else None,
+        "name": run.name if run else None,
+        "ok": error is None,
+        "said": said,
+        "hint": error.hint or None if error else None,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ import time
 import click
 
 from local_agent.cli.show import show_problems
+from local_agent.host import top
 from local_agent.host.history import Histories
 from local_agent.host.keyboard import opened
 from local_agent.host.table import terminal_of
@@ -29,7 +31,8 @@ from local_agent.host.view import Host, this_host
     help="From one look to the next.",
 )
 @click.option("--instance", metavar="NAME", default=None, help="Only flow runs of this instance.")
-def command(*, delay: float, instance: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Look twice, as in a pipe, and print JSON.")
+def command(*, delay: float, instance: str | None, as_json: bool) -> None:
     """Show the flow runs of this host as they use CPU and memory, in all, per instance and each.
 
     Keys: c, m, s, n sort by CPU, memory, since, name; the arrows choose a flow run; f freezes, t thaws and x cancels
@@ -38,17 +41,20 @@ def command(*, delay: float, instance: str | None) -> None:
     Exit codes: 0; 66 where there is no such instance.
     """
     host = this_host()
-    if sys.stdout.isatty() and sys.stdin.isatty():
+    if sys.stdout.isatty() and sys.stdin.isatty() and not as_json:
         _live(host, delay, instance)
     else:
-        _once(host, delay, instance)
+        _once(host, delay, instance, as_json=as_json)
 
 
-def _once(host: Host, delay: float, instance: str | None) -> None:
+def _once(host: Host, delay: float, instance: str | None, *, as_json: bool) -> None:
     histories = Histories()
     look_at(host, histories, instance)
     time.sleep(delay)
     look, problems = look_at(host, histories, instance)
+    if as_json:
+        click.echo(json.dumps(top.as_json(look, problems), ensure_ascii=False))
+        return
     click.echo("\n".join(_without_keys(look)))
     show_problems(problems)
 

@@ -59,7 +59,7 @@ def as_json(overview: Overview, now: datetime) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "at": now.isoformat(timespec="milliseconds"),
-        "runs": [_run_as_json(run) for run in overview.runs],
+        "runs": [run_as_json(run) for run in overview.runs],
         "problems": list(overview.problems),
     }
 
@@ -84,7 +84,8 @@ def _row(run: Run, now: datetime) -> list[Cell]:
     ]
 
 
-def _run_as_json(run: Run) -> dict[str, Any]:
+def run_as_json(run: Run) -> dict[str, Any]:
+    """Return a flow run as scripts get it."""
     figures = run.figures
     return {
         "id": run.id,

@@ -114,13 +114,18 @@ def as_json(
         "at": now.isoformat(timespec="milliseconds"),
         "ok": not any(instance.problem for instance in instances),
         "instances": [_instance_as_json(instance) for instance in instances],
-        "machine": {
-            "pressure_cpu_percent": pressure.cpu_percent,
-            "pressure_memory_percent": pressure.memory_percent,
-            "pressure_io_percent": pressure.io_percent,
-            "memory_available_bytes": pressure.available_bytes,
-        },
+        "machine": machine_as_json(pressure),
         "problems": list(problems),
+    }
+
+
+def machine_as_json(pressure: Pressure) -> dict[str, Any]:
+    """Return how the machine is as scripts get it."""
+    return {
+        "pressure_cpu_percent": pressure.cpu_percent,
+        "pressure_memory_percent": pressure.memory_percent,
+        "pressure_io_percent": pressure.io_percent,
+        "memory_available_bytes": pressure.available_bytes,
     }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from local_agent.host.history import sparkline, summed
-from local_agent.host.status import in_words
+from local_agent.host.ps import run_as_json
+from local_agent.host.status import in_words, machine_as_json
 from local_agent.host.table import Cell, Colour, Column, Terminal, compact_bytes, compact_seconds, cut, render, width_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from local_agent.host.history import Histories
     from local_agent.host.runs import Run
     from local_agent.host.status import Pressure
+
+FORMAT = 1
 
 _SPARK = 12
 _WHOLE_CPU = 100.0
@@ -188,6 +191,18 @@ def _row(run: Run, look: Look, state: State) -> list[Cell]:
         Cell(compact_bytes(figures.memory_limit_bytes)),
         Cell("-" if figures.tasks is None else str(figures.tasks)),
     ]
+
+
+def as_json(look: Look, problems: Sequence[str]) -> dict[str, Any]:
+    """Return what scripts get of a look; docs/commands/json.md says what each key means."""
+    percents = {run.id: _last(look.histories.cpu_percents(run.id)) for run in look.runs}
+    return {
+        "format": FORMAT,
+        "at": look.at.isoformat(timespec="milliseconds"),
+        "machine": machine_as_json(look.pressure),
+        "runs": [{**run_as_json(run), "cpu_percent": round(percents[run.id], 1)} for run in look.runs],
+        "problems": list(problems),
+    }
 
 
 def _last(values: Sequence[float]) -> float:

@@ -35,6 +35,16 @@ def test_what_is_printed_as_json_is_what_is_documented(host: Host) -> None:
     run = host.running()
     for command in ("ps", "ps -a", "status", "doctor"):
         assert undocumented(command.split()[0], host.read(command)) == set(), command
+    seen = host.read("top --delay 0.2")
+    (one,) = seen["runs"]
+    assert (
+        undocumented("ps", {**host.read("ps"), "runs": [{k: v for k, v in one.items() if k != "cpu_percent"}]}) == set()
+    )
+    assert undocumented("top", {**seen, "runs": [{"cpu_percent": one["cpu_percent"]}]}) == set()
+    for line in (f"freeze {run}", f"thaw {run}", f"set {run} cpu=150%", f"cancel {run}", "cancel black-swan"):
+        deed = host.read(line)
+        assert undocumented("cancel", deed) == set(), line
+        assert deed["ok"] == (deed["flow_run_id"] == run)
     lines = host.type(f"logs {run} --json").stdout.splitlines()
     assert lines
     for line in lines:

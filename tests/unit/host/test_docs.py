@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from local_agent.host import doctor, ps, status, timeline
+from local_agent.cli.show import deed_as_json
+from local_agent.errors import NotFoundError
+from local_agent.host import doctor, ps, status, timeline, top
 from local_agent.host.agents import agent_view
 from local_agent.host.checks import ok
+from local_agent.host.history import Histories
 from local_agent.host.instances import Instance, Service
 from local_agent.host.logs import Line, Source
 from local_agent.host.runs import Overview, Run
@@ -31,6 +34,9 @@ _AGENT = agent_view(
 )
 _PRINTED: Mapping[str, Mapping[str, Any]] = {
     "ps": ps.as_json(Overview((Run("i", "n", "f", "a", "running"),)), _NOW),
+    "top": top.as_json(top.Look((), Histories(), status.Pressure(1, 1, 1, 1), _NOW), [])
+    | {"runs": [{"cpu_percent": 1}]},
+    "cancel": deed_as_json("x", None, "y", NotFoundError("y", hint="z")),
     "logs": timeline.as_json(Line(_NOW, Source.FLOW, 6, "x", "i")),
     "status": status.as_json([Instance("a", _SERVICE, _AGENT, may_ask=True)], status.Pressure(1, 1, 1, 1), [], _NOW),
     "doctor": doctor.as_json([ok("x", "y")], _NOW),
