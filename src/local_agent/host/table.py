@@ -168,7 +168,7 @@ def _line(columns: Sequence[Column], widths: Sequence[int], row: Sequence[Cell],
             after = "" if number == last else blanks
             shown = terminal.coloured(text, cell.colour)
             cells.append(blanks + shown if column.right else shown + after)
-    return (" " * _GAP).join(cells)
+    return (" " * _GAP).join(cells).rstrip()
 
 
 def compact_bytes(count: int | None) -> str:
