@@ -28,6 +28,7 @@ _ONCE = CrashPolicy(CrashAction.RESCHEDULE, 1)
 _KILLED = End(Cause.SIGNALLED, signal=9)
 _CODE_3 = End(Cause.EXITED, exit_code=3)
 _SECOND_LOOK_SECONDS = 2.0
+_LOOKS = 5
 _HISTORY = "limit: 10"
 
 
@@ -132,9 +133,44 @@ async def test_a_claim_that_lands_late_where_the_run_waits_anew_is_undone(
         else:
             lockless_proxy.refuse(CLAIM, times=1)
             bed.meanwhile(TIMEOUT_SECONDS, land)
-            assert await bed.backend.claim(run, NONCE) is Claim.LATER
+            assert await bed.backend.claim(run, NONCE) is Claim.LOST
         assert lockless.state_types(run.id)[2:] == ["Scheduled", "Submitted", "Scheduled"]
         assert lockless.states(run.id)[-1]["message"] == "Given back"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_claim_that_lands_late_and_takes_the_run_over_is_not_forgotten(
+    lockless: Api, lockless_proxy: FaultyProxy, restarted: bool
+) -> None:
+    """The rival reads that its claim was taken over and lets go of the run."""
+    async with backend_bed(lockless, lockless_proxy, claim_check="always") as bed:
+        run = await bed.new_run()
+
+        async def land() -> None:
+            late = states.submitted(run.state, NONCE)
+            await soon(lambda: lockless.set_state(run.id, late))
+
+        lockless_proxy.refuse(CLAIM, times=1)
+        lockless.set_state(run.id, submitted_by_another(run))
+        bed.meanwhile(1 if restarted else TIMEOUT_SECONDS, land)
+        if restarted:
+            claim = await bed.backend.claimed(replace(bed.record_of(run), version=run.version))
+        else:
+            claim = await bed.backend.claim(run, NONCE)
+        assert claim is Claim.OURS
+
+
+async def test_after_a_restart_a_claim_that_lands_late_on_cancelled_is_undone(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await bed.new_run()
+        api.cancel(run.id)
+
+        async def land() -> None:
+            await soon(lambda: api.set_state(run.id, states.submitted(run.state, NONCE)))
+
+        bed.meanwhile(1, land)
+        assert await bed.backend.claimed(replace(bed.record_of(run), version=run.version)) is Claim.LOST
+        assert api.state_types(run.id) == ["Scheduled", "Cancelled", "Submitted", "Cancelled"]
 
 
 async def test_after_a_restart_a_run_waits_until_what_was_sent_before_can_land_no_more(
@@ -170,7 +206,7 @@ async def test_a_restart_whose_answer_was_lost_is_still_looked_at_again(api: Api
         run, record = await bed.claimed_run()
         api.set_state(run.id, "Running")
         proxy.add(after(lambda: api.set_state(run.id, "Success")), CLAIM, times=1)
-        proxy.refuse(_HISTORY, times=1)
+        proxy.refuse(_HISTORY, times=_LOOKS)
         with pytest.raises(ApiUnreachableError):
             await bed.backend.report(record, _KILLED, _ONCE)
         assert api.state(run.id) == "Scheduled"

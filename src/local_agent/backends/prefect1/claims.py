@@ -96,10 +96,9 @@ class Claims:
             verdict = self._verdict(facts, record.nonce)
             if verdict is Claim.OURS and facts is not None:
                 return await self._unless_somebody_came_between(facts, record.version, record.nonce)
-            if verdict is not None:
-                return verdict
-            if self._clock.monotonic() > landed_by:
+            if facts is None or self._clock.monotonic() > landed_by:
                 return Claim.LOST
+            # until then it may land on whatever is there: nobody else would see to it
             await self._clock.sleep(1)
 
     async def _still_waits(self, run: FlowRun) -> bool:
@@ -118,13 +117,11 @@ class Claims:
             verdict = self._verdict(facts, nonce)
             if verdict is Claim.OURS and facts is not None:
                 return await self._unless_somebody_came_between(facts, run.version, nonce)
-            if verdict is Claim.LOST and sent is _Sent.UNANSWERED:
-                await self._undo_a_late_landing(run, nonce)
+            was_scheduled_anew = verdict is None and facts is not None and facts.version != run.version
+            if sent is _Sent.UNANSWERED and (verdict is Claim.LOST or was_scheduled_anew):
+                verdict = await self._after_a_late_landing(run, nonce) or verdict
             if verdict is not None:
                 return verdict
-            was_scheduled_anew = facts is not None and facts.version != run.version
-            if was_scheduled_anew and sent is _Sent.UNANSWERED:
-                await self._undo_a_late_landing(run, nonce)
             if was_scheduled_anew or sent is _Sent.REFUSED:
                 return Claim.LATER  # refused: the lock of a give-back, or of a claim that failed half-way
             # unanswered, or accepted and not to be seen yet; then sent again: with one nonce a late landing is harmless
@@ -187,12 +184,16 @@ class Claims:
             return Claim.OURS
         return None if facts.meaning is RunState.WAITING else Claim.LOST
 
-    async def _undo_a_late_landing(self, run: FlowRun, nonce: str) -> None:
-        """Our unanswered Submitted may yet land on top of what was read: look once more, and if so put that back."""
+    async def _after_a_late_landing(self, run: FlowRun, nonce: str) -> Claim | None:
+        """Our unanswered Submitted may yet land on top of what was read. Look once more.
+
+        Put back what it has overwritten, or return OURS where it has taken the run over. None where it did not land.
+        """
         await self._clock.sleep(self._timeout_seconds)
-        facts = await self._read(run.id)
-        if facts is not None and self._verdict(facts, nonce) is Claim.OURS:
-            await self._unless_somebody_came_between(facts, run.version, nonce)
+        facts = await self._read_settled(run.id, nonce, _Sent.UNANSWERED)
+        if facts is None or self._verdict(facts, nonce) is not Claim.OURS:
+            return None
+        return await self._unless_somebody_came_between(facts, run.version, nonce)
 
     async def _read(self, flow_run_id: str) -> RunFacts | None:
         """Read until there is an answer: what is unknown is never launched and never given up."""

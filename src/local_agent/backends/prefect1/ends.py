@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.fields import get_list, get_object
 from local_agent.backends.prefect1.writer import MOST_READ, RunReader, StateChange, StateWriter, rows
+from local_agent.clock import Backoff
+from local_agent.errors import ApiRefusedError, UnavailableError
 from local_agent.model import Cause, CrashAction, Outcome, RunState, Step
 from local_agent.wording import sentence
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _SUBMIT_LOCK = timedelta(seconds=31)
 _LAST_WORD_SECONDS = 0.3  # a killed process may have sent its last report just before
 _SECOND_LOOK_SECONDS = 2.0
+_LOOKS = 5
+_FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.5, 4.0
 # nobody takes a run that is started again before it was looked at again
 _AGAIN = timedelta(seconds=3)
 _GATHER_SECONDS = 0.35  # ends that come close together share their requests; an end may take a second to be told
@@ -60,11 +64,21 @@ class Ends:
         elif decision.changes:
             await self._writer.write(decision.changes)
         if decision.outcome is Outcome.RESCHEDULED:
-            await self._let_the_flow_have_the_last_word(record)
+            await self._look_again(record)
         if decision.outcome in (Outcome.REPORTED, Outcome.RESCHEDULED) and not end.is_clean:
             await self._clock.sleep(_SECOND_LOOK_SECONDS)
-            await self._let_the_flow_have_the_last_word(record)
+            await self._look_again(record)
         return decision.outcome
+
+    async def _look_again(self, record: Record) -> None:
+        """See that nothing was overwritten. A few faults do not send it back to the beginning: the run waits for it."""
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS)
+        for _ in range(_LOOKS - 1):
+            try:
+                return await self._let_the_flow_have_the_last_word(record)
+            except (UnavailableError, ApiRefusedError):
+                await self._clock.sleep(backoff.next_seconds())
+        return await self._let_the_flow_have_the_last_word(record)
 
     def _earliest_start(self, record: Record) -> datetime:
         """Return from when on the run may be started again, where it is to be.
