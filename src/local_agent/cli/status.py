@@ -25,7 +25,8 @@ def command(context: click.Context, *, instance: str | None, as_json: bool) -> N
     answered last, SLOTS how many are taken and how many there are. What only an agent knows is shown to root and to its
     user.
 
-    Exit codes: 0 where all is well, 1 where something is not, which is said; 66 where there is no such instance.
+    Exit codes: 0 where all is well, 1 where something is not or could not be looked at, which is said; 66 where there
+    is no such instance.
     """
     host = this_host()
     instances, problems = host.instances(instance)
@@ -37,4 +38,4 @@ def command(context: click.Context, *, instance: str | None, as_json: bool) -> N
         for line in [*status.table(instances, host.now(), terminal), status.in_words(pressure)]:
             click.echo(line)
         show_problems([*(f"{one.name}: {one.problem}" for one in instances if one.problem), *problems])
-    context.exit(1 if any(one.problem for one in instances) else 0)
+    context.exit(0 if status.is_well(instances, problems) else 1)

@@ -69,7 +69,8 @@ class Journal:
                 errors="replace",
             )
         except OSError as error:
-            raise UnavailableError(f"cannot run {words[0]}: {error.strerror}") from error
+            hint = f"command -v {words[0]} shows whether it is there; it is of Debian's package systemd"
+            raise UnavailableError(f"cannot run {words[0]}: {error.strerror}", hint=hint) from error
 
 
 def _check(process: subprocess.Popen[str]) -> None:

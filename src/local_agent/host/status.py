@@ -105,6 +105,11 @@ def _slots(agent: AgentView | None) -> str:
     return f"{agent.slots_taken}/{agent.slots_limit}" if agent.slots_limit is not None else f"{agent.slots_taken}"
 
 
+def is_well(instances: Sequence[Instance], problems: Sequence[str]) -> bool:
+    """Tell whether all is well; what could not be looked at is not called well."""
+    return not problems and not any(instance.problem for instance in instances)
+
+
 def as_json(
     instances: Sequence[Instance], pressure: Pressure, problems: Sequence[str], now: datetime
 ) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def as_json(
     return {
         "format": FORMAT,
         "at": now.isoformat(timespec="milliseconds"),
-        "ok": not any(instance.problem for instance in instances),
+        "ok": is_well(instances, problems),
         "instances": [_instance_as_json(instance) for instance in instances],
         "machine": machine_as_json(pressure),
         "problems": list(problems),

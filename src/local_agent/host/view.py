@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_agent.errors import NotFoundError
+from local_agent.errors import NotFoundError, UnavailableError
 from local_agent.host.agents import SERVICES_STATE, StateFolder, state_folders
 from local_agent.host.bus import BusReader, buses
 from local_agent.host.find import find_run
@@ -91,13 +91,18 @@ class Host:
         """
         now = self.runs(instance)
         runs = with_figures(now.runs)
-        past = self.past.ended(ended, instance=instance, known={run.id for run in runs}) if ended else []
-        if instance is not None and not (past or runs or now.problems):
+        past, unread = self._ended(ended, instance, {run.id for run in runs}) if ended else ([], ())
+        if instance is not None and not (past or runs or now.problems or unread):
             self.check_instance(instance)
-        if not ended:
-            return replace(now, runs=runs)
-        unread = () if self.journal.can_be_read() else (f"{MAY_NOT_READ}: ended runs may be missing",)
         return Overview((*past, *runs), (*now.problems, *unread))
+
+    def _ended(self, most: int, instance: str | None, known: Collection[str]) -> tuple[list[Run], tuple[str, ...]]:
+        """Return the runs that ended, and what could not be looked at for it."""
+        unread = () if self.journal.can_be_read() else (f"{MAY_NOT_READ}: ended runs may be missing",)
+        try:
+            return self.past.ended(most, instance=instance, known=known), unread
+        except UnavailableError as error:
+            return [], (f"{error.message}: ended runs are missing",)
 
 
 def this_host(environ: Mapping[str, str] | None = None) -> Host:

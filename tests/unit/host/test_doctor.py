@@ -49,6 +49,11 @@ def _dropped(folder: Path, text: str) -> Finding:
     return machine.check_dropped(fake_journal(folder, [entry]))
 
 
+def _no_journalctl(folder: Path) -> Finding:
+    readable = fake_journal(folder, [])
+    return machine.check_dropped(Journal((str(folder / "gone"),), readable.folders))
+
+
 def _disk(folder: Path, status: os.statvfs_result) -> Finding:
     (finding,) = machine.check_disks([folder, folder / "gone", folder], lambda _: status)
     return finding
@@ -129,6 +134,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], Finding], Verdict, str]] = {
     "a volatile journal": (lambda path: _journal(path, "passing"), Verdict.WARNING, "mkdir -p /var/log/journal"),
     "no journal": (lambda path: _journal(path, "nowhere"), Verdict.FAILURE, "systemctl status systemd-journald"),
     "lines dropped": (lambda path: _dropped(path, "flow-run-1.scope"), Verdict.WARNING, "RateLimitBurst=0"),
+    "no journalctl": (lambda path: _no_journalctl(path), Verdict.FAILURE, "command -v"),
     "disk full": (lambda path: _disk(path, _NO_ROOM), Verdict.FAILURE, "du -xh"),
     "disk nearly full": (lambda path: _disk(path, _LITTLE_ROOM), Verdict.WARNING, "journalctl --vacuum-size"),
     "no inodes": (lambda path: _disk(path, _NO_INODES), Verdict.FAILURE, "du --inodes"),

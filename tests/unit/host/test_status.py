@@ -11,7 +11,7 @@ import pytest
 
 from local_agent.host.agents import AgentView, StateFolder, agent_view
 from local_agent.host.instances import Instance, Service, enabled_names, find_instances, read_services
-from local_agent.host.status import Pressure, as_json, in_words, table
+from local_agent.host.status import Pressure, as_json, in_words, is_well, table
 from local_agent.host.table import Terminal, width_of
 from unit.host.fakes import USEC, FakeReader
 
@@ -119,6 +119,12 @@ def test_a_stopped_instance_with_flow_runs_is_not_well() -> None:
     assert instance.problem.startswith("local-agent@prod1.service does not run, and 2 flow runs of it are still here")
     assert instance.is_wanted
     assert not Instance("prod1", _service("inactive"), None, may_ask=True).is_wanted
+
+
+def test_what_could_not_be_looked_at_is_not_called_well() -> None:
+    instances = [Instance("prod1", _service(), None, may_ask=False)]
+    assert is_well(instances, [])
+    assert not is_well(instances, ["cannot reach systemd"])
 
 
 def test_what_systemctl_has_enabled(tmp_path: Path) -> None:

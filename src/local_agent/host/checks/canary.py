@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SLICE = "flowruns.slice"
 _SONG = "the canary sings"
-_WAIT_SECONDS = 15.0
+_WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
 # waits at its gate until it is in the scope, then leaves a daemon in a session of its own, tells its pid, and sings
 _SCRIPT = f"""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent import cgroup
+from local_agent.errors import LocalAgentError
 from local_agent.host.checks import Finding, failure, ok, warning
 from local_agent.host.journal import text_of
 from local_agent.wording import in_bytes
@@ -79,19 +80,28 @@ def check_dropped(journal: Journal) -> Finding:
     """Whether journald threw lines of flow runs away."""
     if not journal.can_be_read():
         return warning("rate limit", "not looked at: this user may not read the journal", "sudo local-agent doctor")
+    try:
+        lost, runs = _dropped(journal)
+    except LocalAgentError as error:
+        return failure("rate limit", f"the journal cannot be read: {error.message}", error.hint)
+    if lost:
+        mend = (
+            "mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\\nRateLimitBurst=0\\n' >/etc/systemd/journald.conf.d/local-agent.conf"
+            " && systemctl restart systemd-journald"
+        )
+        return warning("rate limit", f"journald threw {lost} lines of {runs} flow runs away in this boot", mend)
+    return ok("rate limit", "journald threw no line of a flow run away in this boot")
+
+
+def _dropped(journal: Journal) -> tuple[int, int]:
+    """Return how many lines of how many flow runs."""
     lost, runs = 0, set()
     for entry in journal.entries([(f"MESSAGE_ID={_DROPPED}", "_UID=0")], ["--boot"], ("MESSAGE", "N_DROPPED")):
         text = text_of(entry, "MESSAGE")
         if "flow-run-" in text:
             lost += int(text_of(entry, "N_DROPPED") or 0)
             runs.add(text.rpartition(" ")[2])
-    if lost:
-        mend = (
-            "printf '[Journal]\\nRateLimitBurst=0\\n' >/etc/systemd/journald.conf.d/local-agent.conf"
-            " && systemctl restart systemd-journald"
-        )
-        return warning("rate limit", f"journald threw {lost} lines of {len(runs)} flow runs away in this boot", mend)
-    return ok("rate limit", "journald threw no line of a flow run away in this boot")
+    return lost, len(runs)
 
 
 def check_disks(folders: Sequence[Path], statvfs: Callable[[Path], os.statvfs_result] = os.statvfs) -> list[Finding]:
