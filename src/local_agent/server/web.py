@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
-from socketserver import StreamRequestHandler, ThreadingTCPServer
+from socketserver import StreamRequestHandler, TCPServer
 from typing import Any, Protocol
 
 from local_agent.server import http_head, json_text
 from local_agent.server.auth import Keys, Unauthenticated
+from local_agent.server.crew import Crew
 from local_agent.server.documents import error_object
 from local_agent.server.engine import Answer
 from local_agent.server.http_head import Head, RefusedHeadError
@@ -55,11 +57,9 @@ class Site:
     say: Callable[[str], None]
 
 
-class WebServer(ThreadingTCPServer):
+class WebServer(TCPServer):
     """Listens, and answers each connection in a thread of its own."""
 
-    daemon_threads = True
-    block_on_close = False
     # So many may come at once; a connection that finds no place here comes again a second later.
     request_queue_size = 1024
     # A restart must get its port back at once.
@@ -72,6 +72,7 @@ class WebServer(ThreadingTCPServer):
         self.site = site
         self._in_work = 0
         self._quiet_until = 0.0
+        self._crew = Crew()
         self._idle = threading.Condition()
         super().__init__(address, _Connection)
 
@@ -103,10 +104,23 @@ class WebServer(ThreadingTCPServer):
         """Count a connection and hand it to a thread."""
         self.site.stats.connected()
         try:
-            super().process_request(request, client_address)
+            self._crew.do(partial(self._talk, request, client_address))
         except RuntimeError:  # no thread can be started
             self._complain_of_too_many()
             self.shutdown_request(request)
+
+    def _talk(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as above
+        try:
+            self.finish_request(request, client_address)
+        except Exception:
+            self.handle_error(request, client_address)
+        finally:
+            self.shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Listen no more. Connections that are open are left to their threads."""
+        super().server_close()
+        self._crew.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - its signature
         """Say nothing of a client that went away in mid-request: that happens with every agent that is killed."""
