@@ -227,6 +227,6 @@ def test_doctor_finds_what_is_wrong(host: Host) -> None:
             assert verdicts[name] == "failure", done.stdout
         for name in ("journal", "units"):
             assert verdicts[name] == "warning", done.stdout
-        assert "mend: systemctl enable --now local-agent-broker.socket" in done.stdout
+        assert "systemctl enable --now local-agent-broker.socket" in done.stdout
     finally:
         host.machine.run("rm /etc/systemd/journald.conf.d/test.conf && systemctl restart systemd-journald")

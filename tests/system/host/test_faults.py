@@ -38,9 +38,10 @@ RestartSec=100ms
 """
 # what a container has no controllers of its own for is shown to the doctor as on a machine that has them all
 _ALL_CONTROLLERS = "cpuset cpu io memory pids"
-# journald tells that it threw lines away with the next one that comes later, from a process that still lives
+# journald knows the unit of a process that still lives, and tells what it threw away with a line of it that comes later
 _THROWN_AWAY = "journalctl --quiet MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e | grep -q Suppressed"
-_CHATTER = f"seq 3000; until {_THROWN_AWAY}; do sleep 1.1; echo more; done"
+_BURST = "i=0; while [ $i -lt 500 ]; do echo $i; i=$((i + 1)); done"
+_CHATTER = f"until {_THROWN_AWAY}; do {_BURST}; sleep 1.1; done"
 _SCOPE = "systemd-run --scope --quiet --unit=flow-run-chatter.scope systemd-cat sh -c"
 
 Finding = dict[str, Any]
@@ -99,7 +100,8 @@ Plant = Callable[[Patient], AbstractContextManager[None]]
 class Fault:
     """How it is planted, and the finding that tells of it: the check, and part of what mends it.
 
-    `seen` changes only what the doctor sees. `with_it` are checks that suffer, too.
+    `seen` changes only what the doctor sees. `with_it` are checks that suffer, too. Where it `mends`, what the doctor
+    names is done, and must do it.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Fault:
     seen: str = "true"
     verdict: str = "failure"
     with_it: frozenset[str] = frozenset()
+    mends: bool = False
 
     @contextmanager
     def planted(self, patient: Patient) -> Iterator[None]:
@@ -190,19 +193,19 @@ FAULTS = (
         plant=_journald("RateLimitIntervalSec=1s\\nRateLimitBurst=5", f"{_SCOPE} '{_CHATTER}'"),
     ),
     Fault(
-        "broker stopped", "broker", "systemctl enable --now local-agent-broker.socket",
+        "broker stopped", "broker", "systemctl enable --now local-agent-broker.socket", mends=True,
         plant=_typed("systemctl stop local-agent-broker.socket", "systemctl start local-agent-broker.socket"),
     ),
     Fault(
-        "broker's socket gone", "broker", "systemctl restart local-agent-broker.socket",
-        plant=_typed(f"rm {_SOCKET}", "systemctl restart local-agent-broker.socket"),
+        "broker's socket gone", "broker", "systemctl enable --now local-agent-broker.socket", mends=True,
+        plant=_typed(f"rm {_SOCKET}", f"[ -e {_SOCKET} ]"),
     ),
     Fault(
-        "broker's socket closed", "broker", "systemctl restart local-agent-broker.socket",
+        "broker's socket closed", "broker", "systemctl enable --now local-agent-broker.socket", mends=True,
         plant=_typed(f"chmod 0600 {_SOCKET}", f"chmod 0660 {_SOCKET}"),
     ),
     Fault(
-        "broker's socket of others", "broker", "systemctl restart local-agent-broker.socket",
+        "broker's socket of others", "broker", "systemctl enable --now local-agent-broker.socket", mends=True,
         plant=_typed(f"chgrp root {_SOCKET}", f"chgrp local-agent {_SOCKET}"),
     ),
     Fault("wrong key", "API key", "key", plant=_typed(f"echo wrong >{_KEY_FILE}", f"echo {_KEY} >{_KEY_FILE}")),
@@ -241,22 +244,22 @@ FAULTS = (
     ),
     Fault("state folder read-only", "state folder", "remount,rw", seen=f"mount -o remount,bind,ro {_STATE}"),
     Fault(
-        "state folder of root", "state folder", f"chown -R local-agent: {_STATE}/prod1",
+        "state folder of root", "state folder", f"chown -R local-agent: {_STATE}/prod1", mends=True,
         plant=_typed(f"chown root {_STATE}/prod1", f"chown local-agent {_STATE}/prod1"),
     ),
     Fault(
-        "state folder closed", "state folder", f"chmod 0700 {_STATE}/prod1",
+        "state folder closed", "state folder", f"chmod 0700 {_STATE}/prod1", mends=True,
         plant=_typed(f"chmod 0500 {_STATE}/prod1", f"chmod 0700 {_STATE}/prod1"),
     ),
     Fault(
-        "slice masked", "canary", "systemctl unmask flowruns.slice",
+        "slice masked", "canary", "systemctl unmask flowruns.slice", mends=True,
         plant=_typed(
-            "systemctl stop flowruns.slice && systemctl mask --quiet --runtime flowruns.slice",
-            "systemctl unmask --quiet --runtime flowruns.slice",
+            "systemctl stop flowruns.slice && systemctl mask --quiet flowruns.slice",
+            "systemctl unmask --quiet flowruns.slice",
         ),
     ),
     Fault(
-        "units changed", "units", "systemctl daemon-reload", verdict="warning",
+        "units changed", "units", "systemctl daemon-reload", verdict="warning", mends=True,
         plant=_typed(
             f"printf '[Service]\\nNice=1\\n' >{_DROP_INS}/nice.conf",
             f"rm {_DROP_INS}/nice.conf && systemctl daemon-reload",
@@ -271,7 +274,7 @@ FAULTS = (
         with_it=frozenset(("service",)),
     ),
     Fault(
-        "service stopped", "service", f"systemctl start {_UNIT}",
+        "service stopped", "service", f"systemctl start {_UNIT}", mends=True,
         plant=_typed(f"systemctl stop {_UNIT}", "true", started=True),
     ),
     Fault(
@@ -322,12 +325,15 @@ def test_the_doctor_is_silent_about_a_healthy_host(patient: Patient) -> None:
 def test_a_fault_is_found(patient: Patient, fault: Fault) -> None:
     with fault.planted(patient):
         code, findings = patient.examine(fault.seen)
-    complaints = _complaints(findings)
-    found = complaints.pop(fault.check, None)
-    assert found, complaints
+        complaints = _complaints(findings)
+        found = complaints.pop(fault.check, None)
+        assert found, complaints
+        assert fault.mend in found["mend"]
+        if fault.mends:
+            patient.machine.run(found["mend"])
+            assert _complaints(patient.examine()[1]) == {}
     assert found["verdict"] == fault.verdict, found
     assert found["evidence"]
-    assert fault.mend in found["mend"]
     assert complaints.keys() <= fault.with_it, "it blames others"
     assert code == (1 if fault.verdict == "failure" else 0)
 

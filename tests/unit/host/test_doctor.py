@@ -141,15 +141,15 @@ _FAULTS: dict[str, tuple[Callable[[Path], Finding], Verdict, str]] = {
     "broker stopped": (lambda _: _broker("inactive"), Verdict.FAILURE, "systemctl enable --now"),
     "broker failed": (lambda _: _broker("active", "failed"), Verdict.FAILURE, "journalctl -u local-agent-broker"),
     "broker's socket gone": (
-        lambda path: _broker("active", listens=path / "gone"), Verdict.FAILURE, "systemctl restart",
+        lambda path: _broker("active", listens=path / "gone"), Verdict.FAILURE, "systemctl enable --now",
     ),
     "broker's socket closed": (
         lambda path: _broker("active", listens=_socket(path, 0o600), group=os.getgid()),
-        Verdict.FAILURE, "systemctl restart",
+        Verdict.FAILURE, "systemctl enable --now",
     ),
     "broker's socket of another group": (
         lambda path: _broker("active", user="4711", listens=_socket(path, 0o660), group=os.getgid() + 1),
-        Verdict.FAILURE, "systemctl restart",
+        Verdict.FAILURE, "systemctl enable --now",
     ),
     "units changed": (lambda _: _units(stale=True), Verdict.WARNING, "systemctl daemon-reload"),
     "service failed": (lambda _: _service("failed"), Verdict.FAILURE, "journalctl -u u.service"),

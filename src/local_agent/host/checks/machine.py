@@ -86,7 +86,8 @@ def check_dropped(journal: Journal) -> Finding:
         return failure("rate limit", f"the journal cannot be read: {error.message}", error.hint)
     if lost:
         mend = (
-            "mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\\nRateLimitBurst=0\\n' >/etc/systemd/journald.conf.d/local-agent.conf"
+            "mkdir -p /etc/systemd/journald.conf.d"
+            " && printf '[Journal]\\nRateLimitBurst=0\\n' >/etc/systemd/journald.conf.d/local-agent.conf"
             " && systemctl restart systemd-journald"
         )
         return warning("rate limit", f"journald threw {lost} lines of {runs} flow runs away in this boot", mend)

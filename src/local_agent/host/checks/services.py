@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SOCKET = "local-agent-broker.socket"
 _SERVICE = "local-agent-broker.service"
 _FOR_ITS_GROUP = 0o060
+# a socket whose service runs is not started
+_MEND_BROKER = f"systemctl stop {_SOCKET} {_SERVICE}; systemctl enable --now {_SOCKET}"
 
 
 def check_service(instance: Instance, installed_version: str) -> list[Finding]:
@@ -33,11 +35,9 @@ def check_service(instance: Instance, installed_version: str) -> list[Finding]:
         mend = f"systemctl start {service.unit}" if is_stopped else f"journalctl -u {service.unit} -e"
         findings.append(failure("service", instance.problem, mend, about))
     elif service.restarts:
-        findings.append(
-            warning(
-                "service", f"systemd has restarted it {service.restarts} times", f"journalctl -u {service.unit}", about
-            )
-        )
+        times = "once" if service.restarts == 1 else f"{service.restarts} times"
+        evidence = f"systemd has restarted it {times} since somebody started it"
+        findings.append(warning("service", evidence, f"journalctl -u {service.unit} tells why", about))
     else:
         findings.append(ok("service", f"{service.active_state}, never restarted by systemd", about))
     version = instance.agent.version if instance.agent else installed_version
@@ -71,14 +71,14 @@ def check_broker(reader: UnitReader) -> Finding:
         return failure(
             "broker",
             f"{_SOCKET} is {states.get(_SOCKET, 'not there')}: no flow run of {named} can be started",
-            f"systemctl enable --now {_SOCKET}",
+            _MEND_BROKER,
         )
     if states.get(_SERVICE) == "failed":
         return failure("broker", f"{_SERVICE} failed", f"journalctl -u {_SERVICE} -e")
     (listens,) = reader.read([Wanted(units[_SOCKET].path, "Socket", "Listen")])
     problem = next((found for _, path in listens or () if (found := _problem_of(Path(path), needing))), "")
     if problem:
-        return failure("broker", problem, f"systemctl restart {_SOCKET}; systemctl cat {_SOCKET} shows its settings")
+        return failure("broker", problem, _MEND_BROKER)
     return ok("broker", f"{_SOCKET} listens")
 
 
