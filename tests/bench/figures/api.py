@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from bench.bed import Bed
 from bench.model import Figure, Row
 from local_agent.backends.prefect1 import queries
+from support.api_client import moment
 
 _SECONDS = 1.0
 _PAGE = 25
@@ -125,7 +126,7 @@ def _operations(bed: Bed) -> list[_Operation]:
         _Operation("update_flow_run_heartbeat", _each(claimed, lambda run: queries.heartbeats([run]))),
         _Operation("flow_run_by_pk, as a flow run looks for its cancellation", _each(claimed, _by_pk)),
         _Operation("get_or_create_task_run_info", _each(claimed, things.task_run_info)),
-        _Operation("create_flow_run", itertools.repeat((_CREATE, {"input": {"flow_id": things.other_flow}}))),
+        _Operation("create_flow_run", itertools.repeat((_CREATE, {"input": things.run_of_tomorrow()}))),
     ]
 
 
@@ -157,12 +158,16 @@ class _Things:
         self.runs = [
             run
             for _ in range(_RUNS // _BACKLOG)
-            for run in bed.api.create_flow_runs(self.other_flow, _BACKLOG, start_in=3600)
+            for run in bed.api.create_flow_runs(self.other_flow, _BACKLOG, start_in=24 * 3600)
         ]
         self.pages = [self.runs[first : first + _PAGE] for first in range(0, _RUNS, _PAGE)]
         self._task = bed.api.graphql(
             "query($id: uuid) { task(where: {flow_id: {_eq: $id}}) { id } }", {"id": self.other_flow}
         )["task"][0]["id"]
+
+    def run_of_tomorrow(self) -> Mapping[str, Any]:
+        """Return what creates a flow run that no later poll has to look at."""
+        return {"flow_id": self.other_flow, "scheduled_start_time": moment(24 * 3600)}
 
     def queue(self, label: str) -> Mapping[str, Any]:
         """Return a poll's variables."""
