@@ -46,7 +46,7 @@ def main() -> int:
             results.save(_RESULTS, Result(figure.name, rows, wanted.rounds, conditions))
             measured += rows
     finally:  # whatever comes to an end early, what is measured is worth seeing
-        print(table.as_text(measured), flush=True)
+        print(table.as_text(measured) if measured else "nothing measured", flush=True)
     _write_report()
     return 0
 

@@ -35,7 +35,7 @@ def renewed(text: str, results: Sequence[Result], figures: Sequence[Figure]) -> 
     """Given the file's text and all figures' results, return it with their part renewed."""
     before, _, rest = text.partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}\n{_written(results, figures)}\n{_END}{after}"
+    return f"{before}{_BEGIN}\n\n{_written(results, figures)}\n\n{_END}{after}"
 
 
 def _written(results: Sequence[Result], figures: Sequence[Figure]) -> str:
@@ -44,15 +44,13 @@ def _written(results: Sequence[Result], figures: Sequence[Figure]) -> str:
     api = [row for row in rows if row.title.startswith("embedded API")]
     return "\n\n".join(
         [
-            "",
             _all_conditions(results),
             "Each cell is the median of all samples, with the least and the most.",
             table.as_markdown(against),
             "## The embedded API",
             table.as_markdown(api, ("figure", "ours")),
             "## What is measured",
-            *dict.fromkeys(_explained(figure) for figure in figures),
-            "",
+            *_explained(figures),
         ]
     )
 
@@ -66,9 +64,12 @@ def _all_conditions(results: Sequence[Result]) -> str:
     return "\n".join(f"* {', '.join(names)}: measured on {words}." for words, names in found.items())
 
 
-def _explained(figure: Figure) -> str:
-    name = figure.name.removesuffix("-scope")
-    return f"**{name}.** {figure.explanation}"
+def _explained(figures: Sequence[Figure]) -> list[str]:
+    """Return what figures measure; those of one module are explained together."""
+    names: dict[str, dict[str, None]] = {}
+    for figure in figures:
+        names.setdefault(figure.explanation, {})[figure.name.removesuffix("-scope")] = None
+    return [f"**{', '.join(found)}.** {explanation}" for explanation, found in names.items()]
 
 
 def _commit() -> str:

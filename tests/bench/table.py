@@ -35,6 +35,8 @@ def _spread(samples: Sequence[float]) -> str:
     if not samples:
         return ""
     spread = Spread.of(samples)
+    if spread.count == 1:
+        return _number(spread.median)
     return f"{_number(spread.median)} ({_number(spread.least)} - {_number(spread.most)})"
 
 
