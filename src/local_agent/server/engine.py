@@ -102,6 +102,9 @@ class Engine:
             return _formatted(str(error), error.detail)
         if isinstance(error, GraphQLError):
             return _formatted(error.message)
+        # Deeper than SQLite's parser, or Python, goes: that is no fault of the data file or of this API.
+        if isinstance(error, RecursionError) or "parser stack overflow" in str(error):
+            return _formatted("The query is nested too deeply")
         if isinstance(error, sqlite3.IntegrityError):
             return _formatted(f"The request names something that does not exist, or exists twice: {error}")
         if isinstance(error, sqlite3.Error):
