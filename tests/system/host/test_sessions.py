@@ -1,6 +1,7 @@
 """The sessions in docs/commands are what a terminal shows.
 
-LOCAL_AGENT_TESTS_RECORD=1 writes them anew, from Debian 13:
+LOCAL_AGENT_TESTS_RECORD=1 writes them anew, from Debian 13, and with each the command's help; a new page begins with
+an empty block ```console and an empty block ```text:
 
     LOCAL_AGENT_TESTS_RECORD=1 .venv/bin/python -m pytest tests/system/host/test_sessions.py -k debian13
 """
