@@ -13,6 +13,7 @@ import json
 import os
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_agent.errors import ConfigError, StateError
@@ -21,7 +22,6 @@ from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 _FORMAT = 1
 _MOST_UNNAMED = 100
@@ -91,7 +91,8 @@ class Store:
     def remove(self, flow_run_id: str) -> None:
         """Forget a run. What is not there any more is forgotten already."""
         try:
-            self._path(flow_run_id).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(flow_run_id))  # noqa: PTH108 - see _path
         except OSError as error:
             raise _unusable(self._runs, error) from error
 
@@ -126,10 +127,10 @@ class Store:
 
     def load(self, flow_run_id: str) -> Record | None:
         """Return the record of a run, None where there is none that can be read."""
-        return read_record(self._path(flow_run_id))
+        return read_record(Path(self._path(flow_run_id)))
 
-    def _path(self, flow_run_id: str) -> Path:
-        return self._runs / f"{flow_run_id}.json"
+    def _path(self, flow_run_id: str) -> str:
+        return f"{self._runs}/{flow_run_id}.json"  # pathlib interns each name that it is given
 
     def _begin(self, record: Record, opened_files: contextlib.ExitStack) -> int | StateError:
         """Begin a record. Return its descriptor: all are written before the first is waited for, which then
@@ -142,7 +143,7 @@ class Store:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # the kernel begins to write it out
         except OSError as error:
             with contextlib.suppress(OSError):
-                path.unlink()
+                os.unlink(path)  # noqa: PTH108 - see _path
             return _unusable(path, error)
         return descriptor
 
@@ -213,7 +214,7 @@ def _write_line(descriptor: int, record: Record) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _unusable(path: Path, error: OSError) -> StateError:
+def _unusable(path: str | Path, error: OSError) -> StateError:
     return StateError(
         f"cannot use {path}: {error.strerror or error}",
         hint="check its owner, its mode and the free space (df -h, df -i); --state-dir names another place",

@@ -7,6 +7,7 @@ no parent.
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,8 @@ def read_exit_record(base: Path) -> tuple[ExitRecord | None, bool]:
     None where it wrote nothing, or was cut off. Raise StateError where that cannot be read.
     """
     try:
-        text = base.with_suffix(".exit").read_text(errors="replace")
+        with open(f"{base}.exit", errors="replace") as file:  # noqa: PTH123 - pathlib interns the name of every run
+            text = file.read()
     except FileNotFoundError:
         return None, False
     except OSError as error:
@@ -73,7 +75,7 @@ def read_exit_record(base: Path) -> tuple[ExitRecord | None, bool]:
 def remove_exit_record(base: Path) -> None:
     """Remove what the shim wrote."""
     with contextlib.suppress(FileNotFoundError):
-        base.with_suffix(".exit").unlink()
+        os.unlink(f"{base}.exit")  # noqa: PTH108 - as above
 
 
 def parse_exit_record(text: str) -> ExitRecord | None:

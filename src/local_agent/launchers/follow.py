@@ -27,7 +27,7 @@ _COLOURS = (36, 33, 32, 35, 34, 31)
 @dataclass
 class _Followed:
     prefix: str
-    path: Path
+    path: str | Path
     from_end: bool
     descriptor: int | None = None
     rest: bytes = b""
@@ -56,15 +56,15 @@ class Follower:
         self._has_some = asyncio.Event()
         self._count = 0
 
-    def follow(self, record: Record, path: Path) -> None:
+    def follow(self, record: Record, path: str | Path) -> None:
         """Follow a run's file from now on. One that cannot be opened now is opened later."""
         self._add(record, path, from_end=False)
 
-    def resume(self, record: Record, path: Path) -> None:
+    def resume(self, record: Record, path: str | Path) -> None:
         """Follow the file of a run that is taken up again: what comes from now on."""
         self._add(record, path, from_end=True)
 
-    def _add(self, record: Record, path: Path, *, from_end: bool) -> None:
+    def _add(self, record: Record, path: str | Path, *, from_end: bool) -> None:
         prefix = f"{record.name or record.id[:8]} | "
         if self._is_terminal:
             prefix = f"\x1b[{_COLOURS[self._count % len(_COLOURS)]}m{prefix}\x1b[0m"

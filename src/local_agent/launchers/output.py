@@ -39,10 +39,10 @@ class Output(Protocol):
 class Reader(Protocol):
     """Whoever reads along (follow.py)."""
 
-    def follow(self, record: Record, path: Path) -> None:
+    def follow(self, record: Record, path: str | Path) -> None:
         """Read a new file, from its beginning."""
 
-    def resume(self, record: Record, path: Path) -> None:
+    def resume(self, record: Record, path: str | Path) -> None:
         """Read a file that an earlier life of the agent has read, from its end."""
 
 
@@ -96,7 +96,7 @@ class FileOutput:
     def last_lines(self, base: Path) -> tuple[str, ...]:
         """Return the last lines of the run's file."""
         try:
-            with output_file(base).open("rb") as file:
+            with open(output_file(base), "rb") as file:  # noqa: PTH123 - pathlib interns the name of every run
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
                 text = file.read().decode(errors="replace")
         except OSError:
@@ -104,12 +104,12 @@ class FileOutput:
         return tuple(text.splitlines()[-LAST_LINES:])
 
 
-def output_file(base: Path) -> Path:
+def output_file(base: Path) -> str:
     """Return the file that holds a run's output where no journal does."""
-    return base.with_suffix(".out")
+    return f"{base}.out"
 
 
 def remove_output(base: Path) -> None:
     """Remove the run's output file, if there is one."""
     with contextlib.suppress(FileNotFoundError):
-        output_file(base).unlink()
+        os.unlink(output_file(base))  # noqa: PTH108 - as above

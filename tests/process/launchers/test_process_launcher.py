@@ -28,10 +28,10 @@ _PATH = "/usr/bin:/bin"
 class Nobody:
     """Reads no output along."""
 
-    def follow(self, record: Record, path: Path) -> None:
+    def follow(self, record: Record, path: str | Path) -> None:
         """A new file."""
 
-    def resume(self, record: Record, path: Path) -> None:
+    def resume(self, record: Record, path: str | Path) -> None:
         """A file of an earlier life."""
 
 
