@@ -38,8 +38,9 @@ class _Operation:
 
 def _measure(bed: Bed) -> list[Row]:
     samples: dict[str, list[float]] = {}
+    things = _Things(bed)
     for number in range(1, bed.rounds + 1):
-        for operation in _operations(bed):
+        for operation in _operations(things):
             samples.setdefault(operation.title, []).append(_requests_per_second(bed, operation))
         bed.say(f"round {number} of {bed.rounds}")
     return [Row(f"embedded API: {title}", "requests/s", [], found) for title, found in samples.items()]
@@ -98,9 +99,8 @@ class _Connection:
         return data
 
 
-def _operations(bed: Bed) -> list[_Operation]:
-    """Return what agents and flow runs ask for, on an API that has some flow runs already."""
-    things = _Things(bed)
+def _operations(things: _Things) -> list[_Operation]:
+    """Return what agents and flow runs ask for."""
     now = datetime.now(UTC)
     pages, claimed = itertools.cycle(things.pages), itertools.cycle(things.runs)
     return [
