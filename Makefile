@@ -16,7 +16,7 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-TIERS := static unit api process chaos prefect system vm package
+TIERS := static unit api process chaos prefect bench system vm package
 DEBIAN := 13
 ARGS :=
 SEED :=
