@@ -215,10 +215,8 @@ class Agent:
 
     async def _until_claimed(self) -> None:
         """A page asked for before the last one is claimed would only hold the same runs again."""
-        until = self._clock.monotonic() + _CLAIM_SECONDS
-        await self._clock.sleep(_LOOK_SECONDS)
-        while self._stories.claiming and self._clock.monotonic() < until:
-            await self._clock.sleep(_LOOK_SECONDS)
+        await self._clock.sleep(_LOOK_SECONDS)  # the stories' own first turn
+        await self._wait_while(lambda: self._stories.claiming, _CLAIM_SECONDS)
 
     async def _connect(self) -> None:
         await self._backend.connect()

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
 from local_agent.launchers.output import Output, remove_output
-from local_agent.launchers.run import ShimRun
+from local_agent.launchers.run import ShimRun, traces_left
 from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
 from local_agent.procfs import boot_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from local_agent.clock import Clock
     from local_agent.launchers import LiveRun
@@ -75,16 +75,7 @@ class ProcessLauncher:
         base = self._base_of(record.id)
         if record.process is not None and _is_group_of(record.process, record.id):
             await _end_group(record.process.pid, _SWEEP_GRACE_SECONDS, self._clock)
-        exit_record, passed_gate = evidence.read_exit_record(base)
-        return evidence.conclude(
-            evidence.Traces(
-                record=exit_record,
-                passed_gate=passed_gate,
-                same_boot=record.process is None or record.process.boot_id == boot_id(),
-                limits=record.limits,
-                last_lines=lambda: self._output.last_lines(base),
-            )
-        )
+        return evidence.conclude(traces_left(record, base, self._output))
 
     async def forget(self, record: Record) -> None:
         """Remove the run's files."""
@@ -165,8 +156,7 @@ def _is_group_of(process: ProcessIdentity, flow_run_id: str) -> bool:
     """
     if process.boot_id != boot_id():
         return False
-    members = [pid for pid in os.listdir("/proc") if pid.isdigit() and _group_of(pid) == process.pid]  # noqa: PTH208
-    return any(flow_run_id in _environment_of(pid) for pid in members)
+    return any(flow_run_id in _environment_of(pid) for pid in _members(process.pid))
 
 
 def _environment_of(pid: str) -> str:
@@ -184,7 +174,12 @@ def _others_in_group(group: int) -> bool:
         return False
     except PermissionError:
         return True
-    return any(_group_of(entry) == group for entry in os.listdir("/proc") if entry.isdigit())  # noqa: PTH208 - as above
+    return any(True for _ in _members(group))
+
+
+def _members(group: int) -> Iterator[str]:
+    """Return the processes of a group, zombies excepted."""
+    return (pid for pid in os.listdir("/proc") if pid.isdigit() and _group_of(pid) == group)  # noqa: PTH208 - numbers
 
 
 def _group_of(pid: str) -> int | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
 from local_agent.launchers.output import remove_output
+from local_agent.procfs import boot_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,19 @@ if TYPE_CHECKING:
     from local_agent.launchers.output import Output
     from local_agent.launchers.shim import Shim
     from local_agent.limits import Limits
-    from local_agent.model import ProcessIdentity
+    from local_agent.model import ProcessIdentity, Record
+
+
+def traces_left(record: Record, base: Path, output: Output) -> Traces:
+    """Return what is left to tell how a flow run ended that nobody watched. `base` is as for `ShimRun`."""
+    exit_record, passed_gate = evidence.read_exit_record(base)
+    return evidence.Traces(
+        record=exit_record,
+        passed_gate=passed_gate,
+        same_boot=record.process is None or record.process.boot_id == boot_id(),
+        limits=record.limits,
+        last_lines=lambda: output.last_lines(base),
+    )
 
 
 class ShimRun:

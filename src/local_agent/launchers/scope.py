@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from local_agent.errors import ManagerUnreachableError
 from local_agent.launchers import evidence
 from local_agent.launchers.output import LAST_LINES, Output, remove_output
-from local_agent.launchers.run import ShimRun
+from local_agent.launchers.run import ShimRun, traces_left
 from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
-from local_agent.procfs import boot_id, cgroup_of
+from local_agent.procfs import cgroup_of
 from local_agent.systemd import ScopeRequest
 from local_agent.systemd.names import scope_of
 
@@ -84,15 +84,7 @@ class ScopeLauncher:
         base, unit = self._base_of(record.id), scope_of(record.id)
         await end_scope(self._manager, unit)
         status = await self._manager.status(unit)
-        exit_record, passed_gate = evidence.read_exit_record(base)
-        traces = evidence.Traces(
-            record=exit_record,
-            passed_gate=passed_gate,
-            result=status.result if status else "",
-            same_boot=record.process is None or record.process.boot_id == boot_id(),
-            limits=record.limits,
-            last_lines=lambda: self._output.last_lines(base),
-        )
+        traces = replace(traces_left(record, base, self._output), result=status.result if status else "")
         return await _with_last_lines(self._manager, unit, evidence.conclude(traces))
 
     async def forget(self, record: Record) -> None:

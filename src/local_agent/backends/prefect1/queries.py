@@ -47,7 +47,7 @@ _CLAIMS = f"""
 
 
 # what happened since a run was read: nobody may have come between that and our claim
-_RECENT_STATES = f"recent: states({_NEWEST_FIRST}, limit: 5) {{ version serialized_state }}"
+_RECENT_STATES = f"recent: states({_NEWEST_FIRST}, limit: 5) {{ version timestamp serialized_state }}"
 
 
 def agents(since: datetime) -> str:
@@ -99,8 +99,8 @@ def history(flow_run_id: str) -> str:
 
 def task_runs(ids: Iterable[str]) -> str:
     """Ask for the states of single task runs, and what came before."""
-    recent = f"recent: states({_NEWEST_FIRST}, limit: 5) {{ version timestamp serialized_state }}"
-    return f"query {{ task_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ id version serialized_state {recent} }} }}"
+    fields = f"id version serialized_state {_RECENT_STATES}"
+    return f"query {{ task_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ {fields} }} }}"
 
 
 def set_states(task_runs: int, flow_runs: int) -> str:
