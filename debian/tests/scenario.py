@@ -204,7 +204,7 @@ def main(name: str) -> None:
         with serving() as api:
             configure(api)
             TESTS[name](api, go)
-    except BaseException as error:
+    except BaseException as error:  # a time limit's signal, too: whatever ended it, the journal tells more
         if not isinstance(error, SystemExit):
             print(run("journalctl", "-b", "-n", "300", "--no-pager", check=False))
         raise

@@ -24,11 +24,11 @@ Packages = Mapping[int, Path]
 _PIUPARTS = """\
 set -eu
 mount -t tmpfs tmpfs /mnt
-mkdir /mnt/upper /mnt/work /mnt/root /mnt/tmp
-mount -t overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" overlay /mnt/root
-printf 'Acquire::AllowInsecureRepositories "true";\\n' >/mnt/root/etc/apt/apt.conf.d/99insecure
+mkdir /mnt/upper /mnt/work /mnt/debian /mnt/tmp
+mount -t overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" overlay /mnt/debian
+printf 'Acquire::AllowInsecureRepositories "true";\\n' >/mnt/debian/etc/apt/apt.conf.d/99insecure
 shift
-exec piuparts --existing-chroot=/mnt/root --tmpdir=/mnt/tmp --skip-minimize --no-eatmydata --no-upgrade-test \
+exec piuparts --existing-chroot=/mnt/debian --tmpdir=/mnt/tmp --skip-minimize --no-eatmydata --no-upgrade-test \
     --distribution=debian --mirror="file:/srv/debian main" --do-not-verify-signatures "$@"
 """
 

@@ -60,4 +60,4 @@ def _set(parameter: click.Parameter, values: object) -> None:
         return [CompletionItem(value) for value in values() if value.startswith(incomplete)]
 
     # what the constructor's argument shell_complete sets; the declarations stay free of completion, which is rare
-    parameter._custom_shell_complete = complete  # noqa: SLF001
+    parameter._custom_shell_complete = complete  # noqa: SLF001 - click has no other way once it is made

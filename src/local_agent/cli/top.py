@@ -50,7 +50,7 @@ def command(*, delay: float, instance: str | None, as_json: bool) -> None:
 def _once(host: Host, delay: float, instance: str | None, *, as_json: bool) -> None:
     histories = Histories()
     look_at(host, histories, instance)
-    time.sleep(delay)
+    time.sleep(delay)  # CPU in use is what was used between two looks
     look, problems = look_at(host, histories, instance)
     if as_json:
         click.echo(json.dumps(top.as_json(look, problems), ensure_ascii=False))
