@@ -23,6 +23,7 @@ from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+UNREADABLE = ".unreadable"  # added to the name of a record that is put aside
 _FORMAT = 1
 _MOST_UNNAMED = 100
 
@@ -119,7 +120,7 @@ class Store:
                 else:  # the agent was killed before the record's first word, and nobody was told of a claim
                     path.unlink()
             except (ValueError, KeyError, TypeError) as error:
-                path.replace(path.with_suffix(".json.unreadable"))
+                path.replace(path.with_suffix(f".json{UNREADABLE}"))
                 problems.append(f"{path} is not a record of this version ({error}); it was put aside as .unreadable")
             except OSError as error:
                 raise _unusable(path, error) from error

@@ -15,6 +15,7 @@ from local_agent.errors import ConfigError, CredentialError, LocalAgentError
 from local_agent.host.bus import Wanted
 from local_agent.host.checks import Finding, failure, ok, warning
 from local_agent.settings import load_settings
+from local_agent.store import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from local_agent.host.bus import UnitReader
     from local_agent.settings import Settings
 
-UNREADABLE = ".unreadable"  # how the store names what it puts aside
 _CREDENTIAL = "api-key"
 _ASK_VERSION = "import importlib.metadata as m, sys; print(m.version('prefect'), sys.version.split()[0])"
 _INTERPRETER_SECONDS = 60.0
