@@ -60,7 +60,7 @@ class Api:
     def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own
-        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as response:  # noqa: S310 - the URL is our own
             answer = json.load(response)
         if answer.get("errors"):
             raise DemoError(f"the API answers: {answer['errors'][0]['message']}")

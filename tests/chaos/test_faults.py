@@ -128,8 +128,8 @@ class Crowd:
         """Wait until all have ended, and fail where one has not come to what it must."""
         for agent, told in zip(self._agents, self._told, strict=True):
             explain = functools.partial(self._explain, agent, told)
-            wait_until(lambda: not plays.unfinished(self._api, list(told)), explain, seconds=_ENOUGH_SECONDS)  # noqa: B023
-            wait_until(lambda: not agent.records(), explain, seconds=_ENOUGH_SECONDS)  # noqa: B023
+            wait_until(lambda: not plays.unfinished(self._api, list(told)), explain, seconds=_ENOUGH_SECONDS)  # noqa: B023 - asked before the loop goes on
+            wait_until(lambda: not agent.records(), explain, seconds=_ENOUGH_SECONDS)  # noqa: B023 - asked before the loop goes on
             problems = plays.wrong(self._api, told, agent.starts())
             assert not problems, "\n".join(problems)
             assert agent.leftovers() == []

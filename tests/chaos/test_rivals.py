@@ -109,7 +109,7 @@ class Crowd:
 
         wait_until(lambda: not plays.unfinished(self._api, list(self._told)), explain, seconds=_ENOUGH_SECONDS)
         for agent in agents:
-            wait_until(lambda: not agent.records(), explain, seconds=_ENOUGH_SECONDS)  # noqa: B023
+            wait_until(lambda: not agent.records(), explain, seconds=_ENOUGH_SECONDS)  # noqa: B023 - asked before the loop goes on
         starts = [run for agent in agents for run in agent.starts()]
         problems = plays.wrong(self._api, self._told, starts)
         assert not problems, "\n".join(problems)

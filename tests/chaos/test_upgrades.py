@@ -57,7 +57,7 @@ def test_no_run_is_lost_when_the_agent_is_upgraded_again_and_again(
         before = _show(machine, "InvocationID")
         machine.copy_in(versions[number % 2], "/srv/upgrade.deb")
         machine.run("dpkg --force-downgrade -i /srv/upgrade.deb", timeout_seconds=300)
-        wait_until(lambda: _show(machine, "InvocationID") not in ("", before), machine.journal)  # noqa: B023
+        wait_until(lambda: _show(machine, "InvocationID") not in ("", before), machine.journal)  # noqa: B023 - asked before the loop goes on
         _wait_for_status(machine, f"{_RUNS} running")
     machine.write(f"{_FOLDER}/go", "")
     _wait_for_status(machine, "0 running")

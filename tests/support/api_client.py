@@ -44,7 +44,7 @@ class ApiClient(ABC):
         data: dict[str, Any] = answer["data"]
         return data
 
-    def mutate(self, name: str, given: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
+    def mutate(self, name: str, given: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON is of any type
         """Do a mutation of one input and return its object (all of its fields that are not objects themselves)."""
         selection = _SELECTIONS.get(name, "{ id }")
         query = f"mutation($input: {_INPUTS.get(name, f'{name}_input')}!) {{ {name}(input: $input) {selection} }}"

@@ -124,7 +124,7 @@ def _read(method: Callable[[Query, Table, list[FieldNode]], str], table: Table) 
     return lambda query, nodes: method(query, table, nodes)
 
 
-def _shaped(value: Any, kind: GraphQLOutputType, nodes: list[FieldNode], reader: Reader) -> object:  # noqa: ANN401
+def _shaped(value: Any, kind: GraphQLOutputType, nodes: list[FieldNode], reader: Reader) -> object:  # noqa: ANN401 - JSON is of any type
     """Given what an operation returns, return of it what is selected, by the names of the answer."""
     shape = get_nullable_type(kind)
     if value is None:

@@ -132,7 +132,7 @@ _OPERATORS: dict[str, Callable[[str, str], str]] = {
     "_nilike": lambda left, right: f"NOT like_any_case({left}, {right})",
     # Every member of the list given is a member of the list stored.
     "_contains": lambda left, right: (
-        f"NOT EXISTS (SELECT 1 FROM json_each({right}) WHERE value NOT IN (SELECT value FROM json_each({left})))"  # noqa: S608
+        f"NOT EXISTS (SELECT 1 FROM json_each({right}) WHERE value NOT IN (SELECT value FROM json_each({left})))"  # noqa: S608 - names of our own
     ),
 }
 

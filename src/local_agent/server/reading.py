@@ -131,7 +131,7 @@ class _Selection:
 
     def _distinct(self, table: Table, row: str, source: str, columns: object, order: str) -> str:
         by = ", ".join(table.by_name[str(name)].sql(row) for name in as_list(columns))
-        ranked = f"SELECT {row}.*, row_number() OVER (PARTITION BY {by}{order}) AS place FROM {source}"  # noqa: S608
+        ranked = f"SELECT {row}.*, row_number() OVER (PARTITION BY {by}{order}) AS place FROM {source}"  # noqa: S608 - names of our own
         return f"({ranked}) {row} WHERE {row}.place = 1"
 
     def _page(self, arguments: dict[str, Any]) -> str:
@@ -180,7 +180,7 @@ def _terms(table: Table, row: str, name: str, direction: object) -> list[str]:
         raise RefusedError(f"{table.name} cannot be ordered by {name}")
     target = BY_NAME[relation.table]
     return [
-        f"(SELECT {target.by_name[inner].sql('o')} FROM {target.name} o WHERE {_join(relation, row, 'o')})"  # noqa: S608
+        f"(SELECT {target.by_name[inner].sql('o')} FROM {target.name} o WHERE {_join(relation, row, 'o')})"  # noqa: S608 - names of our own
         f" {_DIRECTIONS[str(inner_direction)]}"
         for inner, inner_direction in direction.items()
         if inner_direction is not None and inner in target.by_name

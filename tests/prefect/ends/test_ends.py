@@ -38,7 +38,7 @@ def _new_nap(api: Api, flow: str, heartbeat: str, seconds: float) -> str:
 def _kill_all(api: Api, agent: AgentProcess, runs: list[str]) -> None:
     """End their processes with SIGKILL once all are in the middle of their tasks."""
     for run in runs:
-        wait_until(lambda: _tasks(api, run).get("nap-1") == "Running", lambda: agent.console)  # noqa: B023
+        wait_until(lambda: _tasks(api, run).get("nap-1") == "Running", lambda: agent.console)  # noqa: B023 - asked before the loop goes on
     wait_until(lambda: _pids(agent, "heartbeat"), lambda: agent.console)
     for pid in _pids(agent, "prefect execute flow-run"):
         os.kill(pid, signal.SIGKILL)

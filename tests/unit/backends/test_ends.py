@@ -48,7 +48,7 @@ def _facts(
     )
 
 
-def _decide(facts: RunFacts | None, end: End, policy: CrashPolicy = _FAIL, **more: Any) -> Decision:  # noqa: ANN401
+def _decide(facts: RunFacts | None, end: End, policy: CrashPolicy = _FAIL, **more: Any) -> Decision:  # noqa: ANN401 - fields of many types
     return decide(facts, record(**more), end, policy, _NOW)
 
 
