@@ -16,6 +16,7 @@ from typing import TypeVar
 import pytest
 
 from support.leftovers import MARKER, RecordingPolicy, Snapshot, TaskRecorder, left_since, take_snapshot
+from support.signals import hear_ignored_signals
 
 NO_SKIP = "LOCAL_AGENT_TESTS_NO_SKIP"
 
@@ -26,7 +27,8 @@ _AT_START = pytest.StashKey[Snapshot]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Mark this run's processes, and watch its event loops."""
+    """Mark this run's processes, let them hear signals, and watch its event loops."""
+    hear_ignored_signals()
     os.environ[MARKER] = uuid.uuid4().hex
     config.stash[_RECORDER] = TaskRecorder()
     asyncio.set_event_loop_policy(RecordingPolicy(config.stash[_RECORDER]))

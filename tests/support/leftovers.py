@@ -20,6 +20,8 @@ from typing import Any
 MARKER = "PYTEST_RUN_ID"
 
 _PROC = Path("/proc")
+_EXEC_LOOKS = 20
+_EXEC_LOOK_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,24 @@ def _marked() -> Iterator[int]:
         return
     wanted = f"{MARKER}={marker}".encode()
     for folder in _PROC.iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid() and wanted in _read(folder / "environ"):
+        if folder.name.isdigit() and int(folder.name) != os.getpid() and wanted in _environment(folder):
             yield int(folder.name)
+
+
+def _environment(folder: Path) -> bytes:
+    """Read a process's environment, also of one that is in the middle of execve(2).
+
+    There the kernel has given it its new memory and not yet its environment: the file opens and is empty. Taken for a
+    process without the marker, it would be taken for ended. A kernel thread's file and a zombie's do not open.
+    """
+    for _ in range(_EXEC_LOOKS):
+        try:
+            if found := (folder / "environ").read_bytes():
+                return found
+        except OSError:
+            return b""  # gone, or another user's
+        time.sleep(_EXEC_LOOK_SECONDS)
+    return b""  # it has none
 
 
 def start_ticks(pid: int) -> int | None:
@@ -94,7 +112,16 @@ def start_ticks(pid: int) -> int | None:
 
 def _command_line(pid: int) -> str:
     words = _read(_PROC / str(pid) / "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
-    return words or f"{_read(_PROC / str(pid) / 'comm').decode().strip()} (ended, but nobody has waited for it)"
+    if words:
+        return words
+    name = _read(_PROC / str(pid) / "comm").decode(errors="replace").strip()
+    # in the middle of execve(2) a process has no command line either
+    return f"{name} ({'ended, but nobody has waited for it' if _is_zombie(pid) else 'starting'})"
+
+
+def _is_zombie(pid: int) -> bool:
+    stat = _read(_PROC / str(pid) / "stat")
+    return not stat or stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")
 
 
 def _read(path: Path) -> bytes:

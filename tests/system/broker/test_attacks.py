@@ -329,7 +329,9 @@ def test_a_caller_that_vanishes(machine: Machine, puppets: Puppets, broker: Line
         machine.run(["systemctl", "kill", "--signal=KILL", f"local-agent@gone{number}.service"])
         assert "ok" in broker.asked({"do": "shutting-down"})
     for unit in _scopes(machine):
-        assert show(machine, unit, "Slice")["Slice"].startswith("flowruns-gone")
+        # one that has ended between the list and this look has no slice any more
+        where = show(machine, unit, "Slice")["Slice"]
+        assert where.startswith("flowruns-gone") or unit not in _scopes(machine)
 
 
 def test_a_caller_that_does_not_read_is_hung_up_on(agent: Remote, broker: Line) -> None:
