@@ -27,10 +27,28 @@ def parse_paths(value: object) -> tuple[str, ...]:
 def _items(value: object, *, separator: str) -> tuple[str, ...]:
     items = literal(value) if isinstance(value, str) else value
     if isinstance(items, str):
-        items = [word.strip() for word in items.split(separator)]
+        items = [_unquoted(word) for word in _within_brackets(items).split(separator)]
     if not isinstance(items, list | tuple | set):
         items = [items]
     return tuple(text for text in (_item(item) for item in items) if text.strip())
+
+
+def _within_brackets(text: str) -> str:
+    """Given a text that is no literal, return it without the brackets of a list whose quotes somebody took away.
+
+    systemd and a shell do so with X=["dev","staging"]. Raise ValueError where a list begins and does not end.
+    """
+    stripped = text.strip()
+    if stripped.startswith("[") and not stripped.endswith("]"):
+        raise ValueError(f"{text!r} begins like a list and does not end like one")
+    is_list = stripped.startswith("[") or (stripped.startswith("(") and stripped.endswith(")"))
+    return stripped[1:-1] if is_list else stripped
+
+
+def _unquoted(word: str) -> str:
+    """Return an item without blanks around it, and without the quotes that are left in a list that is no literal."""
+    stripped = word.strip()
+    return stripped[1:-1] if len(stripped) > 1 and stripped[0] == stripped[-1] and stripped[0] in "'\"" else stripped
 
 
 def parse_env(value: object) -> dict[str, str]:

@@ -141,7 +141,7 @@ def _prefect_layers(
     table: _Table, prefect: PrefectConfig, stronger: Sequence[Layer], files: Sequence[Layer]
 ) -> tuple[Layer, Layer]:
     """What Prefect's variables say (above our files), and what its files say (below them)."""
-    said = prefect.given.get("backend")
+    said = prefect.backend()
     in_variables = said is not None and said.source.kind is SourceKind.VARIABLE
     above: dict[str, Given] = {"backend": said} if said and in_variables else {}
     below: dict[str, Given] = {"backend": said} if said and not in_variables else {}

@@ -44,8 +44,15 @@ def variables_layer(environ: Mapping[str, str], findings: Findings) -> Layer:
         if name not in by_variable:
             _unknown(findings, f"variable {name}", name, by_variable)
         elif text.strip():
-            layer[by_variable[name].key] = Given(text, Source(SourceKind.VARIABLE, name))
+            layer[by_variable[name].key] = Given(unquoted(text), Source(SourceKind.VARIABLE, name))
     return layer
+
+
+def unquoted(text: str) -> str:
+    """Given a variable's text, return it without quotes around it: `docker run --env-file` leaves them there."""
+    stripped = text.strip()
+    is_quoted = len(stripped) > 2 and stripped[0] == stripped[-1] and stripped[0] in "\"'"
+    return stripped[1:-1] if is_quoted and stripped[0] not in stripped[1:-1] else text
 
 
 def _unknown(findings: Findings, where: str, name: str, known: Mapping[str, Option]) -> None:

@@ -74,6 +74,13 @@ class PrefectConfig:
         """Given a key, return its value even if only Prefect itself says it."""
         return str(self._follow(key, backend, []))
 
+    def backend(self) -> Given | None:
+        """Return which backend is said, as Prefect takes it: quotes around it do not count."""
+        given = self.given.get("backend")
+        if given is None or not isinstance(given.value, str):
+            return given
+        return Given(typed(self.expand(given.value)), given.source)
+
     def table(self, key: str, *, backend: str) -> Resolved | None:
         """Given the key of a table of variables, return it as a mapping. A mapping as one value replaces the files'."""
         whole = self.given.get(key)

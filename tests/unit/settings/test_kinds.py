@@ -71,6 +71,7 @@ BAD: list[tuple[Kind[object], object, str]] = [
     (kinds.ENV, ("FOO",), 'no "="'),
     (kinds.ENV, ("=x",), "cannot name"),
     (kinds.ENV, {"A": ["x"]}, "not a text"),
+    (kinds.LABELS, "[dev,staging", "begins like a list"),
     (kinds.LABELS, ("a\nb",), "line break"),
     (kinds.LABELS, ("a\udc80",), "UTF-8"),
     (kinds.LABELS, [["a"]], "not a text"),

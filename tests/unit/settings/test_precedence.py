@@ -118,6 +118,12 @@ def test_a_bare_name_of_an_interpreter_is_looked_up_on_the_path(host: Host) -> N
 def test_variables_hold_lists_in_several_forms(host: Host) -> None:
     assert host.load(LOCAL_AGENT_LABELS="a, b").labels == ("a", "b")
     assert host.load(LOCAL_AGENT_LABELS='["a", "b,c"]').labels == ("a", "b,c")
+
+
+def test_quotes_around_a_variable_do_not_count(host: Host) -> None:
+    """`docker run --env-file` leaves them there."""
+    settings = host.load(LOCAL_AGENT_API='"http://a:1"', LOCAL_AGENT_NAME="'my agent'", LOCAL_AGENT_ON_CRASH='"leave"')
+    assert (settings.api, settings.name, str(settings.on_crash)) == ("http://a:1", "my agent", "leave")
     assert host.load(LOCAL_AGENT_IMPORT_PATHS="/a:/b c").import_paths == ("/a", "/b c")
     assert host.load(LOCAL_AGENT_ENV="""A=1 B='x y'""").env == {"A": "1", "B": "x y"}
     assert host.load(LOCAL_AGENT_ENV='{"A": 1, "B": true}').env == {"A": "1", "B": "true"}

@@ -69,6 +69,9 @@ def test_a_file_that_is_named_and_not_there_is_said(host: Host) -> None:
         ("8", ("8",)),
         ("a,b", ("a", "b")),
         ('"a","b"', ("a", "b")),
+        ("[dev,staging]", ("dev", "staging")),
+        ("[ dev , 'stag ing' ]", ("dev", "stag ing")),
+        ("(dev, staging)", ("dev", "staging")),
     ],
 )
 def test_labels_in_a_variable(host: Host, text: str, labels: tuple[str, ...]) -> None:
@@ -147,3 +150,11 @@ def test_a_broken_file_is_named(host: Host, name: str) -> None:
 def test_references_in_circles_end(host: Host) -> None:
     (problem,) = host.problems(PREFECT__CLOUD__API="${cloud.api}")
     assert "PREFECT__CLOUD__API" in problem
+
+
+@pytest.mark.parametrize("text", ["server", '"server"', "'server'", " server "])
+def test_the_backend_may_be_quoted(host: Host, text: str) -> None:
+    """A .env file of a container keeps quotes, and Prefect takes the value as a literal."""
+    settings = host.load(PREFECT__BACKEND=text, PREFECT__CLOUD__ENDPOINT="https://api.prefect.io")
+    assert settings.backend == "server"
+    assert "PREFECT__BACKEND" in str(settings.sources["backend"])
