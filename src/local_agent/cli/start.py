@@ -23,8 +23,12 @@ def command(flags: dict[str, object]) -> None:
     key; 78 where a setting is wrong. An API that is out of reach ends no agent.
     """
     from local_agent import app
+    from local_agent.rival import refuse_beside_a_service
 
     def read() -> Settings:
         return load_settings(flags=flags, environ=os.environ, hostname=socket.gethostname())
 
-    app.run(read(), dict(os.environ), read)
+    settings = read()
+    if settings.is_named:
+        refuse_beside_a_service(settings.instance)
+    app.run(settings, dict(os.environ), read)

@@ -90,3 +90,14 @@ def test_reload_returns_the_verdict(instance: Instance, machine: Machine, api: A
     assert "prod1.toml" in instance.journal("-o", "cat")
     assert instance.show("ActiveState")["ActiveState"] == "active"
     assert "3 slots free" in instance.show("StatusText")["StatusText"]
+
+
+def test_a_second_agent_by_hand_is_refused(instance: Instance, machine: Machine) -> None:
+    """It would take half of the service's flow runs, as root."""
+    instance.start()
+    by_hand = ["local-agent", "start", "--instance", instance.name, "--max-polls", "1"]
+    refused = machine.run(by_hand, check=False)
+    assert refused.returncode == 78, refused
+    assert f"{instance.unit} is this agent already" in refused.stderr
+    machine.run(["systemctl", "stop", instance.unit])
+    assert machine.run(by_hand, check=False).returncode == 0
