@@ -60,6 +60,7 @@ class _Everything(AbstractSet[str]):
 
 
 _EVERYTHING = _Everything()
+_POLL_FAULT = UnavailableError("the queue cannot be asked, by a fault of local-agent itself; its log has the traceback")
 
 
 class Agent:
@@ -181,9 +182,20 @@ class Agent:
         while (most := self._settings().max_polls) is None or polls < most:
             polls += 1
             self._progress.mark()
-            delay = await self._poll_once(backoff)
+            delay = await self._poll_safely(backoff)
             if most is None or polls < most:
                 await self._nap(delay)
+
+    async def _poll_safely(self, backoff: Backoff) -> float:
+        """Poll, and again after a fault in it: whatever the API answers, the loop goes on."""
+        try:
+            return await self._poll_once(backoff)
+        except LocalAgentError:
+            raise
+        except Exception:
+            self._log.say(events.INTERNAL_ERROR, reason=traceback.format_exc())
+            self._reachability.failed(_POLL_FAULT)
+            return _AFTER_FAULT_SECONDS
 
     async def _poll_once(self, backoff: Backoff) -> float:
         """Poll, hand over what came, and return for how many seconds to wait now."""

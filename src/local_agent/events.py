@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from local_agent.plain import printable, sendable, short, without_credentials
 from local_agent.systemd import journal
 
 if TYPE_CHECKING:
@@ -124,7 +125,6 @@ class ConsoleLog:
             return  # the terminal or the pipe is gone, or the disk is full; the agent's work goes on
 
 
-_MOST_NAME = 200
 _LEVELS = {3: "ERROR", 4: "WARNING", 5: "INFO", 6: "INFO", 7: "DEBUG"}
 
 
@@ -135,19 +135,16 @@ def priority_of(level: str) -> int:
 
 def _filled(event: Event, subject: Subject | None, fields: Mapping[str, object]) -> str:
     """Return the text as one line: whoever may register a flow chooses names and more. A traceback has several."""
-    about = {"run": f"{_short(subject.name)} ({subject.id})", "flow": _short(subject.flow_name)} if subject else {}
-    text = event.text.format(**about, **fields)
-    return text if event is INTERNAL_ERROR else "".join(char if char.isprintable() else "?" for char in text)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _MOST_NAME else f"{name[:_MOST_NAME]}..."
+    about = {"run": f"{short(subject.name)} ({subject.id})", "flow": short(subject.flow_name)} if subject else {}
+    text = without_credentials(event.text.format(**about, **fields))
+    return sendable(text) if event is INTERNAL_ERROR else printable(text)
 
 
 def _subject_fields(subject: Subject | None) -> dict[str, str]:
     if subject is None:
         return {}
-    return {"FLOW_RUN_ID": subject.id, "FLOW_RUN_NAME": subject.name, "FLOW_NAME": subject.flow_name}
+    names = {"FLOW_RUN_NAME": short(subject.name), "FLOW_NAME": short(subject.flow_name)}
+    return {"FLOW_RUN_ID": subject.id, **names}
 
 
 def all_events() -> Mapping[str, Event]:

@@ -49,3 +49,31 @@ async def test_a_fault_in_a_story_is_said_and_its_end_still_told(tmp_path: Path,
         assert bed.trail.count("report: exited") == 1
         assert sum(seconds > 20 for seconds in bed.clock.slept) == faults, "a fault must not fill the log"
         bed.check_that_nothing_is_held()
+
+
+async def test_a_fault_in_a_poll_is_said_and_the_queue_asked_again(tmp_path: Path) -> None:
+    async with story_bed(tmp_path, Plot()) as bed:
+        asked = asyncio.Event()
+        polls = []
+
+        async def due_runs(*_: object) -> object:
+            polls.append(1)
+            if len(polls) < 3:
+                raise RecursionError("a fault of ours")
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        bed.backend.due_runs = due_runs  # type: ignore[method-assign,assignment]  # an API that finds a fault
+        one = _agent(bed)
+        one._nap = bed.clock.sleep  # type: ignore[method-assign]  # its pauses take no time
+        agent = asyncio.create_task(one.run([]))
+        try:
+            async with asyncio.timeout(30):
+                await asked.wait()
+            assert "by a fault of local-agent itself" in one.status()
+        finally:
+            agent.cancel()
+            await asyncio.gather(agent, return_exceptions=True)
+        assert bed.log.events.count(events.INTERNAL_ERROR) == 2
+        assert sum(seconds > 20 for seconds in bed.clock.slept) == 2, "a fault must not fill the log"

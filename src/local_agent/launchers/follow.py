@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from local_agent.plain import short
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -65,7 +67,7 @@ class Follower:
         self._add(record, path, from_end=True)
 
     def _add(self, record: Record, path: str | Path, *, from_end: bool) -> None:
-        prefix = f"{record.name or record.id[:8]} | "
+        prefix = f"{short(record.name) or record.id[:8]} | "
         if self._is_terminal:
             prefix = f"\x1b[{_COLOURS[self._count % len(_COLOURS)]}m{prefix}\x1b[0m"
         self._count += 1
