@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ RunCommands = Mapping[str, Callable[[str], Awaitable[str]]]
 
 _NAME = "control"
 _MOST_BYTES = 4096
+_MOST_REPLY_BYTES = 4 << 20  # of a thousand live flow runs each has some two hundred
+_CHUNK_BYTES = 65536
 
 
 @contextlib.asynccontextmanager
@@ -64,15 +67,17 @@ async def served(folder: Path, commands: Commands, run_commands: RunCommands | N
 def ask(folder: Path, command: str, flow_run_id: str | None = None, timeout_seconds: float = 30.0) -> str:
     """Ask the agent that uses `folder` to do something, perhaps about one flow run; return what it says.
 
-    Raise UnavailableError where no agent answers, LocalAgentError with the agent's own words where it cannot.
+    Raise UnavailableError where no agent answers, LocalAgentError with the agent's own words where it cannot. Whoever
+    answers may be anybody who can write to the folder: the whole conversation ends within `timeout_seconds`.
     """
+    until = time.monotonic() + timeout_seconds
     try:
         with _short_path(folder) as short, socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_seconds)
             connection.connect(f"{short}/{_NAME}")
             message = {"do": command} if flow_run_id is None else {"do": command, "flow_run": flow_run_id}
             connection.sendall(json.dumps(message).encode() + b"\n")
-            reply = _read_line(connection)
+            reply = _read_reply(connection, until)
     except PermissionError as error:
         raise UnavailableError(
             f"may not speak to the agent at {folder}: {error.strerror}", hint="run this as root or as the agent's user"
@@ -102,14 +107,24 @@ async def _carry_out(commands: Commands, run_commands: RunCommands, line: bytes)
         return {"ok": False, "message": "\n  ".join([error.message, *problems]), "hint": error.hint}
 
 
-def _read_line(connection: socket.socket) -> dict[str, Any]:
-    data = b""
+def _read_reply(connection: socket.socket, until: float) -> dict[str, Any]:
+    """Return the one line that answers. Raise OSError where there is none by `until`, or it is none of an agent's."""
+    data = bytearray()
     while not data.endswith(b"\n"):
-        chunk = connection.recv(_MOST_BYTES)
+        left = until - time.monotonic()
+        if left <= 0 or len(data) > _MOST_REPLY_BYTES:
+            raise OSError("its answer does not end")
+        connection.settimeout(left)
+        chunk = connection.recv(_CHUNK_BYTES)
         if not chunk:
             raise OSError("it hung up without an answer")
         data += chunk
-    reply: dict[str, Any] = json.loads(data)
+    try:
+        reply = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"its answer is not JSON: {error}") from error
+    if not isinstance(reply, dict):
+        raise OSError("its answer is no JSON object")
     return reply
 
 

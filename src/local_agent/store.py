@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent.errors import ConfigError, StateError
 from local_agent.limits import Limits
 from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
+from local_agent.untrusted import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 UNREADABLE = ".unreadable"  # added to the name of a record that is put aside
 _FORMAT = 1
 _MOST_UNNAMED = 100
+_NO_RECORD = frozenset({errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENXIO})  # something else lies in its place
+_MOST_BYTES = 4 << 20  # a record's own lines have some kilobytes
 
 
 class Store:
@@ -114,21 +117,23 @@ class Store:
         records, problems = [], []
         for path in sorted(self._runs.glob("*.json")):
             try:
-                text = path.read_text()
-                if text:
-                    records.append(_from_text(text))
+                if content := read_regular(path, _MOST_BYTES):
+                    records.append(record_in(content))
                 else:  # the agent was killed before the record's first word, and nobody was told of a claim
                     path.unlink()
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in _NO_RECORD:
+                    raise _unusable(path, error) from error
                 path.replace(path.with_suffix(f".json{UNREADABLE}"))
                 problems.append(f"{path} is not a record of this version ({error}); it was put aside as .unreadable")
-            except OSError as error:
-                raise _unusable(path, error) from error
         return tuple(records), tuple(problems)
 
     def load(self, flow_run_id: str) -> Record | None:
         """Return the record of a run, None where there is none that can be read."""
-        return read_record(Path(self._path(flow_run_id)))
+        try:
+            return record_in(read_regular(self._path(flow_run_id), _MOST_BYTES))
+        except (OSError, ValueError):
+            return None
 
     def _path(self, flow_run_id: str) -> str:
         return f"{self._runs}/{flow_run_id}.json"  # pathlib interns each name that it is given
@@ -163,12 +168,12 @@ class Store:
             os.close(descriptor)
 
 
-def read_record(path: Path) -> Record | None:
-    """Return the record in a file, None where it is gone, may not be read or is none: for those who only look on."""
+def record_in(content: bytes) -> Record:
+    """Return the record that a file's content is. Raise ValueError where it is none."""
     try:
-        return _from_text(path.read_text())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return _from_text(content.decode())
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from local_agent.errors import ManagerUnreachableError
-from local_agent.host.agents import ask_agent
+from local_agent.host.agents import ask_agents
 from local_agent.host.bus import Wanted
 from local_agent.host.scopes import moment
 from local_agent.wording import in_time
@@ -113,10 +113,11 @@ def find_instances(
     """
     services, problems = _services(managers, known)
     by_name = {folder.instance: folder for folder in folders}
+    agents = ask_agents(folders)
     instances = []
     for name in dict.fromkeys([*services, *by_name]):
         folder = by_name.get(name)
-        agent = ask_agent(folder) if folder else None
+        agent = agents.get(folder.path) if folder else None
         service = services.get(name)
         if service or agent:
             may_ask = folder is not None and os.access(folder.path, os.X_OK)

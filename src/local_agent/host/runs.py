@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from local_agent import cgroup, procfs
 from local_agent.cgroup import Figures
 from local_agent.errors import ManagerUnreachableError
-from local_agent.host.agents import AgentRun, ask_agent, records_of
+from local_agent.host.agents import AgentRun, ask_agents
+from local_agent.host.records import records_of
 from local_agent.host.scopes import read_scopes, scan_scopes
 from local_agent.host.table import printable
 from local_agent.model import Step
@@ -76,9 +77,11 @@ def find_runs(managers: Managers, folders: Sequence[StateFolder], root: Path = c
         runs |= {scope.flow_run_id: _from_scope(scope, name) for scope in scopes}
         problems += [problem] if problem else []
     for folder in folders:
-        _add_records(runs, folder)
-        view = ask_agent(folder)
-        _add_words(runs, view.runs if view else ())
+        problems += _add_records(runs, folder)
+    views = ask_agents(folders)
+    for folder in folders:
+        if view := views.get(folder.path):
+            _add_words(runs, folder.instance, view.runs)
     return Overview(_ordered(runs.values()), tuple(problems))
 
 
@@ -122,14 +125,16 @@ def _measured(run: Run) -> Run:
     return replace(run, figures=figures, state="frozen" if figures.is_frozen else run.state)
 
 
-def _add_records(runs: dict[str, Run], folder: StateFolder) -> None:
-    """Records know the names for certain, and runs that have no scope."""
-    for record in records_of(folder):
+def _add_records(runs: dict[str, Run], folder: StateFolder) -> Sequence[str]:
+    """Records know the names for certain, and runs that have no scope. Return what is wrong with some."""
+    remembered = records_of(folder)
+    for record in remembered.records:
         known = runs.get(record.id)
         if known is None:
             runs[record.id] = _from_record(record, folder)
-        else:
+        elif known.instance == folder.instance:  # of another's run it has nothing to say
             runs[record.id] = replace(known, name=record.name, flow_name=record.flow_name)
+    return remembered.problems
 
 
 def _from_record(record: Record, folder: StateFolder) -> Run:
@@ -151,9 +156,9 @@ def _state_of(record: Record) -> str:
     return "running" if record.process and procfs.is_alive(record.process) else "ended"
 
 
-def _add_words(runs: dict[str, Run], told: Iterable[AgentRun]) -> None:
+def _add_words(runs: dict[str, Run], instance: str, told: Iterable[AgentRun]) -> None:
     for one in told:
-        if one.id in runs:
+        if one.id in runs and runs[one.id].instance == instance:
             runs[one.id] = replace(runs[one.id], name=one.name, flow_name=one.flow_name, api_state=one.api_state)
 
 
