@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from local_agent.errors import ApiRefusedError, NotUnderstoodError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -14,14 +16,17 @@ _Answer = TypeVar("_Answer")
 _FIRST_SIZE = 10
 _GROW_BELOW_SECONDS = 0.5
 _SHRINK_ABOVE_SECONDS = 2.0
+_SMALL_FOR_SECONDS = 60.0
 
 
 class Batcher(Generic[_Item, _Answer]):
     """Collects single questions into batches, one batch under way at a time.
 
     `send` is given the items and returns their answers in the same order; an answer that is an exception is raised
-    to its own caller, and what `send` raises is raised to every caller of that batch. The size starts at ten and
-    follows the measured time: on the real Server each item of a batch costs one call after another.
+    to its own caller. A batch that is refused or not understood as a whole is sent again in halves, down to single
+    items: then it was not done, and one item may have spoilt it. What else `send` raises is raised to every caller of
+    that batch. The size starts at ten and follows the measured time, because on the real Server each item of a batch
+    costs one call after another. It is halved after each failure.
     """
 
     def __init__(
@@ -37,6 +42,8 @@ class Batcher(Generic[_Item, _Answer]):
         self._send = send
         self._most = most
         self._size = min(first, most)
+        self._fits = most  # how many went through at once, where more failed lately
+        self._fits_until = 0.0
         self._monotonic = monotonic
         self._waiting: list[tuple[_Item, asyncio.Future[_Answer]]] = []
         self._sender: asyncio.Task[None] | None = None
@@ -63,19 +70,44 @@ class Batcher(Generic[_Item, _Answer]):
         if not batch:
             return
         began = self._monotonic()
-        try:
-            answers: Sequence[_Answer | Exception] = await self._send([item for item, _ in batch])
-        except Exception as error:
-            answers = [error] * len(batch)
+        answers = await in_parts([item for item, _ in batch], self._send_noting_failure)
         self._adapt(self._monotonic() - began)
         for (_, future), answer in zip(batch, answers, strict=True):
             _settle(future, answer)
 
+    async def _send_noting_failure(self, items: Sequence[_Item]) -> Sequence[_Answer | Exception]:
+        try:
+            return await self._send(items)
+        except Exception:
+            # so many at once may be too many; whether they still are is tried again after a while
+            self._size = self._fits = max(1, min(self._size, len(items) // 2))
+            self._fits_until = self._monotonic() + _SMALL_FOR_SECONDS
+            raise
+
     def _adapt(self, took_seconds: float) -> None:
-        if took_seconds < _GROW_BELOW_SECONDS:
-            self._size = min(self._most, self._size * 2)
-        elif took_seconds > _SHRINK_ABOVE_SECONDS:
+        if took_seconds > _SHRINK_ABOVE_SECONDS:
             self._size = max(1, self._size // 2)
+        elif took_seconds < _GROW_BELOW_SECONDS:
+            most = self._fits if self._monotonic() < self._fits_until else self._most
+            self._size = max(self._size, min(most, self._size * 2))
+
+
+async def in_parts(
+    items: Sequence[_Item], send: Callable[[Sequence[_Item]], Awaitable[Sequence[_Answer | Exception]]]
+) -> list[_Answer | Exception]:
+    """Send items and return their answers in the same order, errors among them.
+
+    Where all together are refused or not understood they are sent in halves, until the error is a single item's own.
+    """
+    try:
+        return list(await send(items))
+    except (ApiRefusedError, NotUnderstoodError) as error:
+        if len(items) < 2:
+            return [error] * len(items)
+    except Exception as error:
+        return [error] * len(items)
+    half = len(items) // 2
+    return [*await in_parts(items[:half], send), *await in_parts(items[half:], send)]
 
 
 def _settle(future: asyncio.Future[_Answer], answer: _Answer | Exception) -> None:

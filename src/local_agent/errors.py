@@ -5,8 +5,10 @@
     ├── CredentialError       77  the API does not accept the key, or the key cannot be read
     ├── UnavailableError      69  something outside does not answer now and may later
     │   ├── ApiUnreachableError     no answer, or an answer that is not the API's
+    │   │   └── NotUnderstoodError    an answer that is not what was asked for
     │   └── ManagerUnreachableError systemd's bus or the broker does not answer, or refuses a scope
     ├── ApiRefusedError       70  the API understood the request and said no
+    │   └── TooLargeError         the request was larger than the API, or a proxy before it, takes
     ├── NotFoundError         66  nothing on this host is meant by what was given, or several things are
     ├── LaunchError           71  a flow run's own settings keep it from being started: it will fail everywhere
     └── StateError            74  the state folder cannot be read or written
@@ -57,6 +59,10 @@ class ApiUnreachableError(UnavailableError):
     """No answer from the API, or one that cannot be its own. What was asked may have been done all the same."""
 
 
+class NotUnderstoodError(ApiUnreachableError):
+    """An answer came, and it is not what was asked for. Asked for less, the API may give one that is."""
+
+
 class ManagerUnreachableError(UnavailableError):
     """systemd's manager or the broker does not answer, or refuses. What was asked may have been done all the same.
 
@@ -72,6 +78,10 @@ class ApiRefusedError(LocalAgentError):
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message, hint=hint)
         self.code = code
+
+
+class TooLargeError(ApiRefusedError):
+    """The request was larger than the API, or a proxy before it, takes (HTTP 413). Nothing of it was done."""
 
 
 class NotFoundError(LocalAgentError):

@@ -13,8 +13,14 @@ from typing import Self
 class RawServer:
     """Answers every request on every connection with the same pieces, with a pause after each; then hangs up."""
 
-    def __init__(self, pieces: Iterable[bytes], *, pause_seconds: float = 0.0) -> None:
-        """Given the pieces, headers included. `close` does not wait for the rest of them."""
+    def __init__(
+        self, pieces: Iterable[bytes], *, pause_seconds: float = 0.0, asked: list[bytes] | None = None
+    ) -> None:
+        """Given the pieces, headers included. `close` does not wait for the rest of them.
+
+        The beginning of each request is added to `asked`.
+        """
+        self._asked = asked if asked is not None else []
         self._pieces = list(pieces)
         self._pause_seconds = pause_seconds
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -59,7 +65,7 @@ class RawServer:
 
     def _answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            connection.recv(65536)
+            self._asked.append(connection.recv(65536))
             for piece in self._pieces:
                 connection.sendall(piece)
                 if self._closing.wait(self._pause_seconds):

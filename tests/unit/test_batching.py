@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from local_agent.batching import Batcher
+from local_agent.errors import ApiRefusedError, TooLargeError
 from support.clock import SkippingClock
 
 
@@ -21,15 +22,20 @@ class Sender:
         self.held.set()
         self._clock = clock
         self._seconds = seconds
+        self.fits = 1000
 
     async def send(self, items: Sequence[int]) -> Sequence[int | Exception]:
-        """Send one batch: 13 is refused for itself, 99 spoils its whole batch."""
+        """Send one batch: 13 is refused for itself, 99 spoils its whole batch, and 666 has it refused."""
         self.batches.append(list(items))
         self.came.set()
         await self.held.wait()
         self._clock.advance(self._seconds)
         if 99 in items:
             raise ConnectionError("no answer")
+        if 666 in items:
+            raise ApiRefusedError("all of it")
+        if len(items) > self.fits:
+            raise TooLargeError("too large")
         return [ValueError("unlucky") if item == 13 else item * 2 for item in items]
 
 
@@ -105,3 +111,31 @@ async def test_nothing_is_sent_for_nobody() -> None:
     await asyncio.sleep(0)
     assert sender.batches == []
     assert await batcher.ask(2) == 4
+
+
+async def test_a_batch_that_is_refused_as_a_whole_is_sent_in_halves_until_one_item_is_to_blame() -> None:
+    batcher, sender = _batcher()
+    answers = await asyncio.gather(*(batcher.ask(item) for item in (1, 2, 3, 666, 5, 6, 7, 8)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [int, int, int, ApiRefusedError, int, int, int, int]
+    assert [len(batch) for batch in sender.batches] == [8, 4, 2, 2, 1, 1, 4]
+
+
+async def test_too_large_a_batch_is_sent_in_halves_and_later_ones_are_smaller() -> None:
+    batcher, sender = _batcher()
+    sender.fits = 3
+    assert await asyncio.gather(*(batcher.ask(item) for item in range(100, 140))) == [
+        2 * item for item in range(100, 140)
+    ]
+    assert [len(batch) for batch in sender.batches[:5]] == [10, 5, 2, 3, 5]
+    assert len(sender.batches) < 25, "what did not fit is not tried again with each batch"
+
+
+async def test_batches_are_smaller_after_a_failure_and_grow_again_later() -> None:
+    batcher, sender = _batcher(seconds=0.3, most=80, first=80)
+    await asyncio.gather(*(batcher.ask(item) for item in (99, *range(100, 300))), return_exceptions=True)
+    sizes = [len(batch) for batch in sender.batches]
+    assert sizes[:3] == [80, 40, 40]
+    for _ in range(200):
+        await batcher.ask(1)
+    await asyncio.gather(*(batcher.ask(item) for item in range(100, 300)))
+    assert 80 in [len(batch) for batch in sender.batches[len(sizes) :]]

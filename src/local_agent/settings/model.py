@@ -78,7 +78,7 @@ class Settings:
         help="How long to wait for an answer of the API.")] = 15
     unhealthy_after_seconds: Annotated[float, Option(kind=kinds.SECONDS, key="unhealthy_after",
         flag="--unhealthy-after", metavar="SECONDS",
-        help="How long the API may be out of reach before /api/health says 503.")] = 300
+        help="How long the API may be out of reach before /api/health says 503.")] = 120
 
     # --- which flow runs
 

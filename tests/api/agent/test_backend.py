@@ -17,6 +17,7 @@ from local_agent.settings.secret import Secret
 from support.api import Api
 from support.api_client import wait_until
 from support.faults import FaultyProxy
+from support.samples import FLOW_ID
 
 _QUEUE, _DETAILS, _LOGS = "get_runs_in_queue", "scheduled_start_time", "write_run_logs"
 
@@ -87,15 +88,16 @@ async def test_what_only_lacks_one_label_is_found_without_taking_it(api: Api, pr
 
 async def test_one_broken_run_hides_no_other(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
-        run = await bed.new_run()
+        broken, good = bed.create(2)
         rows = [
-            {"id": "broken", "state": "Scheduled", "serialized_state": {}, "flow": {"id": 7}},
-            {"id": run.id, "state": "Scheduled", "serialized_state": {}, "flow": {"id": "f"}, "version": 1},
+            {"id": broken, "state": "Scheduled", "serialized_state": {}, "flow": {"id": 7}},
+            {"id": good, "state": "Scheduled", "serialized_state": {}, "flow": {"id": FLOW_ID}, "version": 1},
         ]
         proxy.add(answer_of({"flow_run": rows}), _DETAILS)
         page = await _page(bed)
-        assert [good.id for good in page.runs] == [run.id]
-        assert page.problems == ("flow run broken: flow.id: int where str is due",)
+        assert [run.id for run in page.runs] == [good]
+        reason = "the API's answer cannot be understood: flow.id: int where str is due"
+        assert page.problems == (f"flow run {broken}: {reason}",)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +107,14 @@ async def test_one_broken_run_hides_no_other(api: Api, proxy: FaultyProxy) -> No
         (_QUEUE, {"get_runs_in_queue": {"flow_run_ids": 5}}, "get_runs_in_queue.flow_run_ids: int where list is due"),
         (_QUEUE, {}, "get_runs_in_queue: missing"),
         (_DETAILS, {"flow_run": "x"}, "flow_run: str where list is due"),
-        (_DETAILS, {"flow_run": ["x"]}, "flow_run[0]: str where an object is due"),
+        (_DETAILS, {"flow_run": ["x"]}, "flow_run[0].id: str where an object is due"),
     ],
 )
 async def test_a_queue_of_wrong_types_is_an_outage_with_the_path_of_the_field(
     api: Api, proxy: FaultyProxy, matching: str, data: dict[str, Any], path: str
 ) -> None:
     async with backend_bed(api, proxy) as bed:
-        bed.create()
+        bed.create(2)
         proxy.add(answer_of(data), matching)
         with pytest.raises(ApiUnreachableError) as caught:
             await _page(bed)

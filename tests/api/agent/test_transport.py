@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -9,7 +12,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from local_agent.backends.prefect1 import Transport
-from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError, LocalAgentError
+from local_agent.backends.prefect1.answers import Reply, pause_asked_for
+from local_agent.errors import (
+    ApiRefusedError,
+    ApiUnreachableError,
+    CredentialError,
+    LocalAgentError,
+    TooLargeError,
+)
 from support.api import Api
 from support.faults import FaultyProxy
 from support.raw_http import RawServer
@@ -185,3 +195,124 @@ async def test_a_slow_answer_is_waited_for() -> None:
 async def test_the_key_is_in_its_header_and_in_no_repr(api: Api) -> None:
     async with _transport(api.url, key="s3cret") as transport:
         assert "s3cret" not in repr(transport)
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [{"message": "flow UNAUTHENTICATED: Malformed Authorization header in it", "extensions": {"code": "OTHER"}}],
+        [{"message": "no flow is called UNAUTHENTICATED"}],
+        [{"message": {"code": "UNAUTHENTICATED"}, "extensions": {"code": ["UNAUTHENTICATED"]}}],
+    ],
+)
+async def test_a_key_is_not_refused_by_a_word_in_a_message(proxy: FaultyProxy, errors: list[object]) -> None:
+    proxy.answer(200, body=json.dumps({"errors": errors, "data": None}), kind="application/json")
+    assert isinstance(await _error(proxy.url, key="s3cret"), ApiRefusedError)
+
+
+async def test_a_key_that_one_field_does_not_take_is_good_for_the_others(proxy: FaultyProxy) -> None:
+    errors = [{"message": "no", "path": ["other"], "extensions": {"code": "UNAUTHENTICATED"}}]
+    body = json.dumps({"data": {"hello": "hi", "other": None}, "errors": errors})
+    proxy.answer(200, body=body, kind="application/json")
+    async with _transport(proxy.url, key="s3cret") as transport:
+        answer = await transport.ask(_HELLO)
+    assert answer.data["hello"] == "hi"
+    assert answer.error_of("hello") is None
+    assert answer.error_of("other") is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"errors": 5}',
+        b'{"errors": 5, "data": {"hello": 1}}',
+        b'{"errors": [5, null, {"path": 5}, {"path": {"a": 1}}, {"extensions": 5}], "data": {"hello": 1}}',
+        b'{"errors": [{"message": ["\\ud800\\u0000"], "path": "hello", "extensions": {"code": {}}}]}',
+        b'{"data": {"hello": NaN}}',
+        b'{"data": 5}',
+        b'{"data": {"hello": ' + b"[" * 5_000 + b"]" * 5_000 + b"}}",
+        b'{"data": {"hello": ' + b"9" * 5_000 + b"}}",
+        b'{"data": {"hello": "\xff"}}',
+        b"[" * 100_000,
+    ],
+)
+async def test_whatever_is_answered_is_an_answer_or_one_of_our_errors(body: bytes) -> None:
+    with RawServer([_OK + f"Content-Length: {len(body)}\r\n\r\n".encode() + body]) as server:
+        async with _transport(server.url) as transport:
+            with contextlib.suppress(LocalAgentError):
+                (await transport.ask(_HELLO)).error_of("hello")
+
+
+async def test_a_redirect_says_where_to() -> None:
+    head = b"HTTP/1.1 301 Moved\r\nLocation: https://u:s3cret@elsewhere.example/api\r\nContent-Length: 0\r\n\r\n"
+    with RawServer([head]) as server:
+        error = await _error(server.url)
+    assert "redirects to https://u:***@elsewhere.example/api" in error.message
+    assert "`api`" in error.hint
+
+
+async def test_a_proxy_that_is_dead_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer([]) as server:
+        dead = server.url.removeprefix("http://")
+    monkeypatch.setenv("http_proxy", f"http://me:s3cret@{dead}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    error = await _error("http://api.invalid:4200")
+    assert isinstance(error, ApiUnreachableError)
+    assert f"the proxy http://me:***@{dead} does not answer" in error.message
+    assert "http_proxy" in error.hint
+
+
+async def test_what_is_too_large_for_a_proxy_is_the_requests_own_fault(proxy: FaultyProxy) -> None:
+    proxy.answer(413, body="<html>too large</html>", kind="text/html")
+    assert isinstance(await _error(proxy.url), TooLargeError)
+
+
+@pytest.mark.parametrize(("status", "asks_for_a_pause"), [(429, True), (503, True), (502, False)])
+async def test_who_asks_to_be_left_alone_is(status: int, *, asks_for_a_pause: bool) -> None:
+    head = f"HTTP/1.1 {status} Slow\r\nRetry-After: 100\r\nContent-Length: 0\r\n\r\n".encode()
+    with RawServer([head]) as server:
+        async with _transport(server.url) as transport:
+            messages = []
+            for _ in range(2):
+                with pytest.raises(ApiUnreachableError) as caught:
+                    await transport.ask(_HELLO)
+                messages.append(caught.value.message)
+    assert f"answers HTTP {status}" in messages[0]
+    assert ("asked to be left alone, for" in messages[1]) == asks_for_a_pause
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("99999999", 300.0),
+        ("-5", 0.0),
+        ("soon", 0.0),
+        ("\u0667", 0.0),
+        ("Sun, 01 Mar 2026 12:00:30 GMT", 30.0),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
+        ("Sun, 99 Mar 99999 11:00:00 GMT", 0.0),
+    ],
+)
+def test_how_long_a_pause_is(header: str, seconds: float) -> None:
+    headers = {"Retry-After": header, "Date": "Sun, 01 Mar 2026 12:00:00 GMT"}
+    assert pause_asked_for(Reply(429, headers)) == seconds
+
+
+async def test_user_and_password_in_the_url_are_sent_and_not_shown() -> None:
+    asked: list[bytes] = []
+    with RawServer([_OK + b"Content-Length: 4\r\n\r\nnope"], asked=asked) as server:
+        url = server.url.replace("http://", "http://fl%40ws:s3%20cret@")
+        error = await _error(url, key="a-key")
+    assert b"authorization: basic " + base64.b64encode(b"fl@ws:s3 cret").lower() in b"".join(asked).lower()
+    assert "***" in error.message
+    assert "s3" not in error.message
+
+
+async def test_a_proxy_that_wants_user_and_password_is_no_captive_portal() -> None:
+    head = b'HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm="prefect"\r\nContent-Length: 6\r\n\r\n<html>'
+    with RawServer([head]) as server:
+        error = await _error(server.url)
+    assert isinstance(error, CredentialError)
+    assert "asks for a user and a password" in error.message

@@ -13,20 +13,22 @@ from local_agent.backends.prefect1 import parse
 from local_agent.backends.prefect1.fields import WrongFieldError
 from local_agent.model import RunConfig, RunState
 from support.clock import START
+from support.samples import FLOW_ID, RUN_ID
 
+TASK_RUN_ID = "8d1b6c1c-4b53-4b2f-8f0e-2f8a2c1d4e03"
 _LOCAL_RUN = {"type": "LocalRun", "env": {"A": "1", "B": None, "C": 2}, "working_dir": "/srv", "labels": ["x"]}
 
 
 def _row(**given: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     return {
-        "id": "r1",
+        "id": RUN_ID,
         "version": 3,
         "state": "Scheduled",
         "serialized_state": {"type": "Scheduled", "start_time": START.isoformat()},
         "scheduled_start_time": (START - timedelta(hours=1)).isoformat(),
         "run_config": _LOCAL_RUN,
         "name": "calm-otter",
-        "flow": {"id": "f1", "name": "etl", "storage": {"type": "Local"}, "run_config": {"type": "UniversalRun"}},
+        "flow": {"id": FLOW_ID, "name": "etl", "storage": {"type": "Local"}, "run_config": {"type": "UniversalRun"}},
         "task_runs": [],
         **given,
     }
@@ -34,7 +36,7 @@ def _row(**given: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
 
 def test_a_whole_run() -> None:
     run = parse.flow_run(_row(), 5.0)
-    assert (run.id, run.name, run.version, run.flow_id, run.flow_name) == ("r1", "calm-otter", 3, "f1", "etl")
+    assert (run.id, run.name, run.version, run.flow_id, run.flow_name) == (RUN_ID, "calm-otter", 3, FLOW_ID, "etl")
     assert run.due == START, "a state's own start time is newer than the run's"
     assert run.run_config == RunConfig("LocalRun", {"A": "1", "B": None, "C": "2"}, "/srv")
     assert run.storage == "Local"
@@ -48,7 +50,7 @@ def test_json_columns_may_come_as_text() -> None:
 
 
 def test_what_a_run_lacks_is_found_elsewhere() -> None:
-    flow = {"id": "f1", "storage": None, "run_config": _LOCAL_RUN}
+    flow = {"id": FLOW_ID, "storage": None, "run_config": _LOCAL_RUN}
     run = parse.flow_run(_row(run_config=None, name=None, serialized_state={"type": "Scheduled"}, flow=flow), 5.0)
     assert run.run_config.working_dir == "/srv"
     assert run.due == START - timedelta(hours=1)
@@ -62,7 +64,7 @@ def test_a_run_without_any_time_is_due_now() -> None:
 
 
 def test_no_run_config_is_a_bare_one() -> None:
-    assert parse.flow_run(_row(run_config=None, flow={"id": "f1"}), 5.0).run_config == RunConfig()
+    assert parse.flow_run(_row(run_config=None, flow={"id": FLOW_ID}), 5.0).run_config == RunConfig()
 
 
 def test_an_empty_working_dir_is_none() -> None:
@@ -70,11 +72,13 @@ def test_an_empty_working_dir_is_none() -> None:
 
 
 def test_only_a_running_run_is_a_long_retry() -> None:
-    task_runs = [{"id": "t1", "version": 2, "serialized_state": {"type": "Retrying"}}]
+    task_runs = [{"id": TASK_RUN_ID, "version": 2, "serialized_state": {"type": "Retrying"}}]
     assert not parse.flow_run(_row(task_runs=task_runs), 5.0).is_long_retry
     run = parse.flow_run(_row(state="Running", task_runs=task_runs), 5.0)
     assert run.is_long_retry
-    assert [(task.id, task.version, task.state["type"]) for task in run.waiting_task_runs] == [("t1", 2, "Retrying")]
+    assert [(task.id, task.version, task.state["type"]) for task in run.waiting_task_runs] == [
+        (TASK_RUN_ID, 2, "Retrying")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,14 +90,14 @@ def test_only_a_running_run_is_a_long_retry() -> None:
         ({"serialized_state": {"start_time": "noon"}}, "serialized_state.start_time: 'noon' is no ISO 8601 time"),
         ({"flow": None}, "flow: missing"),
         ({"flow": {"id": 7}}, "flow.id: int where str is due"),
-        ({"flow": {"id": "f", "storage": {"type": 1}}}, "flow.storage.type: int where str is due"),
+        ({"flow": {"id": FLOW_ID, "storage": {"type": 1}}}, "flow.storage.type: int where str is due"),
         (
-            {"run_config": None, "flow": {"id": "f", "run_config": {"env": []}}},
+            {"run_config": None, "flow": {"id": FLOW_ID, "run_config": {"env": []}}},
             "flow.run_config.env: list where dict is due",
         ),
         ({"run_config": {"env": "x"}}, "run_config.env: not JSON"),
         ({"run_config": {"working_dir": 1}}, "run_config.working_dir: int where str is due"),
-        ({"state": "Running", "task_runs": [{"id": "t"}]}, "task_runs[0].serialized_state: missing"),
+        ({"state": "Running", "task_runs": [{"id": TASK_RUN_ID}]}, "task_runs[0].serialized_state: missing"),
     ],
 )
 def test_a_wrong_field_is_named_by_its_path(wrong: dict[str, Any], words: str) -> None:
@@ -103,13 +107,13 @@ def test_a_wrong_field_is_named_by_its_path(wrong: dict[str, Any], words: str) -
 
 
 def test_a_flows_own_run_config_may_be_broken_where_it_is_not_used() -> None:
-    assert parse.flow_run(_row(flow={"id": "f1", "run_config": {"env": []}}), 5.0).run_config.kind == "LocalRun"
+    assert parse.flow_run(_row(flow={"id": FLOW_ID, "run_config": {"env": []}}), 5.0).run_config.kind == "LocalRun"
 
 
 def _facts(state: str, context: dict[str, str], *submitted: str) -> parse.RunFacts:
     return parse.run_facts(
         {
-            "id": "r1",
+            "id": RUN_ID,
             "state": state,
             "serialized_state": {"type": state, "context": context},
             "states": [{"serialized_state": {"context": {"local_agent_nonce": nonce}}} for nonce in submitted],
@@ -140,7 +144,7 @@ def _claimed(*claims: tuple[str, float], waited: int = 1) -> parse.RunFacts:
         }
         for number, (nonce, second) in enumerate(claims, 1)
     ]
-    row = {"id": "r1", "state": "Submitted", "serialized_state": states[-1]["serialized_state"]}
+    row = {"id": RUN_ID, "state": "Submitted", "serialized_state": states[-1]["serialized_state"]}
     waiting = {"version": waited, "serialized_state": {"type": "Scheduled"}}
     return parse.run_facts({**row, "states": [*states[::-1], waiting]})
 
@@ -175,4 +179,4 @@ def test_claims_on_another_waiting_state_are_no_rivals() -> None:
 
 def test_facts_have_a_meaning() -> None:
     assert _facts("Submitted", {}).meaning is RunState.SUBMITTED
-    assert parse.run_facts({"id": "r1", "states": []}).meaning is RunState.FINISHED, "not ours to touch"
+    assert parse.run_facts({"id": RUN_ID, "states": []}).meaning is RunState.FINISHED, "not ours to touch"

@@ -9,11 +9,29 @@ from local_agent.backends import QueuePage
 from local_agent.backends.prefect1 import child, parse, queries, states
 from local_agent.backends.prefect1.claims import Check, Claims
 from local_agent.backends.prefect1.ends import Ends, lock_is_over
-from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_object, get_str, get_time, within
+from local_agent.backends.prefect1.fields import (
+    WrongFieldError,
+    get_id,
+    get_list,
+    get_object,
+    get_str,
+    get_time,
+    parse_id,
+    within,
+)
 from local_agent.backends.prefect1.logs import RunLogs
-from local_agent.backends.prefect1.writer import PAGE, StateWriter, rows
-from local_agent.errors import ApiUnreachableError, CredentialError, LaunchError
-from local_agent.model import Outcome, RunView
+from local_agent.backends.prefect1.writer import PAGE, StateWriter, each_row, not_understood, rows
+from local_agent.batching import in_parts
+from local_agent.errors import (
+    ApiRefusedError,
+    ApiUnreachableError,
+    CredentialError,
+    LaunchError,
+    LocalAgentError,
+    NotUnderstoodError,
+)
+from local_agent.model import FlowRun, Outcome, RunView
+from local_agent.plain import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,7 +40,7 @@ if TYPE_CHECKING:
 
     from local_agent.backends.prefect1.transport import Answer, Transport
     from local_agent.clock import Clock
-    from local_agent.model import Child, Claim, CrashPolicy, End, FlowRun, Record
+    from local_agent.model import Child, Claim, CrashPolicy, End, Record
     from local_agent.settings import Settings
 
 _Value = TypeVar("_Value")
@@ -77,7 +95,7 @@ class Prefect1Backend:
                 "agent_config_id": settings.agent_config_id or None,
             },
             "register_agent",
-            lambda row: get_str(row, "id"),
+            lambda row: get_id(row, "id"),
         )
         self._transport.use_agent_id(agent_id)
         await self._transport.ask(queries.HELLO)
@@ -87,7 +105,7 @@ class Prefect1Backend:
     async def _ask_tenant(self, *, has_key: bool) -> str:
         if has_key:
             answer = await self._transport.ask(queries.AUTH_INFO)
-            tenant = _root(answer, "auth_info", lambda row: get_str(row, "tenant_id", ""))
+            tenant = _root(answer, "auth_info", lambda row: row.get("tenant_id") and get_id(row, "tenant_id"))
             if not tenant:
                 raise CredentialError(
                     "the API key belongs to no tenant",
@@ -95,52 +113,59 @@ class Prefect1Backend:
                 )
             return tenant
         answer = await self._transport.ask(queries.TENANT)
-        tenants = rows(answer, "tenant", lambda row: get_str(row, "id"))
+        tenants = rows(answer, "tenant", lambda row: get_id(row, "id"))
         if not tenants:
             raise ApiUnreachableError(
                 f"the Prefect Server at {self._transport.url} has no tenant yet",
                 hint="create one: prefect server create-tenant --name default",
             )
-        return str(tenants[0])
+        return tenants[0]
 
     async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Poll the queue, and ask for the details of what is new on the page."""
-        ids = await self._queue(before, self._settings().effective_labels)
+        ids, strange = await self._queue(before, self._settings().effective_labels)
         new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
         if not new:
-            return QueuePage(frozenset(ids), (), is_full=False)
+            return QueuePage(frozenset(ids), (), is_full=False, problems=strange)
         runs, problems = await self._details(new)
-        return QueuePage(frozenset(ids), runs, is_full=len(ids) >= PAGE, problems=problems)
+        return QueuePage(frozenset(ids), runs, is_full=len(ids) >= PAGE, problems=(*strange, *problems))
 
     async def due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
         """Poll as an agent with one label more would. Polling takes nothing: only a claim does."""
-        ids = await self._queue(self._clock.now(), (*self._settings().effective_labels, label))
+        ids, _ = await self._queue(self._clock.now(), (*self._settings().effective_labels, label))
         new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
         # what became due since the last poll may be this agent's without the label, too
-        own = await self._queue(self._clock.now(), self._settings().effective_labels) if new else []
+        own = (await self._queue(self._clock.now(), self._settings().effective_labels))[0] if new else ()
         new = [flow_run_id for flow_run_id in new if flow_run_id not in own]
         return (await self._details(new))[0] if new else ()
 
-    async def _queue(self, before: datetime, labels: Sequence[str]) -> list[str]:
+    async def _queue(self, before: datetime, labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the ids of runs that are due, each once, and a sentence for each that is none."""
         given = {"before": before.isoformat(), "labels": list(labels), "tenant_id": self._tenant_id}
-        ids = await self._one(
-            queries.RUNS_IN_QUEUE, given, "get_runs_in_queue", lambda row: get_list(row, "flow_run_ids", str)
+        found = await self._one(
+            queries.RUNS_IN_QUEUE, given, "get_runs_in_queue", lambda row: get_list(row, "flow_run_ids", _id_or_problem)
         )
-        return list(ids)
+        ids = dict.fromkeys(one for one, problem in found if not problem)
+        return tuple(ids), tuple(problem for _, problem in found if problem)
 
     async def _details(self, ids: Sequence[str]) -> tuple[tuple[FlowRun, ...], tuple[str, ...]]:
+        """Ask for what a launch needs. Where the page is refused or not understood, run by run: others may be good."""
+        found = await in_parts(ids, self._ask_for_details)
+        _raise_what_is_the_apis(found)
+        problems = [
+            f"flow run {run_id}: {one.message}"
+            for run_id, one in zip(ids, found, strict=True)
+            if isinstance(one, LocalAgentError)
+        ]
+        runs = [one for one in found if isinstance(one, FlowRun)]
+        return tuple(sorted(runs, key=lambda run: run.due)), tuple(problems)
+
+    async def _ask_for_details(self, ids: Sequence[str]) -> list[FlowRun | Exception | None]:
+        """Return for each id the run, None where it is not for an agent, or what is wrong with its data."""
         read_at = self._clock.monotonic()
         answer = await self._transport.ask(queries.flow_runs(ids, self._clock.now() - _DUE_SINCE))
-        runs, problems = [], []
-        for row in rows(answer, "flow_run", lambda row: {**row}):
-            try:
-                run = parse.flow_run(row, read_at)
-            except WrongFieldError as error:
-                problems.append(f"flow run {row.get('id', '?')}: {error}")
-                continue
-            if _is_launchable(row, run):
-                runs.append(run)
-        return tuple(sorted(runs, key=lambda run: run.due)), tuple(problems)
+        found = each_row(answer, "flow_run", lambda row: _launchable(row, read_at))
+        return [found.get(flow_run_id) for flow_run_id in ids]
 
     def unsupported(self, run: FlowRun) -> str:
         """Tell why this kind of agent can never run it."""
@@ -185,12 +210,26 @@ class Prefect1Backend:
 
     async def views(self, ids: Sequence[str]) -> Mapping[str, RunView]:
         """Return how live runs stand now."""
+        found = await in_parts(ids, self._ask_for_views)
+        _raise_what_is_the_apis(found)
+        pairs = zip(ids, found, strict=True)
+        return {flow_run_id: view for flow_run_id, view in pairs if isinstance(view, RunView)}
+
+    async def _ask_for_views(self, ids: Sequence[str]) -> list[RunView | Exception | None]:
         answer = await self._transport.ask(queries.views(ids))
-        return dict(rows(answer, "flow_run", _view))
+        found = each_row(answer, "flow_run", _view)
+        return [found.get(flow_run_id) for flow_run_id in ids]
 
     async def send_heartbeats(self, ids: Sequence[str]) -> None:
         """Send the heartbeats that the runs' own processes fail to send."""
-        await self._transport.ask(queries.heartbeats(ids))
+
+        async def send(some: Sequence[str]) -> list[Exception | None]:
+            await self._transport.ask(queries.heartbeats(some))
+            return [None] * len(some)
+
+        failures = [one for one in await in_parts(ids, send) if one is not None]
+        if failures and len(failures) == len(ids):
+            raise failures[0]
 
     async def cancel(self, flow_run_id: str) -> str:
         """Cancel a run as Prefect's own user interface does."""
@@ -198,7 +237,7 @@ class Prefect1Backend:
             queries.CANCEL,
             {"flow_run_id": flow_run_id},
             "cancel_flow_run",
-            lambda row: get_str(row, "state", "Cancelling"),
+            lambda row: short(get_str(row, "state", "Cancelling")),
         )
 
     def log(self, flow_run_id: str, message: str, level: str = "INFO") -> None:
@@ -233,16 +272,33 @@ def _root(answer: Answer, root_field: str, parse_object: Callable[[Mapping[str, 
         with within(root_field):
             return parse_object(obj)
     except WrongFieldError as error:
-        raise ApiUnreachableError(
-            f"the API's answer cannot be understood: {error}", hint="is its version Prefect 1's?"
-        ) from error
+        raise not_understood(error) from error
 
 
-def _is_launchable(row: Mapping[str, Any], run: FlowRun) -> bool:
-    """Tell whether a run on the page is for an agent: Scheduled, or Running with task runs whose retry is due."""
-    return row.get("state") == "Scheduled" or run.is_long_retry
+def _raise_what_is_the_apis(found: Sequence[object]) -> None:
+    """Given what was found of each run, raise where that is no fault of single ones: no answer, or none is good."""
+    failures = [one for one in found if isinstance(one, Exception)]
+    passing = [one for one in failures if not isinstance(one, (ApiRefusedError, NotUnderstoodError))]
+    is_all = len(failures) == len(found)
+    if is_all and (len(found) > 1 or any(isinstance(one, ApiRefusedError) for one in failures)):
+        passing += failures
+    if passing:
+        raise passing[0]
 
 
-def _view(row: Mapping[str, Any]) -> tuple[str, RunView]:
-    state = states.meaning_of(get_str(row, "state", ""))
-    return get_str(row, "id"), RunView(state, get_time(row, "heartbeat"))
+def _id_or_problem(value: object) -> tuple[str, str]:
+    """Return an id, or else a sentence that it is none."""
+    try:
+        return parse_id(value, "id"), ""
+    except WrongFieldError as error:
+        return "", f"a flow run whose {error}"
+
+
+def _launchable(row: Mapping[str, Any], read_at: float) -> FlowRun | None:
+    """Return a run on the page where it is for an agent: Scheduled, or Running with task runs whose retry is due."""
+    run = parse.flow_run(row, read_at)
+    return run if row.get("state") == "Scheduled" or run.is_long_retry else None
+
+
+def _view(row: Mapping[str, Any]) -> RunView:
+    return RunView(states.meaning_of(get_str(row, "state", "")), get_time(row, "heartbeat"))

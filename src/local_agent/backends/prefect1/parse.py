@@ -8,8 +8,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local_agent.backends.prefect1 import states
-from local_agent.backends.prefect1.fields import get_int, get_list, get_object, get_str, get_time, within
+from local_agent.backends.prefect1.fields import (
+    get_id,
+    get_int,
+    get_list,
+    get_object,
+    get_str,
+    get_time,
+    within,
+)
 from local_agent.model import FlowRun, RunConfig, RunState, WaitingTaskRun
+from local_agent.plain import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,15 +89,15 @@ def flow_run(obj: Mapping[str, Any], read_at_seconds: float) -> FlowRun:
         start = get_time(state, "start_time")
     flow, has_own_config = get_object(obj, "flow"), bool(obj.get("run_config"))
     with within("flow"):
-        flow_id, flow_name = get_str(flow, "id"), get_str(flow, "name", "")
+        flow_id, flow_name = get_id(flow, "id"), short(get_str(flow, "name", ""))
         storage = get_object(flow, "storage", {})
         usual_config = RunConfig() if has_own_config else run_config(flow)
     with within("flow.storage"):
         storage_kind = get_str(storage, "type", "")
     is_running = get_str(obj, "state") == "Running"
     return FlowRun(
-        id=get_str(obj, "id"),
-        name=get_str(obj, "name", ""),
+        id=get_id(obj, "id"),
+        name=short(get_str(obj, "name", "")),
         version=get_int(obj, "version", 0),
         flow_id=flow_id,
         flow_name=flow_name,
@@ -117,7 +126,7 @@ def run_facts(obj: Mapping[str, Any]) -> RunFacts:
     """Given a flow run as `queries.claims` or `queries.ends` asks for it, return it."""
     claims = get_list(obj, "states", _past_state)
     return RunFacts(
-        id=get_str(obj, "id"),
+        id=get_id(obj, "id"),
         version=get_int(obj, "version", 0),
         state=get_str(obj, "state", ""),
         serialized_state=get_object(obj, "serialized_state", {}),
@@ -158,7 +167,7 @@ def _past_state(obj: Mapping[str, Any]) -> PastState:
 def task_run_facts(obj: Mapping[str, Any]) -> TaskRunFacts:
     """Given a task run as JSON, return it."""
     return TaskRunFacts(
-        id=get_str(obj, "id"),
+        id=get_id(obj, "id"),
         version=get_int(obj, "version", 0),
         state=get_object(obj, "serialized_state", {}),
         recent=get_list(obj, "recent", _past_state) if "recent" in obj else (),
@@ -166,4 +175,4 @@ def task_run_facts(obj: Mapping[str, Any]) -> TaskRunFacts:
 
 
 def _waiting_task_run(obj: Mapping[str, Any]) -> WaitingTaskRun:
-    return WaitingTaskRun(get_str(obj, "id"), get_int(obj, "version", 0), get_object(obj, "serialized_state"))
+    return WaitingTaskRun(get_id(obj, "id"), get_int(obj, "version", 0), get_object(obj, "serialized_state"))

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import http.client
 import json
-from dataclasses import dataclass, field
+import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import requests
+import urllib3
 
+from local_agent.backends.prefect1.answers import Answer, Reply, pause_asked_for, understood
 from local_agent.backends.prefect1.bounded import Call, Calls
-from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError
+from local_agent.errors import ApiUnreachableError
+from local_agent.plain import short, shown_url, without_credentials
 from local_agent.threads import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Answer", "Transport"]
 
 _CORE_VERSION = "1.4.1"  # the API serves what this version of the client understands
 _MOST_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 _CONNECT_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A GraphQL answer: `data` by root field, and the errors as they came."""
-
-    data: Mapping[str, Any]
-    errors: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
-
-    def error_of(self, root_field: str) -> ApiRefusedError | None:
-        """Return the error of one root field, or None where it has none."""
-        for error in self.errors:
-            path = error.get("path") or []
-            if path and path[0] == root_field:
-                return refusal(error)
-        return None
 
 
 class Transport:
@@ -49,7 +40,8 @@ class Transport:
     def __init__(
         self, url: str, *, api_key: str, tenant_id: str, timeout_seconds: float, most_at_once: int = 4
     ) -> None:
-        self.url = url
+        self.url = shown_url(url)  # as it may be shown
+        where, self._basic = _split(url)
         self._timeout_seconds = timeout_seconds
         self._workers = Workers("api", most_at_once)
         self._headers = {"X-PREFECT-CORE-VERSION": _CORE_VERSION, "Content-Type": "application/json"}
@@ -58,8 +50,10 @@ class Transport:
         # a .netrc must not replace the key; proxies and CA bundles still come from the environment
         self._session.auth = lambda request: request
         # asked once: what requests finds out anew for each request is a third of what one costs (2.28)
-        self._request = self._session.prepare_request(requests.Request("POST", url))
-        self._environment = self._session.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
+        self._request = self._session.prepare_request(requests.Request("POST", where))
+        self._environment = self._session.merge_environment_settings(where, {}, stream=True, verify=None, cert=None)
+        self._proxy = requests.utils.select_proxy(where, self._environment["proxies"]) or ""
+        self._not_before = 0.0
         self.use_key(api_key)
         if tenant_id:
             self.use_tenant(tenant_id)
@@ -70,7 +64,10 @@ class Transport:
     def use_key(self, api_key: str) -> None:
         """Send another API key from now on, or none where it is "": a reload may bring one."""
         self._api_key = api_key
-        if api_key:
+        # there is one such header: what stands in the URL goes first, as with Prefect's own client
+        if self._basic:
+            self._headers["Authorization"] = self._basic
+        elif api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         else:
             self._headers.pop("Authorization", None)
@@ -95,6 +92,7 @@ class Transport:
         Raise ApiUnreachableError when there is no answer or one that is not GraphQL (the request may have been
         carried out), CredentialError when the key is refused, ApiRefusedError when the whole document is.
         """
+        self._heed_the_pause()
         # Prefect's own client sends the variables as a JSON string; it is the one form every server must take.
         body = json.dumps({"query": query, "variables": json.dumps(variables)}).encode()
         headers = dict(self._headers)
@@ -105,17 +103,28 @@ class Transport:
         finally:
             limit.cancel()
 
+    def _heed_the_pause(self) -> None:
+        left = self._not_before - time.monotonic()
+        if left > 0:
+            raise ApiUnreachableError(
+                f"{self.url} asked to be left alone, for {left:.0f} s more",
+                hint="its rate limit is reached; `poll_interval` makes this agent ask less",
+            )
+
     def _post(self, call: Call, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
             with self._calls.carrying_out(call):
-                response, content = self._exchange(body, headers)
-        except (requests.RequestException, OSError, ValueError) as error:
-            raise self._unreachable("no answer in time" if call.was_cut else _in_words(error)) from error
+                reply = self._exchange(body, headers)
+        # what urllib3 raises is not all wrapped
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise self._unreachable(error, was_cut=call.was_cut) from error
         if call.was_cut:
-            raise self._unreachable("no answer in time")
-        return self._understand(response, content)
+            raise self._unreachable(TimeoutError(), was_cut=True)
+        if pause := pause_asked_for(reply):
+            self._not_before = time.monotonic() + pause
+        return understood(reply, self.url, has_key=bool(self._api_key))
 
-    def _exchange(self, body: bytes, headers: Mapping[str, str]) -> tuple[requests.Response, bytes]:
+    def _exchange(self, body: bytes, headers: Mapping[str, str]) -> Reply:
         request = self._request.copy()
         request.headers.update(headers)
         request.prepare_body(body, files=None)
@@ -126,68 +135,30 @@ class Transport:
             **self._environment,
         )
         with response:
-            return response, _read(response)
+            return Reply(response.status_code, response.headers, _read(response))
 
-    def _unreachable(self, reason: str) -> ApiUnreachableError:
+    def _unreachable(self, error: BaseException, *, was_cut: bool) -> ApiUnreachableError:
+        reason = "no answer in time" if was_cut else _in_words(error)
+        if isinstance(error, requests.exceptions.ProxyError):
+            return ApiUnreachableError(
+                f"the proxy {shown_url(self._proxy)} does not answer, through which {self.url} is asked: {reason}",
+                hint="https_proxy, http_proxy and no_proxy in the agent's environment say which proxy is used for what",
+            )
+        through = f" through the proxy {shown_url(self._proxy)}" if self._proxy else ""
         return ApiUnreachableError(
-            f"the API at {self.url} does not answer: {reason}",
+            f"the API at {self.url} does not answer{through}: {reason}",
             hint="check that it runs and that this machine may reach it",
         )
 
-    def _understand(self, response: requests.Response, content: bytes) -> Answer:
-        # a web page is a proxy's word and not the API's: it says nothing about the key
-        if response.status_code in (401, 403) and not _is_web_page(content):
-            raise self._key_refused()
-        document = _as_graphql(content)
-        if document is None or response.status_code >= 500 or response.status_code == 429:
-            raise ApiUnreachableError(
-                f"{self.url} answers HTTP {response.status_code} with {_kind_of(response, content)}",
-                hint="if this is not the Prefect API's URL, set `api`; if it is, its own log says more",
-            )
-        if _is_about_the_key(document):
-            raise self._key_refused()
-        return _checked(self.url, document)
 
-    def _key_refused(self) -> CredentialError:
-        if not self._api_key:
-            return CredentialError(
-                f"the API at {self.url} asks for an API key, and none is set",
-                hint="give the agent one: a systemd credential named api-key, `api_key_file`, or LOCAL_AGENT_API_KEY",
-            )
-        return CredentialError(
-            f"the API at {self.url} does not accept the API key",
-            hint="check the key (`local-agent config` shows where it comes from) and its tenant",
-        )
-
-
-def refusal(error: Mapping[str, Any]) -> ApiRefusedError:
-    """Given one entry of a GraphQL answer's errors, return it as an ApiRefusedError."""
-    extensions = error.get("extensions") or {}
-    code = str(extensions.get("code", "")) if isinstance(extensions, dict) else ""
-    return ApiRefusedError(f"the API refuses: {error.get('message', error)}", code=code)
-
-
-def _errors_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [error for error in document.get("errors") or () if isinstance(error, dict)]
-
-
-def _is_about_the_key(document: Mapping[str, Any]) -> bool:
-    text = json.dumps(_errors_of(document))
-    return "UNAUTHENTICATED" in text or "Malformed Authorization header" in text
-
-
-def _checked(url: str, document: Mapping[str, Any]) -> Answer:
-    errors = _errors_of(document)
-    if "API_ERROR" in json.dumps(errors):  # Cloud's own word for "try again" (prefect 1.4.1, client.py)
-        raise ApiUnreachableError(f"the API at {url} has a passing fault: {errors[0].get('message')}")
-    data = document.get("data")
-    if not isinstance(data, dict) or (errors and all(value is None for value in data.values()) and _whole(errors)):
-        raise refusal(errors[0] if errors else {"message": "an answer without data"})
-    return Answer(data, errors)
-
-
-def _whole(errors: Sequence[Mapping[str, Any]]) -> bool:
-    return not any(error.get("path") for error in errors)
+def _split(url: str) -> tuple[str, str]:
+    """Given a URL, return it without user and password, and these as an Authorization header, "" without them."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url, ""
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    where = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return where, f"Basic {base64.b64encode(pair.encode(errors='surrogateescape')).decode()}"
 
 
 def _read(response: requests.Response) -> bytes:
@@ -200,27 +171,6 @@ def _read(response: requests.Response) -> bytes:
     return b"".join(chunks)
 
 
-def _as_graphql(content: bytes) -> Mapping[str, Any] | None:
-    try:
-        document = json.loads(content)
-    except ValueError:
-        return None
-    if not isinstance(document, dict) or not ("data" in document or "errors" in document):
-        return None
-    return document
-
-
-def _is_web_page(content: bytes) -> bool:
-    return content.lstrip()[:1] == b"<"
-
-
-def _kind_of(response: requests.Response, content: bytes) -> str:
-    if _is_web_page(content):
-        return "a web page, not GraphQL"
-    kind = response.headers.get("Content-Type", "no content type")
-    return f"{len(content)} bytes of {kind.split(';')[0]}, not GraphQL" if content else "an empty body"
-
-
 def _in_words(error: BaseException) -> str:
     """Given what requests raised, return its innermost reason: the outer ones only repeat the URL."""
     if isinstance(error, requests.Timeout):
@@ -229,7 +179,7 @@ def _in_words(error: BaseException) -> str:
     reasons = [one for one in _chain(error) if isinstance(one, (OSError, http.client.HTTPException))]
     innermost = reasons[-1] if reasons else error
     words = getattr(innermost, "strerror", None) or str(innermost) or type(innermost).__name__
-    return " ".join(words.split())  # what a stranger sent may be quoted in it
+    return short(without_credentials(" ".join(str(words).split())))  # what a stranger sent may be quoted in it
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from local_agent.backends.prefect1 import queries
-from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_str
+from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_object, get_str
 from local_agent.backends.prefect1.parse import RunFacts, run_facts
 from local_agent.batching import Batcher
-from local_agent.errors import ApiRefusedError, ApiUnreachableError
+from local_agent.errors import ApiRefusedError, ApiUnreachableError, NotUnderstoodError
+from local_agent.plain import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from local_agent.backends.prefect1.transport import Answer, Transport
     from local_agent.clock import Clock
+
+_Row = TypeVar("_Row")
 
 PAGE = 25  # of the queue: the Server's queued_runs_returned_limit
 MOST_READ = 100
@@ -66,12 +69,19 @@ class StateWriter:
         changes = [change for one in batch for change in one if change.is_task_run]
         task_runs = len(changes)
         changes += [change for one in batch for change in one if not change.is_task_run]
-        answer = await self._transport.ask(
+        answer = await self._ask(
             queries.set_states(task_runs, len(changes) - task_runs),
             {f"i{index}": change.as_input() for index, change in enumerate(changes)},
         )
         failures = {change.id: _failure(answer, f"s{index}") for index, change in enumerate(changes)}
         return [next((failures[change.id] for change in one if failures[change.id]), None) for one in batch]
+
+    async def _ask(self, query: str, variables: Mapping[str, Any]) -> Answer:
+        try:
+            return await self._transport.ask(query, variables)
+        except NotUnderstoodError as error:
+            # it may have been done: whoever asked has to read back before anything is sent again
+            raise ApiUnreachableError(error.message, hint=error.hint) from error
 
 
 class RunReader:
@@ -94,16 +104,16 @@ class RunReader:
         """Return the run as it is now, None where the API does not know it."""
         return await self._batches.ask(flow_run_id)
 
-    async def _send(self, ids: Sequence[str]) -> Sequence[RunFacts | None]:
+    async def _send(self, ids: Sequence[str]) -> Sequence[RunFacts | Exception | None]:
         answer = await self._transport.ask(self._query(list(dict.fromkeys(ids))))
-        found = {facts.id: facts for facts in rows(answer, "flow_run", run_facts)}
+        found = each_row(answer, "flow_run", run_facts)
         return [found.get(flow_run_id) for flow_run_id in ids]
 
 
-def rows(answer: Answer, root_field: str, parse: Callable[[Any], Any]) -> tuple[Any, ...]:
+def rows(answer: Answer, root_field: str, parse: Callable[[Any], _Row]) -> tuple[_Row, ...]:
     """Return the parsed rows of a query's root field.
 
-    Raise ApiRefusedError where the API refused it, ApiUnreachableError where its answer cannot be understood.
+    Raise ApiRefusedError where the API refused it, NotUnderstoodError where its answer cannot be understood.
     """
     refused = answer.error_of(root_field)
     if refused is not None:
@@ -111,9 +121,28 @@ def rows(answer: Answer, root_field: str, parse: Callable[[Any], Any]) -> tuple[
     try:
         return get_list(answer.data, root_field, parse)
     except WrongFieldError as error:
-        raise ApiUnreachableError(
-            f"the API's answer cannot be understood: {error}", hint="is its version Prefect 1's?"
-        ) from error
+        raise not_understood(error) from error
+
+
+def each_row(answer: Answer, root_field: str, parse: Callable[[Any], _Row]) -> dict[str, _Row | Exception]:
+    """Return the rows of a query's root field by id, each parsed or with the error that it alone has.
+
+    Of two with the same id the first counts. Raise like `rows`, also where nobody knows whose a row is.
+    """
+
+    def parsed(row: Any) -> tuple[str, _Row | Exception]:  # noqa: ANN401 - any JSON
+        row_id = get_str(row, "id")
+        try:
+            return row_id, parse(row)
+        except (WrongFieldError, TypeError, AttributeError) as error:
+            return row_id, not_understood(error)
+
+    return dict(reversed(rows(answer, root_field, parsed)))
+
+
+def not_understood(error: Exception) -> NotUnderstoodError:
+    """Given what is wrong with an answer, return it as one of our errors."""
+    return NotUnderstoodError(f"the API's answer cannot be understood: {error}", hint="is its version Prefect 1's?")
 
 
 def _failure(answer: Answer, alias: str) -> Exception | None:
@@ -121,8 +150,8 @@ def _failure(answer: Answer, alias: str) -> Exception | None:
     if refused is not None:
         return refused
     try:
-        results = get_list(answer.data[alias], "states", lambda item: get_str(item, "status"))
-    except (KeyError, TypeError, WrongFieldError) as error:
-        return ApiUnreachableError(f"the API's answer to a state change cannot be understood: {error}")
-    status = results[0] if results else "missing"
+        results = get_list(get_object(answer.data, alias), "states", lambda item: get_str(item, "status"))
+    except WrongFieldError as error:
+        return NotUnderstoodError(f"the API's answer to a state change cannot be understood: {error}")
+    status = short(results[0]) if results else "missing"
     return None if status == "SUCCESS" else ApiRefusedError(f"the API answers {status}", code=status)
