@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.errors import StateError
 from local_agent.model import Cause, Cost, End
+from local_agent.plain import last_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -105,7 +106,7 @@ def conclude(traces: Traces) -> End:
         signal=_signal(code),
         cost=traces.record.cost if traces.record else Cost(),
         limits=traces.limits,
-        last_lines=traces.last_lines() if cause is Cause.EXITED and code else (),
+        last_lines=last_words(traces.last_lines()) if cause is Cause.EXITED and code else (),
     )
 
 

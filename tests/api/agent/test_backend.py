@@ -13,10 +13,11 @@ import pytest
 from api.agent.bed import Bed, after, answer_of, backend_bed, soon
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError
 from local_agent.model import RunState
+from local_agent.plain import MOST_LINE, MOST_TEXT
 from local_agent.settings.secret import Secret
 from support.api import Api
 from support.api_client import wait_until
-from support.faults import FaultyProxy
+from support.faults import Exchange, FaultyProxy
 from support.samples import FLOW_ID
 
 _QUEUE, _DETAILS, _LOGS = "get_runs_in_queue", "scheduled_start_time", "write_run_logs"
@@ -233,7 +234,26 @@ async def test_a_very_long_line_is_cut(api: Api, proxy: FaultyProxy) -> None:
         (run,) = bed.create()
         bed.backend.log(run, "x" * 3_000_000)
         await _flush(bed)
-        assert api.messages(run) == ["x" * 100_000]
+        assert api.messages(run) == ["x" * MOST_TEXT + "..."]
+
+
+async def test_one_line_that_is_refused_loses_no_others(api: Api, proxy: FaultyProxy) -> None:
+    def fault(exchange: Exchange) -> tuple[int, str, bytes]:
+        if b"poison" in exchange.body or len(exchange.body) > 4096:
+            return 413, "text/html", b"<html>"
+        status, body = exchange.forward()
+        return status, "application/json", body
+
+    async with backend_bed(api, proxy) as bed:
+        (run,) = bed.create()
+        proxy.add(fault, _LOGS)
+        lines = [f"line {number}" for number in range(50)]
+        for line in [*lines[:20], "poison", "y" * 5_000, *lines[20:]]:
+            bed.backend.log(run, line)
+        async with _flushing(bed):
+            wanted = [*lines, "y" * (MOST_LINE - 3) + "..."]
+            await soon(lambda: wait_until(lambda: len(api.logs(run)) == len(wanted), lambda: f"{api.messages(run)}"))
+        assert sorted(api.messages(run)) == sorted(wanted)
 
 
 async def test_no_line_is_sent_where_nobody_wants_them(api: Api, proxy: FaultyProxy) -> None:

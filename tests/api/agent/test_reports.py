@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -191,3 +192,73 @@ async def test_a_state_that_the_api_refuses_is_said_to_its_own_run_only(api: Api
         assert isinstance(outcomes[0], Exception)
         assert outcomes[1] is Outcome.REPORTED
         assert await bed.backend.report(gone, _CLEAN, _FAIL) is Outcome.NOT_OURS
+
+
+def _refuses(words: str) -> Callable[[Exchange], tuple[int, str, bytes]]:
+    """Return a fault that refuses each request as a whole in which there are these words, as a content filter does."""
+
+    def fault(exchange: Exchange) -> tuple[int, str, bytes]:
+        if words in exchange.body.decode():
+            return 400, "application/json", b'{"errors": [{"message": "it has no taste"}]}'
+        status, body = exchange.forward()
+        return status, "application/json", body
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        ("nothing that is in it", "Exited with code 3 before the flow started; last lines:\npoison\nlast"),
+        ("poison", "Exited with code 3 before the flow started; last lines:"),
+        ("Exited with", "Failed, by local-agent"),
+    ],
+)
+async def test_a_report_that_is_refused_for_its_words_is_told_more_plainly(
+    api: Api, proxy: FaultyProxy, refused: str, told: str
+) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        end = End(Cause.EXITED, exit_code=3, last_lines=("poison", "last"))
+        proxy.add(_refuses(refused), CLAIM)
+        assert await bed.backend.report(record, end, _FAIL) is Outcome.REPORTED
+        assert api.states(run.id)[-1]["message"] == told
+
+
+@pytest.mark.parametrize("char", ["\xe4", "\0", "\ud800", "\x1b", "\N{WAVING HAND SIGN}", '"'])
+async def test_an_end_is_told_whatever_the_flow_run_wrote_before_it(api: Api, proxy: FaultyProxy, char: str) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run()
+        end = End(
+            Cause.EXITED, exit_code=3, last_lines=tuple(f"line {number} {char * 100_000}" for number in range(12))
+        )
+        proxy.reset_counters()
+        assert await bed.backend.report(record, end, _FAIL) is Outcome.REPORTED
+        assert proxy.count(CLAIM) == 1, "it is taken at once"
+        assert api.states(run.id)[-1]["message"].startswith("Exited with code 3 before the flow started; last lines:\n")
+
+
+async def test_one_report_that_is_refused_takes_no_words_from_the_others(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        claimed = [await bed.claimed_run() for _ in range(8)]
+        proxy.add(_refuses("poison"), CLAIM)
+        lines = [("poison",) if number == 3 else ("good",) for number in range(8)]
+        reports = [
+            bed.backend.report(record, End(Cause.EXITED, exit_code=3, last_lines=last), _FAIL)
+            for (_, record), last in zip(claimed, lines, strict=True)
+        ]
+        assert await asyncio.gather(*reports) == [Outcome.REPORTED] * 8
+        messages = [api.states(run.id)[-1]["message"] for run, _ in claimed]
+        assert [message.endswith("good") for message in messages] == [number != 3 for number in range(8)]
+
+
+@pytest.mark.parametrize("refused", ["poison", "Given back"])
+async def test_what_else_is_told_of_a_run_is_told_more_plainly_too(api: Api, proxy: FaultyProxy, refused: str) -> None:
+    async with backend_bed(api, proxy) as bed:
+        proxy.add(_refuses(refused), CLAIM)
+        run, record = await bed.claimed_run()
+        if refused == "poison":
+            assert await bed.backend.refuse(record, "no folder\npoison\ud800\0") is Outcome.REPORTED
+        else:
+            assert await bed.backend.give_back(record) is Outcome.GIVEN_BACK
+        assert api.state(run.id) == ("Failed" if refused == "poison" else "Scheduled")

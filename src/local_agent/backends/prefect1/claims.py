@@ -303,7 +303,7 @@ class Claims:
         is_ours = facts is not None and (record.task_runs or self._verdict(facts, record.nonce) is Claim.OURS)
         if facts is None or not is_ours:
             return False
-        await self._writer.write([StateChange(record.id, facts.version, states.final("Failed", message, record.nonce))])
+        await self._writer.tell([StateChange(record.id, facts.version, states.final("Failed", message, record.nonce))])
         return True
 
     async def _give_back_task_runs(self, record: Record) -> bool:

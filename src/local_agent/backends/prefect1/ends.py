@@ -62,7 +62,7 @@ class Ends:
         if decision.changes and decision.outcome is Outcome.RESCHEDULED:
             await self._writer.write_and_let_land(decision.changes, self._clock, self._timeout_seconds)
         elif decision.changes:
-            await self._writer.write(decision.changes)
+            await self._writer.tell(decision.changes)
         if decision.outcome is Outcome.RESCHEDULED:
             await self._look_again(record)
         if decision.outcome in (Outcome.REPORTED, Outcome.RESCHEDULED) and not end.is_clean:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from local_agent.backends.prefect1 import queries
+from local_agent.batching import in_parts
 from local_agent.clock import Backoff
-from local_agent.errors import ApiRefusedError, CredentialError, UnavailableError
+from local_agent.errors import CredentialError, UnavailableError
+from local_agent.plain import MOST_LINE, sendable, short
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from local_agent.backends.prefect1.transport import Transport
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 _MOST_WAITING = 10_000
 _MOST_AT_ONCE = 500
-_MOST_CHARACTERS = 100_000  # the Server takes 1 MB a record and 5 MB a request
+_MOST_CHARACTERS = 100_000  # of a request: the Server takes 5 MB, in which a character may take 14 bytes
 _GATHER_SECONDS = 1.0  # lines of one page of the queue go out together
 
 
@@ -53,11 +56,11 @@ class RunLogs:
 
     def add(self, flow_run_id: str, message: str, level: str) -> None:
         """Queue one line, stamped now."""
-        self._waiting.append(_Line(flow_run_id, self._clock.now(), message[:_MOST_CHARACTERS], level))
+        self._waiting.append(_Line(flow_run_id, self._clock.now(), sendable(message), level))
         self._has_lines.set()
 
     async def flush_for_ever(self) -> None:
-        """Send what is queued, until cancelled. A refused batch is dropped: asking again would be refused again."""
+        """Send what is queued, until cancelled. A refused line is dropped: asking again would be refused again."""
         backoff = Backoff(0.5, 10)
         while True:
             await self._has_lines.wait()
@@ -70,17 +73,44 @@ class RunLogs:
                 backoff.reset()
 
     async def _send_a_batch(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._waiting)))]
+        batch = self._next_batch()
         if not self._waiting:
             self._has_lines.clear()
-        if not batch:
-            return
-        lines = [line.as_input(self._name) for line in batch]
-        try:
-            await self._transport.ask(queries.WRITE_LOGS, {"input": {"logs": lines}})
-        except ApiRefusedError:
-            return
-        except (UnavailableError, CredentialError):
-            self._waiting.extendleft(reversed(batch))
+        answers = await in_parts(batch, self._send)
+        later = list(map(_to_send_again, batch, answers))
+        self._put_back([line for line in later if line is not None])
+        for answer in answers:
+            if isinstance(answer, (UnavailableError, CredentialError)):
+                raise answer
+
+    def _next_batch(self) -> list[_Line]:
+        batch: list[_Line] = []
+        size = 0
+        while self._waiting and len(batch) < _MOST_AT_ONCE and size < _MOST_CHARACTERS:
+            batch.append(self._waiting.popleft())
+            size += len(batch[-1].message)
+        return batch
+
+    def _put_back(self, lines: Sequence[_Line]) -> None:
+        """Let lines wait again, before those that came since; where that is too many the oldest go."""
+        if lines:
+            self._waiting = deque([*lines, *self._waiting], maxlen=_MOST_WAITING)
             self._has_lines.set()
-            raise
+
+    async def _send(self, batch: Sequence[_Line]) -> list[Exception | None]:
+        if batch:
+            lines = [line.as_input(self._name) for line in batch]
+            await self._transport.ask(queries.WRITE_LOGS, {"input": {"logs": lines}})
+        return [None] * len(batch)
+
+
+def _to_send_again(line: _Line, answer: Exception | None) -> _Line | None:
+    """Given a line and what came of it, return what is to be sent again, None where nothing is.
+
+    One that is refused for itself is sent once more without its end; refused again, it is dropped.
+    """
+    if isinstance(answer, (UnavailableError, CredentialError)):
+        return line
+    if answer is None or len(line.message) <= MOST_LINE:
+        return None
+    return replace(line, message=short(line.message, MOST_LINE - len("...")))

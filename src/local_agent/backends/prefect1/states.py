@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from local_agent.model import RunState
+from local_agent.plain import sendable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +75,7 @@ def pending(message: str) -> dict[str, Any]:
 
 def final(kind: str, message: str, nonce: str) -> dict[str, Any]:
     """Return a final state of the given kind that the agent writes; the nonce in it tells it from the child's own."""
-    return {"type": kind, "message": message, "context": {_NONCE_KEY: nonce}, "__version__": _VERSION}
+    return {"type": kind, "message": sendable(message), "context": {_NONCE_KEY: nonce}, "__version__": _VERSION}
 
 
 def nonce_of(state: Mapping[str, Any]) -> str:
@@ -96,7 +97,7 @@ def _context(state: Mapping[str, Any]) -> Mapping[str, Any]:
 def _state(kind: str, message: str, *, context: Mapping[str, Any] | None = None, **more: object) -> dict[str, Any]:
     return {
         "type": kind,
-        "message": message,
+        "message": sendable(message),
         "context": dict(context or {}),
         "cached_inputs": {},
         "_result": dict(_NO_RESULT),

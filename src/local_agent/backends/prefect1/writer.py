@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from local_agent.backends.prefect1 import queries
@@ -54,13 +54,25 @@ class StateWriter:
         """
         await self._batches.ask(changes)
 
+    async def tell(self, changes: Sequence[StateChange]) -> None:
+        """Set states whose words may be what the API refuses: then plainer ones are tried, down to a bare sentence.
+
+        Raise as `write`, for the last of them: an end must not go untold for what a flow run wrote before it.
+        """
+        for plainer in (_in_one_line, _bare):
+            try:
+                return await self.write(changes)
+            except ApiRefusedError:
+                changes = [replace(change, state=plainer(change.state)) for change in changes]
+        return await self.write(changes)
+
     async def write_and_let_land(self, changes: Sequence[StateChange], clock: Clock, timeout_seconds: float) -> None:
-        """Make a run wait again; raise like `write`, without an answer only when the request can land no more.
+        """Make a run wait again; raise like `tell`, without an answer only when the request can land no more.
 
         Written once more and started by then, the run would be made to wait while it runs.
         """
         try:
-            await self.write(changes)
+            await self.tell(changes)
         except ApiUnreachableError:
             await clock.sleep(timeout_seconds)
             raise
@@ -143,6 +155,17 @@ def each_row(answer: Answer, root_field: str, parse: Callable[[Any], _Row]) -> d
 def not_understood(error: Exception) -> NotUnderstoodError:
     """Given what is wrong with an answer, return it as one of our errors."""
     return NotUnderstoodError(f"the API's answer cannot be understood: {error}", hint="is its version Prefect 1's?")
+
+
+def _in_one_line(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state whose message is one short line of ASCII."""
+    first_line = str(state.get("message", "")).partition("\n")[0]
+    return {**state, "message": short(first_line.encode("ascii", "replace").decode())}
+
+
+def _bare(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state whose message says nothing that anybody chose."""
+    return {**state, "message": f"{state.get('type')}, by local-agent"}
 
 
 def _failure(answer: Answer, alias: str) -> Exception | None:
