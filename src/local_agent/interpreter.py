@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import select
+import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 from local_agent import events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from local_agent.clock import Clock
@@ -19,7 +24,8 @@ if TYPE_CHECKING:
 
 _AGAIN_SECONDS = 30.0
 _DOUBT_SECONDS = 5.0
-_TIMEOUT_SECONDS = 30
+_TIMEOUT_SECONDS = 30.0
+_MOST_BYTES = 4096
 # the version from the metadata: importing prefect itself takes a second of CPU
 _ASK = "import importlib.metadata as m; print(m.version('prefect'))"
 
@@ -74,17 +80,50 @@ class Interpreter:
 def ask(python: Path) -> str:
     """Given an interpreter, return why it cannot run flow runs of Prefect 1, "" where it can."""
     try:
-        answer = subprocess.run(
-            [str(python), "-c", _ASK],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        code, answer = run_bounded([str(python), "-c", _ASK], _TIMEOUT_SECONDS)
+    except (OSError, TimeoutError) as error:
         return f"{python} does not run: {error}"
-    version = answer.stdout.strip()
-    if answer.returncode != 0:
+    version = answer.strip()
+    if code != 0:
         return f"{python} has no prefect; install prefect 1.4.1 there, or set `python`"
     return "" if version.startswith(("0.", "1.")) else f"{python} has prefect {version}; flow runs need Prefect 1"
+
+
+def run_bounded(words: Sequence[str], seconds: float, most_bytes: int = _MOST_BYTES) -> tuple[int, str]:
+    """Run a program that may be anybody's; return its exit code and the first bytes that it prints.
+
+    It has a session of its own: a program can type into the terminal of its session. Raise OSError where it cannot be
+    started, TimeoutError where it has not ended in time; whatever it has started in its group has ended then.
+    """
+    until = time.monotonic() + seconds
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            answer = _first_bytes(process.stdout.fileno(), until, most_bytes)
+            process.stdout.close()  # whoever prints on ends by that
+            code = process.wait(max(0.0, until - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired) as error:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise TimeoutError(f"it did not end within {seconds:.0f} s") from error
+    return code, answer.decode(errors="replace")
+
+
+def _first_bytes(descriptor: int, until: float, most_bytes: int) -> bytes:
+    """Return what comes until the end or the bound. Raise TimeoutError where the end does not come in time."""
+    answer = b""
+    while len(answer) < most_bytes:
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
+        if not ready:
+            raise TimeoutError
+        chunk = os.read(descriptor, most_bytes)
+        if not chunk:
+            break
+        answer += chunk
+    return answer[:most_bytes]

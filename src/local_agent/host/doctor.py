@@ -6,23 +6,19 @@ import asyncio
 import os
 import socket
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_agent import __version__
+from local_agent.backends.prefect1.inquiry import ApiView
 from local_agent.errors import ManagerUnreachableError
 from local_agent.host.bus import SYSTEM_BUS, BusReader
 from local_agent.host.checks import Finding, Verdict, failure, machine, ok, services
 from local_agent.host.checks.canary import check_canary, not_tried
-from local_agent.host.checks.instance import (
-    Surroundings,
-    check_api,
-    check_folder,
-    check_interpreter,
-    check_labels,
-    check_settings,
-    read_surroundings,
-)
+from local_agent.host.checks.instance import Surroundings, check_labels, read_surroundings
+from local_agent.host.checks.look import Look, Subject, look_at, not_looked_at
+from local_agent.host.checks.owner import NotAskedError, owner_of
 from local_agent.host.table import Colour, Terminal, printable
 from local_agent.systemd.manager import DBusScopeManager
 
@@ -30,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from local_agent.host.agents import StateFolder
     from local_agent.host.instances import Instance
     from local_agent.host.view import Host
-    from local_agent.settings import Settings
 
 FORMAT = 1
 
@@ -42,12 +38,12 @@ _VERDICT_WIDTH, _CHECK_WIDTH = 9, 24
 
 def examine(host: Host, only: str | None = None) -> Iterator[Finding]:
     """Look at everything, or at one instance and the machine; each finding is there as soon as it is found."""
-    found, _ = host.instances(only)
+    found, problems = host.instances(only)
     instances = [instance for instance in found if only or instance.is_wanted]
     yield from _machine(host)
     if not instances:
         yield ok("instances", "none is on this host yet; systemctl enable --now local-agent@NAME makes one")
-    yield from _instances(host, instances)
+    yield from _instances(host, instances, problems)
     if "system" in host.managers:
         yield _canary(host)
 
@@ -70,39 +66,42 @@ def _machine(host: Host) -> Iterator[Finding]:
     yield from machine.check_disks([*(folder.path for folder in host.folders), Path("/var/log"), Path("/tmp")])  # noqa: S108 - looked at, not written to
 
 
-def _instances(host: Host, instances: Sequence[Instance]) -> Iterator[Finding]:
-    around = {instance.name: _surroundings(host, instance) for instance in instances}
-    read = {name: check_settings(name, given, socket.gethostname()) for name, given in around.items()}
-    all_settings = [settings for settings, _ in read.values() if settings is not None]
+def _instances(host: Host, instances: Sequence[Instance], problems: Sequence[str]) -> Iterator[Finding]:
+    looks: dict[str, Look] = {}
     for instance in instances:
-        settings, findings = read[instance.name]
-        yield from findings
-        yield from _instance(host, instance, around[instance.name].user, settings, all_settings)
+        yield from services.check_service(instance, __version__)
+        looks[instance.name] = look = _look(host, instance, problems)
+        yield from look.findings
+    peers = [look.peer for look in looks.values() if look.peer]
+    for name, look in looks.items():
+        if look.peer:
+            yield check_labels(name, look.peer, peers, ApiView(look.neighbours, None))
 
 
-def _instance(
-    host: Host, instance: Instance, user: str, settings: Settings | None, others: Sequence[Settings]
-) -> Iterator[Finding]:
-    yield from services.check_service(instance, __version__)
+def _look(host: Host, instance: Instance, problems: Sequence[str]) -> Look:
+    """Look at what belongs to an instance's user, with that user's rights and no others."""
     folder = next((folder for folder in host.folders if folder.instance == instance.name), None)
-    yield check_folder(folder, instance.name, user)
-    if settings is None:
-        return
-    findings, view = check_api(settings, instance.name)
-    yield from findings
-    yield check_interpreter(settings.python, user, instance.name)
-    yield check_labels(instance.name, settings, others, view)
-
-
-def _surroundings(host: Host, instance: Instance) -> Surroundings:
-    if instance.service is None:
-        return Surroundings()
     try:
-        with host.managers[instance.service.manager]() as reader:
-            units = reader.list_named([instance.service.unit])
-            return read_surroundings(reader, units[0].path) if units else Surroundings()
-    except ManagerUnreachableError:
-        return Surroundings()
+        around = _surroundings(host, instance, folder, problems)
+        owner = owner_of(around.user, around.groups)
+        return look_at(Subject(instance.name, socket.gethostname(), around, folder), owner, host.uid)
+    except (ManagerUnreachableError, NotAskedError) as error:
+        return not_looked_at(instance.name, str(error))
+
+
+def _surroundings(host: Host, instance: Instance, folder: StateFolder | None, problems: Sequence[str]) -> Surroundings:
+    """Return what systemd gives it. Raise ManagerUnreachableError where systemd does not say, NotAskedError."""
+    if instance.service is None and problems:
+        raise NotAskedError(problems[0])
+    if instance.service is None:
+        return Surroundings(str(folder.uid) if folder else str(host.uid))
+    with host.managers[instance.service.manager]() as reader:
+        units = reader.list_named([instance.service.unit])
+        if not units:
+            raise NotAskedError(f"systemd does not know {instance.service.unit}")
+        around = read_surroundings(reader, units[0].path)
+    # a user's own manager says no user: its services are all that user's
+    return replace(around, user=str(host.uid)) if instance.service.manager == "user" else around
 
 
 def _canary(host: Host) -> Finding:

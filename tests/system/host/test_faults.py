@@ -296,7 +296,7 @@ FAULTS = (
     ),
     Fault(
         "no bus", "systemd", "systemctl status dbus", seen="mount -t tmpfs tmpfs /run/dbus",
-        with_it=frozenset(("canary", "API key")),
+        with_it=frozenset(("canary", "instance")),
     ),
 )  # fmt: skip
 

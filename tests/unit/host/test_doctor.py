@@ -112,7 +112,7 @@ def _clock(ahead_seconds: float | None) -> Finding:
 def _interpreter(folder: Path, answer: str) -> Finding:
     python = _file(folder / "bin" / "python", f"#!/bin/sh\n{answer}\n")
     python.chmod(0o755)
-    return checks.check_interpreter(python, "", "prod1")
+    return checks.check_interpreter(python, "prod1")
 
 
 def _labels(folder: Path, labels: str, *neighbours: Neighbour, same_here: bool = False) -> Finding:
@@ -161,7 +161,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], Finding], Verdict, str]] = {
     "wrong settings": (lambda path: _settings(path, "limitt = 3")[1], Verdict.FAILURE, "local-agent config"),
     "clock wrong": (lambda _: _clock(-300), Verdict.FAILURE, "timedatectl"),
     "clock late": (lambda _: _clock(30), Verdict.WARNING, "timedatectl"),
-    "no interpreter": (lambda path: checks.check_interpreter(path / "x", "", "a"), Verdict.FAILURE, "-m venv"),
+    "no interpreter": (lambda path: checks.check_interpreter(path / "x", "a"), Verdict.FAILURE, "-m venv"),
     "no prefect": (lambda path: _interpreter(path, "exit 1"), Verdict.FAILURE, "prefect==1.4.1"),
     "prefect 3": (lambda path: _interpreter(path, "echo 3.1.0 3.12"), Verdict.FAILURE, "prefect==1.4.1"),
     "labels shared here": (lambda path: _labels(path, "", same_here=True), Verdict.WARNING, "`labels`"),
@@ -227,6 +227,8 @@ def test_a_service_gets_its_key_and_its_environment_from_systemd(tmp_path: Path)
         "LoadCredential": [("api-key", str(key))],
         "Environment": ["LOCAL_AGENT_LIMIT=7", "TZ=UTC"],
         "User": "",
+        "Group": "",
+        "SupplementaryGroups": [],
     }
     reader.add("local-agent@prod1.service", "", "active", **given)
     around = checks.read_surroundings(reader, "/unit/local-agent@prod1.service")

@@ -6,14 +6,15 @@ import asyncio
 import os
 import pwd
 import stat
-import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from local_agent.backends.prefect1.inquiry import look_at
-from local_agent.errors import ConfigError, CredentialError, LocalAgentError
+from local_agent.errors import ConfigError, CredentialError, LocalAgentError, ManagerUnreachableError
 from local_agent.host.bus import Wanted
 from local_agent.host.checks import Finding, failure, ok, warning
+from local_agent.host.checks.owner import entry_of
+from local_agent.interpreter import run_bounded
 from local_agent.settings import load_settings
 from local_agent.store import UNREADABLE
 
@@ -34,23 +35,34 @@ _LATE_SECONDS, _WRONG_SECONDS = 10.0, 120.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What systemd gives an instance's service: its user, its environment, where its key lies."""
+    """What systemd gives an instance's service: user ("" is root) and groups, environment, where its key lies."""
 
     user: str = ""
     environ: Mapping[str, str] | None = None
     key_file: str = ""
+    groups: tuple[str, ...] = ()
 
 
 def read_surroundings(reader: UnitReader, unit_path: str) -> Surroundings:
-    """Given the object of an instance's service, return what systemd gives it."""
-    names = ("User", "Environment", "LoadCredential")
-    user, lines, credentials = reader.read([Wanted(unit_path, "Service", name) for name in names])
-    environ = dict(str(line).partition("=")[::2] for line in lines or ())
-    keys = [str(path) for name, path in credentials or () if name == _CREDENTIAL]
-    return Surroundings(str(user or ""), environ, keys[0] if keys else "")
+    """Given the object of an instance's service, return what systemd gives it.
+
+    Raise ManagerUnreachableError where systemd leaves any of it out: a user that it does not tell is not root.
+    """
+    names = ("User", "Environment", "LoadCredential", "Group", "SupplementaryGroups")
+    answers = reader.read([Wanted(unit_path, "Service", name) for name in names])
+    if None in answers:
+        missing = ", ".join(name for name, answer in zip(names, answers, strict=True) if answer is None)
+        raise ManagerUnreachableError(f"systemd does not tell its {missing}", hint="systemctl list-jobs; ask again")
+    user, lines, credentials, group, more = answers
+    environ = dict(str(line).partition("=")[::2] for line in lines)
+    keys = [str(path) for name, path in credentials if name == _CREDENTIAL]
+    groups = tuple(str(one) for one in (group, *more) if one)
+    return Surroundings(str(user), environ, keys[0] if keys else "", groups)
 
 
-def check_settings(name: str, around: Surroundings, hostname: str) -> tuple[Settings | None, list[Finding]]:
+def check_settings(
+    name: str, around: Surroundings, hostname: str, shown_mend: str = "sudo local-agent doctor"
+) -> tuple[Settings | None, list[Finding]]:
     """Read the settings as the instance's service does; None where they are wrong."""
     flags = {"instance": name, **({"api_key_file": around.key_file} if around.key_file else {})}
     environ = {"HOME": _home(around.user), **(around.environ or {})}
@@ -63,27 +75,31 @@ def check_settings(name: str, around: Surroundings, hostname: str) -> tuple[Sett
     except OSError as error:
         return None, [warning("settings", f"they cannot be read: {error}", "run this as root", name)]
     files = ", ".join(map(str, settings.files)) or "defaults only"
-    mend = f"local-agent config --instance {name}" if os.geteuid() == 0 else "sudo local-agent doctor"
-    doubts = [warning("settings", text, mend, name) for text in settings.warnings]
+    doubts = [warning("settings", text, shown_mend, name) for text in settings.warnings]
     return settings, doubts or [ok("settings", files, name)]
 
 
 def _home(user: str) -> str:
-    try:
-        return pwd.getpwnam(user or "root").pw_dir
-    except KeyError:
-        return "/nonexistent"
+    entry = entry_of(user or "root")
+    return entry.pw_dir if entry else os.environ.get("HOME", "/nonexistent")
 
 
 def check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
     """The state folder: its agent's user must own it and be able to write, and nobody else may look in."""
+    try:
+        return _check_folder(folder, name, user)
+    except OSError as error:
+        mend = "ls -ld there; findmnt -T there"
+        return failure("state folder", f"it cannot be looked at: {error}", mend, name)
+
+
+def _check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
     if folder is None:
         return ok("state folder", "none yet; systemd makes it at the first start", name)
-    path, owner = folder.path, _name_of(folder.uid)
+    path, owner = folder.path, name_of(folder.uid)
     strange = next((part for part in (path, path / "runs") if user and _owner_of(part) not in (user, "")), None)
     if strange is not None:
-        evidence = f"{strange} belongs to {_owner_of(strange)}, and the agent runs as {user}"
-        return failure("state folder", evidence, f"chown -R {user}: {path}", name)
+        return folder_of_another(folder, strange, _owner_of(strange), user)
     mode = path.stat().st_mode
     if mode & stat.S_IRWXU != stat.S_IRWXU:
         return failure("state folder", f"{owner} may not write to {path}", f"chmod 0700 {path}", name)
@@ -101,18 +117,25 @@ def check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
     return ok("state folder", f"{path}, of {owner}", name)
 
 
+def folder_of_another(folder: StateFolder, part: Path, owner: str, user: str) -> Finding:
+    """What is said where the agent's user does not own its state folder."""
+    evidence = f"{part} belongs to {owner}, and the agent runs as {user}"
+    return failure("state folder", evidence, f"chown -R {user}: {folder.path}", folder.instance)
+
+
 def _ids(paths: Sequence[Path]) -> str:
     return ", ".join(path.name.partition(".")[0] for path in paths)
 
 
 def _owner_of(path: Path) -> str:
     try:
-        return _name_of(path.stat().st_uid)
+        return name_of(path.stat().st_uid)
     except OSError:
         return ""
 
 
-def _name_of(uid: int) -> str:
+def name_of(uid: int) -> str:
+    """Return a user's name, its number where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -145,46 +168,58 @@ def check_clock(view: ApiView, name: str) -> Finding:
     return ok("clock", "the API's agrees", name)
 
 
-def check_interpreter(python: Path, user: str, name: str) -> Finding:
-    """Whether the flows' interpreter has Prefect 1. It is run as the agent's user: its files need not be root's."""
+def check_interpreter(python: Path, name: str) -> Finding:
+    """Whether the flows' interpreter has Prefect 1. It is run by this process, which must not be root's."""
     mend = f"python3 -m venv {python.parent.parent} && {python} -m pip install 'prefect==1.4.1' 'marshmallow<4'"
     try:
-        done = _ask(python, user)
+        code, answer = run_bounded([str(python), "-c", _ASK_VERSION], _INTERPRETER_SECONDS)
     except PermissionError:
         mend = f"namei -l {python} shows what keeps it out; chmod a+x {python} and the folders above it"
-        return failure("interpreter", f"{user or 'this user'} may not run {python}", mend, name)
-    except (OSError, subprocess.TimeoutExpired, KeyError) as error:
+        return failure("interpreter", f"{_own_name()} may not run {python}", mend, name)
+    except (OSError, TimeoutError) as error:
         return failure("interpreter", f"{python} does not run: {error}", mend, name)
-    if done.returncode != 0:
+    if code != 0:
         return failure("interpreter", f"{python} has no prefect", mend, name)
-    version, _, python_version = done.stdout.strip().partition(" ")
+    version, _, python_version = answer.strip().partition(" ")
     if not version.startswith(("0.", "1.")):
         return failure("interpreter", f"{python} has prefect {version}; flow runs need Prefect 1", mend, name)
     return ok("interpreter", f"prefect {version} on Python {python_version} at {python}", name)
 
 
-def _ask(python: Path, user: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(python), "-c", _ASK_VERSION],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_INTERPRETER_SECONDS,
-        check=False,
-        cwd="/",
-        **_as_user(user),
-    )
+def interpreter_not_asked(python: Path, name: str, why: str) -> Finding:
+    """What is said where it is not run."""
+    return warning("interpreter", f"not asked: {why}", f"{python} -m pip show prefect, as the agent's user", name)
 
 
-def _as_user(user: str) -> dict[str, Any]:
-    """Return how to start a process as a user, where this one is root."""
-    if os.geteuid() != 0 or not user or user == "root":
-        return {}
-    entry = pwd.getpwnam(user)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+def _own_name() -> str:
+    return name_of(os.geteuid())
 
 
-def check_labels(name: str, settings: Settings, others: Iterable[Settings], view: ApiView | None) -> Finding:
+class Labelled(Protocol):
+    """What an agent's labels are compared by: its settings have it."""
+
+    @property
+    def instance(self) -> str:
+        """Its instance."""
+
+    @property
+    def name(self) -> str:
+        """What it is called at the API."""
+
+    @property
+    def api(self) -> str:
+        """Its API."""
+
+    @property
+    def hostname(self) -> str:
+        """Its host."""
+
+    @property
+    def effective_labels(self) -> Sequence[str]:
+        """Its labels, with the host's name where that is one."""
+
+
+def check_labels(name: str, settings: Labelled, others: Iterable[Labelled], view: ApiView | None) -> Finding:
     """Whether another agent takes the same flow runs; by accident, it is found out when they fail there."""
     labels = _chosen(settings.effective_labels, settings.hostname)
     same = [one for one in others if one.api == settings.api and _chosen(one.effective_labels, one.hostname) == labels]

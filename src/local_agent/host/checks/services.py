@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import grp
-import os
-import pwd
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_agent.errors import ManagerUnreachableError
 from local_agent.host.bus import Wanted
 from local_agent.host.checks import Finding, failure, ok, warning
+from local_agent.host.checks.groups import groups_of, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from local_agent.host.bus import UnitReader
     from local_agent.host.instances import Instance
 
 _SOCKET = "local-agent-broker.socket"
 _SERVICE = "local-agent-broker.service"
+_MEND_SYSTEMD = "is PID 1 busy? systemctl list-jobs; then ask again"
 _FOR_ITS_GROUP = 0o060
 # a socket whose service runs is not started
 _MEND_BROKER = f"systemctl stop {_SOCKET} {_SERVICE}; systemctl enable --now {_SOCKET}"
@@ -51,6 +51,8 @@ def check_reload(reader: UnitReader) -> Finding:
     """Whether systemd has read the units as they are on disk."""
     units = reader.list_units(["local-agent*", "flowruns*.slice"])
     answers = reader.read([Wanted(unit.path, "Unit", "NeedDaemonReload") for unit in units])
+    if units and all(answer is None for answer in answers):
+        return warning("units", "not asked: systemd does not say whether they changed", _MEND_SYSTEMD)
     stale = [unit.name for unit, answer in zip(units, answers, strict=True) if answer is True]
     if stale:
         return warning(
@@ -83,25 +85,21 @@ def check_broker(reader: UnitReader) -> Finding:
 
 
 def _needing_broker(reader: UnitReader) -> dict[str, set[int]]:
-    """Return the services that run as another user than root, each with the groups that systemd gives it."""
+    """Return the services that run as another user than root, each with the groups that systemd gives it.
+
+    Raise ManagerUnreachableError where systemd does not say.
+    """
     services = reader.list_units(["local-agent@*.service"])
     names = ("User", "Group", "SupplementaryGroups")
     values = reader.read([Wanted(unit.path, "Service", name) for unit in services for name in names])
     needing = {}
     for number, unit in enumerate(services):
         user, group, more = values[number * len(names) : (number + 1) * len(names)]
-        if user not in ("", "root", "0", None):
-            needing[unit.name] = _groups_of(str(user), [str(group or ""), *map(str, more or ())])
+        if user is None:
+            raise ManagerUnreachableError(f"systemd does not say which user {unit.name} runs as", hint=_MEND_SYSTEMD)
+        if user not in ("", "root", "0"):
+            needing[unit.name] = groups_of(str(user), [str(group or ""), *map(str, more or ())])
     return needing
-
-
-def _groups_of(user: str, names: Sequence[str]) -> set[int]:
-    try:
-        known = set(os.getgrouplist(user, pwd.getpwnam(user).pw_gid))
-    except KeyError:
-        known = set()
-    by_name = {group.gr_name: group.gr_gid for group in grp.getgrall()}
-    return known | {int(name) if name.isdigit() else by_name.get(name, -1) for name in names if name}
 
 
 def _problem_of(path: Path, needing: Mapping[str, set[int]]) -> str:
@@ -115,13 +113,4 @@ def _problem_of(path: Path, needing: Mapping[str, set[int]]) -> str:
     if status.st_mode & _FOR_ITS_GROUP != _FOR_ITS_GROUP:
         return f"{path} has the mode {status.st_mode & 0o777:04o}: its group may not connect"
     outside = [name for name, groups in needing.items() if status.st_gid not in groups]
-    return (
-        f"{path} belongs to group {_name_of(status.st_gid)}, and {', '.join(outside)} is not in it" if outside else ""
-    )
-
-
-def _name_of(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
+    return f"{path} belongs to group {name_of(status.st_gid)}, and {', '.join(outside)} is not in it" if outside else ""
