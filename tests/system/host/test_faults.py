@@ -222,7 +222,7 @@ FAULTS = (
         plant=_typed(f"mv {PYTHON} {PYTHON}.away", f"mv {PYTHON}.away {PYTHON}"),
     ),
     Fault(
-        "interpreter closed to the agent", "interpreter", f"chmod a+x {PYTHON}",
+        "interpreter closed to the agent", "settings", "local-agent config --instance prod1",
         plant=_typed(f"chmod 0700 {PYTHON}", f"chmod 0755 {PYTHON}"),
     ),
     Fault(
@@ -246,6 +246,7 @@ FAULTS = (
     Fault(
         "state folder of root", "state folder", f"chown -R local-agent: {_STATE}/prod1", mends=True,
         plant=_typed(f"chown root {_STATE}/prod1", f"chown local-agent {_STATE}/prod1"),
+        with_it=frozenset(("instance",)),
     ),
     Fault(
         "state folder closed", "state folder", f"chmod 0700 {_STATE}/prod1", mends=True,
