@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from local_agent.launchers import Launcher
     from local_agent.metrics import Metrics
+    from local_agent.model import Record
     from local_agent.settings import Settings
 
 _DISK_THREADS = 4
@@ -68,7 +70,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         stack.callback(disk.close)
 
         follower, output = _output(settings, environ)
-        process = ProcessLauncher(store.base_of, output, clock)
+        process = ProcessLauncher(store.base_of, output, clock, functools.partial(_say_left, log))
         launcher: Launcher = process
         manager_words = "no scopes"
         found = managers.find(os.geteuid(), environ)
@@ -185,6 +187,10 @@ def _say_start(log: EventLog, settings: Settings, folder: Path, launcher: Launch
     log.say(events.STARTED, version=__version__, launcher=launcher.name, manager=manager)
     if folder != settings.state_dir:
         log.say(events.UNNAMED_BESIDE, folder=folder)
+
+
+def _say_left(log: EventLog, record: Record, left: str) -> None:
+    log.say(events.LEFT_ALIVE, events.Subject(record.id, record.name, record.flow_name), left=left)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -6,7 +6,8 @@
     ├── UnavailableError      69  something outside does not answer now and may later
     │   ├── ApiUnreachableError     no answer, or an answer that is not the API's
     │   │   └── NotUnderstoodError    an answer that is not what was asked for
-    │   └── ManagerUnreachableError systemd's bus or the broker does not answer, or refuses a scope
+    │   ├── ManagerUnreachableError systemd's bus or the broker does not answer, or refuses a scope
+    │   └── ExhaustedError          this machine is at a limit: processes, descriptors, memory, disk
     ├── ApiRefusedError       70  the API understood the request and said no
     │   └── TooLargeError         the request was larger than the API, or a proxy before it, takes
     ├── NotFoundError         66  nothing on this host is meant by what was given, or several things are
@@ -15,11 +16,43 @@
 
 Each carries a message (what failed, on what), a hint (what to do) and the exit code of sysexits.h(3head) with
 which the command line ends. Anything else that reaches the command line is a bug of ours and prints a traceback.
+
+`is_lasting` is the one place that tells the kernel's lasting errors from its passing ones.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
+
+# errno(3): what was asked for is wrong, and the same request meets the same error the next time
+_LASTING = frozenset(
+    {
+        errno.E2BIG,
+        errno.EACCES,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELIBACC,
+        errno.ELIBBAD,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOEXEC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+
+
+def is_lasting(number: int | None) -> bool:
+    """Tell whether an errno says that the request itself is wrong.
+
+    Every other one, unknown ones too, may pass: a limit that is reached (EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSPC,
+    EDQUOT), an interrupted call, a file server that does not answer (EIO, ESTALE). To give a flow run back once too
+    often costs half a minute; to fail it for this machine's fault costs the flow run.
+    """
+    return number in _LASTING
 
 
 class LocalAgentError(Exception):
@@ -70,6 +103,10 @@ class ManagerUnreachableError(UnavailableError):
     """
 
 
+class ExhaustedError(UnavailableError):
+    """This machine cannot give now what a flow run takes, and may later. A run that was to start is given back."""
+
+
 class ApiRefusedError(LocalAgentError):
     """The API understood the request and said no; `code` is its `extensions.code`, where it gave one."""
 
@@ -94,6 +131,12 @@ class LaunchError(LocalAgentError):
     """A flow run's own settings keep it from being started: its folder, its environment."""
 
     exit_code = 71
+
+
+def not_started(message: str, error: OSError, *, hint: str = "") -> LaunchError | ExhaustedError:
+    """Return what to raise for an error that what a flow run asks for has met: its fault, or this machine's."""
+    kind = LaunchError if is_lasting(error.errno) else ExhaustedError
+    return kind(f"{message}: {error.strerror or error}", hint=hint)
 
 
 class StateError(LocalAgentError):

@@ -78,6 +78,9 @@ HOSTNAME_LABEL = Event(
     4,
     "Flow run {run} of {flow} waits: it has every label of this agent but the hostname label {hostname}",
 )
+LEFT_ALIVE = Event(
+    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c2a1", 4, "Flow run {run} has ended and left what cannot be ended: {left}"
+)
 
 
 class EventLog(Protocol):

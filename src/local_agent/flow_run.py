@@ -233,7 +233,7 @@ class Stories:
 
     async def _adopt_or_conclude(self, record: Record) -> None:
         launcher = self._launchers.get(record.launcher, self._launcher)
-        process = await launcher.adopt(record)
+        process = await self._insist(record, lambda: launcher.adopt(record))
         if process is not None:
             live = self.live[record.id] = Live(record, process)
             self._say_where(events.ADOPTED, live)
@@ -251,10 +251,15 @@ class Stories:
                 await self._tell_the_api(record, End(Cause.POWER_LOST))
             return
         claim = await self._backend.claimed(record)
-        if claim is Claim.OURS:
+        if claim is not Claim.OURS:
+            self._store.remove(record.id)
+            return
+        # if its shim says that the gate opened, the record that said so is lost, and it is not to run twice
+        end = await self._insist(record, lambda: self._launcher.end_of(record))
+        if end.cause is Cause.NEVER_STARTED:
             await self._give_back(record, "the agent ended before it could start it")
         else:
-            self._store.remove(record.id)
+            await self._tell_the_api(record, end)
 
     async def _tell_the_api(self, record: Record, end: End, process: LiveRun | None = None) -> None:
         """Report an end, or find that it needs no word, and forget the run. Lasts as long as an outage does."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 from pathlib import Path
 
+from local_agent.errors import ExhaustedError
 from local_agent.model import ProcessIdentity
 
 _PROC = Path("/proc")
+# EACCES, EPERM: a /proc that is mounted with hidepid=1 shows nobody else's
+_NO_SUCH_PROCESS = frozenset({errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM})
 _START_TIME_FIELD = 19  # starttime, counted from 0 and from the state on; proc(5) counts it as 22
 
 
@@ -18,17 +22,27 @@ def boot_id() -> str:
 
 
 def identity_of(pid: int) -> ProcessIdentity | None:
-    """Return the identity of a process, None where there is no such process or it is a zombie."""
+    """Return the identity of a process, None where there is no such process or it is a zombie.
+
+    Raise ExhaustedError where /proc cannot be asked now: no descriptor to read it by is no sign that it has ended.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 - for each launch: a third of pathlib's cost
             text = stat.read()
-    except OSError:
-        return None
+    except OSError as error:
+        if is_gone(error):
+            return None
+        raise ExhaustedError(f"cannot look at process {pid}: {error.strerror}") from error
     # the command's name is in parentheses and may hold blanks and parentheses itself
     fields = text[text.rfind(b")") + 1 :].split()
     if len(fields) <= _START_TIME_FIELD or fields[0] in (b"Z", b"X"):
         return None
     return ProcessIdentity(pid, int(fields[_START_TIME_FIELD]), boot_id())
+
+
+def is_gone(error: OSError) -> bool:
+    """Tell whether a look into /proc failed because there is no such process, or none that this user may see."""
+    return error.errno in _NO_SUCH_PROCESS
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
@@ -37,11 +51,16 @@ def is_alive(identity: ProcessIdentity) -> bool:
 
 
 def cgroup_of(pid: int) -> str:
-    """Return the path of a process's cgroup below the unified hierarchy's root, "" where it has none or is gone."""
+    """Return the path of a process's cgroup below the unified hierarchy's root, "" where it has none or is gone.
+
+    Raise ExhaustedError where /proc cannot be asked now.
+    """
     try:
         lines = (_PROC / str(pid) / "cgroup").read_text().splitlines()
-    except OSError:
-        return ""
+    except OSError as error:
+        if is_gone(error):
+            return ""
+        raise ExhaustedError(f"cannot look at process {pid}: {error.strerror}") from error
     return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
 
 

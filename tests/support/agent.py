@@ -256,7 +256,11 @@ class AgentProcess:
         """Return the pids of everything that lives because of this agent, but for the agent itself."""
         wanted = f"{_FOLDER}={self.folder}\0".encode()
         own = {self._process.pid, self.pid} if self._process else set()
-        return [pid for pid in _all_pids() if pid not in own and wanted in _environ_of(pid)]
+        return [pid for pid in _all_pids() if pid not in own and (wanted in _environ_of(pid) or self._is_shim(pid))]
+
+    def _is_shim(self, pid: int) -> bool:
+        """Tell whether a process is a shim of one of its flow runs, which has nothing of their environment."""
+        return f"/shim.sh {self.state_dir}/runs/" in command_of(pid)
 
     def end_flow_runs(self) -> None:
         """Kill what is left of its flow runs."""

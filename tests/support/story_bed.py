@@ -151,8 +151,8 @@ class Launcher:
         return Process(self._plot) if self._plot.alive_after_restart else None
 
     async def end_of(self, record: Record) -> End:
-        """Return the plot's end."""
-        return self._plot.end
+        """Return the plot's end; without a record that says running it never started."""
+        return End(Cause.NEVER_STARTED) if record.step is Step.CLAIMING else self._plot.end
 
     async def forget(self, record: Record) -> None:
         """Note it."""

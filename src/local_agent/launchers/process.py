@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-from pathlib import Path
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
+from local_agent.launchers.group import Member, end_group, environment_of
 from local_agent.launchers.output import Output, remove_output
 from local_agent.launchers.run import ShimRun, traces_left
-from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
+from local_agent.launchers.shim import PERL, Conditions, Shim, keep_descriptors
 from local_agent.procfs import boot_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from local_agent.clock import Clock
     from local_agent.launchers import LiveRun
     from local_agent.limits import Limits
-    from local_agent.model import Child, End, ProcessIdentity, Record
+    from local_agent.model import Child, End, Record
 
 _SWEEP_GRACE_SECONDS = 2.0
-_LOOK_SECONDS = 0.05
+
+# told of what could not be ended, in words
+OnLeft = Callable[["Record", str], None]
 
 
 class ProcessLauncher:
@@ -31,9 +34,13 @@ class ProcessLauncher:
 
     name = "process"
 
-    def __init__(self, base_of: Callable[[str], Path], output: Output, clock: Clock) -> None:
+    def __init__(
+        self, base_of: Callable[[str], Path], output: Output, clock: Clock, on_left: OnLeft, perl: str = PERL
+    ) -> None:
         keep_descriptors()
+        self._perl = perl
         self._base_of = base_of
+        self._on_left = on_left
         self._output = output
         self._clock = clock
         self._runs: set[ProcessRun] = set()
@@ -51,31 +58,40 @@ class ProcessLauncher:
         """Start a shim at its gate."""
         base = self._base_of(record.id)
         evidence.remove_exit_record(base)
-        conditions = Conditions(own_cgroup=False, runtime_max_seconds=limits.runtime_max_seconds, nice=limits.nice)
+        conditions = Conditions(
+            record.nonce,
+            own_cgroup=False,
+            perl=self._perl,
+            runtime_max_seconds=limits.runtime_max_seconds,
+            nice=limits.nice,
+        )
         with self._output.open(record, base) as descriptor:
             shim = Shim.spawn(base, child, descriptor, conditions)
-        return self._run(shim, base, limits)
+        return self._run(shim, record, limits)
 
     async def adopt(self, record: Record) -> LiveRun | None:
         """Take up a shim by its pid and start time."""
         shim = Shim.adopt(record.process) if record.process else None
         if shim is None:
             return None
-        base = self._base_of(record.id)
-        self._output.resume(record, base)
-        return self._run(shim, base, record.limits)
+        self._output.resume(record, self._base_of(record.id))
+        return self._run(shim, record, record.limits)
 
-    def _run(self, shim: Shim, base: Path, limits: Limits | None) -> ProcessRun:
-        run = ProcessRun(shim, base, limits, self._output, self._clock, self._runs.discard)
+    def _run(self, shim: Shim, record: Record, limits: Limits | None) -> ProcessRun:
+        base = self._base_of(record.id)
+        run = ProcessRun(shim, record, base, limits, self._output, self._clock, self._runs.discard, self._on_left)
         self._runs.add(run)
         return run
 
     async def end_of(self, record: Record) -> End:
         """Read what the shim left, and end what it left behind if it was killed while no agent ran."""
-        base = self._base_of(record.id)
-        if record.process is not None and _is_group_of(record.process, record.id):
-            await _end_group(record.process.pid, _SWEEP_GRACE_SECONDS, self._clock)
-        return evidence.conclude(traces_left(record, base, self._output))
+        process = record.process
+        if process is not None and process.boot_id == boot_id():
+            left = await end_group(
+                process.pid, lambda members: _is_proven(members, record.id, None), _SWEEP_GRACE_SECONDS, self._clock
+            )
+            _say(left, record, self._on_left)
+        return evidence.conclude(traces_left(record, self._base_of(record.id), self._output))
 
     async def forget(self, record: Record) -> None:
         """Remove the run's files."""
@@ -91,35 +107,48 @@ class ProcessRun(ShimRun):
     def __init__(
         self,
         shim: Shim,
+        record: Record,
         base: Path,
         limits: Limits | None,
         output: Output,
         clock: Clock,
         on_detach: Callable[[ProcessRun], None],
+        on_left: OnLeft,
     ) -> None:
-        super().__init__(shim, base, limits, output, clock)
+        super().__init__(shim, record, base, limits, output, clock)
         self._on_detach = on_detach
+        self._on_left = on_left
         self._shutting_down = False
+        self._reaped_at_ticks: int | None = None
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop the group because the API asked for it."""
         self._cancelled = True
-        await _end_group(self.identity.pid, grace_seconds, self._clock)
+        await self._end_group(grace_seconds)
         await self._shim.ended()
 
     async def shut_down(self, grace_seconds: float) -> None:
         """Stop the group because nothing here will go on."""
         self._shutting_down = True
-        await _end_group(self.identity.pid, grace_seconds, self._clock)
+        await self._end_group(grace_seconds)
 
     async def sweep(self) -> None:
         """End what is left in the group. With the shim reaped, a group that nobody is in exists no more."""
+        if self._shim.holds_its_pid:
+            self._reaped_at_ticks = _uptime_ticks()
         self._shim.reap()
-        await _end_group(self.identity.pid, _SWEEP_GRACE_SECONDS, self._clock)
+        await self._end_group(_SWEEP_GRACE_SECONDS)
 
     async def evidence(self) -> End:
         """Put together how it ended."""
         return evidence.conclude(self._traces(shutting_down=self._shutting_down))
+
+    async def _end_group(self, grace_seconds: float) -> None:
+        left = await end_group(self.identity.pid, self._is_ours, grace_seconds, self._clock)
+        _say(left, self._record, self._on_left)
+
+    def _is_ours(self, members: list[Member]) -> bool:
+        return self._shim.holds_its_pid or _is_proven(members, self._record.id, self._reaped_at_ticks)
 
     def detach(self) -> None:
         """Let go of the descriptors."""
@@ -127,65 +156,22 @@ class ProcessRun(ShimRun):
         self._on_detach(self)
 
 
-async def _end_group(group: int, grace_seconds: float, clock: Clock) -> None:
-    """Send SIGTERM, then SIGKILL, until nobody but zombies is left in the group."""
-    until = clock.monotonic() + grace_seconds
-    if not _signal(group, signal.SIGTERM):
-        return
-    while _others_in_group(group):
-        if clock.monotonic() > until:
-            _signal(group, signal.SIGKILL)
-        await clock.sleep(_LOOK_SECONDS)
+def _is_proven(members: list[Member], flow_run_id: str, before_ticks: int | None) -> bool:
+    """Tell whether a group whose shim is gone still has a process of its flow run, so that its number is nobody else's.
 
-
-def _signal(group: int, number: int) -> bool:
-    """Signal the group. Return False where there is none any more."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _is_group_of(process: ProcessIdentity, flow_run_id: str) -> bool:
-    """Tell whether the group of a shim that is gone still has a process of its flow run.
-
-    As long as it has one its number is nobody else's; without, it may be. The flow run's id is in their environment.
+    One is proven by the flow run's id in its environment, or by its start at a time when the shim held the number.
     """
-    if process.boot_id != boot_id():
-        return False
-    return any(flow_run_id in _environment_of(pid) for pid in _members(process.pid))
+    return any(
+        (before_ticks is not None and member.start_ticks < before_ticks) or flow_run_id in environment_of(member.pid)
+        for member in members
+    )
 
 
-def _environment_of(pid: str) -> str:
-    try:
-        return Path("/proc", pid, "environ").read_text(errors="replace")
-    except OSError:
-        return ""
+def _uptime_ticks() -> int:
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
-def _others_in_group(group: int) -> bool:
-    """Tell whether a process that is no zombie belongs to the group."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return any(True for _ in _members(group))
-
-
-def _members(group: int) -> Iterator[str]:
-    """Return the processes of a group, zombies excepted."""
-    return (pid for pid in os.listdir("/proc") if pid.isdigit() and _group_of(pid) == group)  # noqa: PTH208 - numbers
-
-
-def _group_of(pid: str) -> int | None:
-    try:
-        with open(f"/proc/{pid}/stat", errors="replace") as stat:  # noqa: PTH123 - one of thousands, every 50 ms
-            fields = stat.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return int(fields[2]) if len(fields) > 2 and fields[0] not in ("Z", "X") else None
+def _say(left: list[Member], record: Record, on_left: OnLeft) -> None:
+    if left:
+        names = ", ".join(f"{member.name} (PID {member.pid})" for member in left)
+        on_left(record, names)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
 from local_agent.launchers.output import remove_output
+from local_agent.model import Step
 from local_agent.procfs import boot_id
 
 if TYPE_CHECKING:
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
 
 
 def traces_left(record: Record, base: Path, output: Output) -> Traces:
-    """Return what is left to tell how a flow run ended that nobody watched. `base` is as for `ShimRun`."""
+    """Return what is left to tell how a flow run ended that nobody watched. `base` is as for `ShimRun`.
+
+    The gate of one that is still being claimed was never opened: the record that says running is on disk before that.
+    Unless its shim says otherwise, for then that record is lost.
+    """
     exit_record, passed_gate = evidence.read_exit_record(base)
+    was_shut = record.step is Step.CLAIMING and not passed_gate
     return evidence.Traces(
         record=exit_record,
-        passed_gate=passed_gate,
+        gate=evidence.Gate.SHUT if was_shut else evidence.Gate.UNKNOWN,
+        token=record.nonce,
         same_boot=record.process is None or record.process.boot_id == boot_id(),
         limits=record.limits,
         last_lines=lambda: output.last_lines(base),
@@ -34,8 +41,11 @@ def traces_left(record: Record, base: Path, output: Output) -> Traces:
 class ShimRun:
     """The part of a `LiveRun` that the shim and its files do. `base` is the path of the run's files without suffix."""
 
-    def __init__(self, shim: Shim, base: Path, limits: Limits | None, output: Output, clock: Clock) -> None:
+    def __init__(
+        self, shim: Shim, record: Record, base: Path, limits: Limits | None, output: Output, clock: Clock
+    ) -> None:
         self._shim = shim
+        self._record = record
         self._base = base
         self._limits = limits
         self._output = output
@@ -72,10 +82,11 @@ class ShimRun:
 
     def _traces(self, *, result: str = "", shutting_down: bool = False) -> Traces:
         """Return everything that is left to tell how it ended."""
-        exit_record, passed_gate = evidence.read_exit_record(self._base)
+        exit_record, _ = evidence.read_exit_record(self._base)
         return evidence.Traces(
             record=exit_record,
-            passed_gate=passed_gate,
+            gate=self._shim.gate,
+            token=self._record.nonce,
             shim_status=self._shim.reap(),
             result=result,
             shutting_down=shutting_down,

@@ -60,7 +60,7 @@ class ScopeLauncher:
         base = self._base_of(record.id)
         evidence.remove_exit_record(base)
         with self._output.open(record, base) as descriptor:
-            shim = Shim.spawn(base, child, descriptor, Conditions(own_cgroup=True, nice=limits.nice))
+            shim = Shim.spawn(base, child, descriptor, Conditions(record.nonce, own_cgroup=True, nice=limits.nice))
         try:
             await self._enclose(shim.identity, record, limits)
         except BaseException:
@@ -113,9 +113,7 @@ class ScopeLauncher:
             raise ManagerUnreachableError(f"systemd says that {unit} is up, but process {identity.pid} is not in it")
 
     def _run(self, shim: Shim, record: Record, limits: Limits | None) -> ScopeRun:
-        return ScopeRun(
-            shim, scope_of(record.id), self._manager, self._base_of(record.id), limits, self._output, self._clock
-        )
+        return ScopeRun(shim, record, self._manager, self._base_of(record.id), limits, self._output, self._clock)
 
 
 class ScopeRun(ShimRun):
@@ -124,15 +122,15 @@ class ScopeRun(ShimRun):
     def __init__(
         self,
         shim: Shim,
-        unit: str,
+        record: Record,
         manager: ScopeManager,
         base: Path,
         limits: Limits | None,
         output: Output,
         clock: Clock,
     ) -> None:
-        super().__init__(shim, base, limits, output, clock)
-        self.unit = unit
+        super().__init__(shim, record, base, limits, output, clock)
+        self.unit = scope_of(record.id)
         self._manager = manager
 
     async def stop(self, grace_seconds: float) -> None:

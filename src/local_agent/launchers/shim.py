@@ -6,34 +6,47 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_agent.errors import LaunchError
+from local_agent.errors import ExhaustedError, not_started
+from local_agent.launchers.environment import environment_file
+from local_agent.launchers.evidence import Gate
 from local_agent.procfs import identity_of
 
 if TYPE_CHECKING:
     from local_agent.model import Child, ProcessIdentity
 
 SHIM = Path(__file__).with_name("shim.sh")
+# nothing of the agent's environment or the flow run's acts on the shim: no BASH_ENV, no LD_PRELOAD, no other PATH
+SHIM_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+PERL = "/usr/bin/perl"
 _ABANDON_SECONDS = 5.0
-# whatever this agent ignores, or was told to ignore by who started it, the flow run gets as if from a login
-_DEFAULT_SIGNALS = frozenset(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+# whatever this agent ignores, or was told to ignore by who started it, the flow run gets as if from a login; but a
+# write to a journal that is gone for a moment must not end it: SIGPIPE is ignored, as for every service of systemd
+_DEFAULT_SIGNALS = frozenset(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE})
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Under which the shim runs the flow run: in a cgroup of its own or not, for how long at most, how nice."""
+    """Under which the shim runs the flow run: in a cgroup of its own or not, for how long at most, how nice.
 
+    `token` is a word that nobody knows but the agent, its record and the shim. Where `perl` is none, Python does its
+    part.
+    """
+
+    token: str
     own_cgroup: bool
+    perl: str = PERL
     runtime_max_seconds: float | None = None
     nice: int | None = None
 
     def as_words(self) -> tuple[str, str]:
         """Return them as the shim takes them."""
         allowed = self.runtime_max_seconds
-        return "own" if self.own_cgroup else "shared", f"{allowed:.0f}" if allowed is not None else ""
+        return "own" if self.own_cgroup else "shared", f"{allowed:.3f}" if allowed is not None else ""
 
 
 class Shim:
@@ -41,6 +54,7 @@ class Shim:
 
     def __init__(self, identity: ProcessIdentity, pidfd: int, gate: int | None, *, is_child: bool) -> None:
         self.identity = identity
+        self.gate = Gate.SHUT if is_child else Gate.UNKNOWN
         self._pidfd = pidfd
         self._gate = gate
         self._is_child = is_child
@@ -50,38 +64,81 @@ class Shim:
 
     @classmethod
     def spawn(cls, base: Path, child: Child, output: int, conditions: Conditions) -> Shim:
-        """Start a shim that waits at its gate, in a session of its own. Raise LaunchError.
+        """Start a shim that waits at its gate, in a session of its own. When this raises, nothing is left of it.
 
         `base` is the path of the run's record without its suffix; `output` takes the flow run's stdout and stderr.
+        Raise LaunchError where the flow run's folder or environment cannot be had, ExhaustedError where this machine
+        is at a limit.
         """
-        gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
+        _try_folder(child.working_dir)
         try:
-            pid = _spawn(base, child, output, gate_read, conditions)
-        except BaseException:
-            os.close(gate_write)
-            raise
-        finally:
-            os.close(gate_read)
-        # nobody else reaps it: until then its pid is its own, even when it has ended
+            with contextlib.ExitStack() as spare, contextlib.ExitStack() as kept:
+                gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
+                spare.callback(os.close, gate_read)
+                kept.callback(os.close, gate_write)
+                os.write(gate_write, f"{conditions.token}\n".encode())
+                environment = environment_file(child.env)
+                spare.callback(os.close, environment)
+                pid = _spawn(base, child, (gate_read, output, output, environment), conditions)
+                kept.callback(_see_off, pid)
+                shim = cls._watched(pid, gate_write)
+                kept.pop_all()
+        except OSError as error:
+            raise ExhaustedError(
+                f"cannot start a process: {error.strerror or error}",
+                hint="is a limit reached? processes (ulimit -u, TasksMax=), descriptors (ulimit -n), memory",
+            ) from error
+        _reset_priorities(pid, conditions.nice)
+        return shim
+
+    @classmethod
+    def _watched(cls, pid: int, gate: int) -> Shim:
+        """Hold a shim that was just started. Nobody else reaps it: until then its pid is its own, even at its end."""
         identity = identity_of(pid)
         if identity is None:
-            os.close(gate_write)
-            raise LaunchError(f"the flow run's shim ended at once with {_wait(pid)}", hint=f"is {SHIM} readable?")
-        _reset_priorities(pid, conditions.nice)
-        return cls(identity, os.pidfd_open(pid), gate_write, is_child=True)
+            raise ExhaustedError("the flow run's shim ended at once", hint=f"is {SHIM} readable, and /bin/sh whole?")
+        return cls._holding(identity, os.pidfd_open(pid), gate, is_child=True)
+
+    @classmethod
+    def _holding(cls, identity: ProcessIdentity, pidfd: int, gate: int | None, *, is_child: bool) -> Shim:
+        try:
+            return cls(identity, pidfd, gate, is_child=is_child)
+        except BaseException:
+            os.close(pidfd)
+            raise
 
     @classmethod
     def adopt(cls, identity: ProcessIdentity) -> Shim | None:
-        """Take up a shim that an earlier life of the agent started; None where it has ended."""
+        """Take up a shim that an earlier life of the agent started; None where it has ended.
+
+        Raise ExhaustedError where that cannot be told now.
+        """
         try:
             pidfd = os.pidfd_open(identity.pid)
-        except OSError:
+        except ProcessLookupError:
             return None
-        # looked at after the pidfd is held: from here on the pid cannot become somebody else's
-        if identity_of(identity.pid) != identity:
+        except OSError as error:
+            raise ExhaustedError(f"cannot hold process {identity.pid}: {error.strerror}") from error
+        try:
+            # looked at after the pidfd is held: from here on the pid cannot become somebody else's
+            is_it = identity_of(identity.pid) == identity
+        except BaseException:
+            os.close(pidfd)
+            raise
+        if not is_it:
             os.close(pidfd)
             return None
-        return cls(identity, pidfd, None, is_child=False)
+        try:
+            return cls._holding(identity, pidfd, None, is_child=False)
+        except OSError as error:
+            raise ExhaustedError(f"cannot watch process {identity.pid}: {error.strerror}") from error
+
+    @property
+    def holds_its_pid(self) -> bool:
+        """Whether its pid, and so the number of its group, is certainly not somebody else's."""
+        if self._is_child:
+            return self._status is None
+        return not self._ended.is_set() and identity_of(self.identity.pid) == self.identity
 
     def open_gate(self) -> None:
         """Let the flow run start. A shim that is gone already has ended, which its watcher will learn."""
@@ -89,6 +146,7 @@ class Shim:
             return
         with contextlib.suppress(BrokenPipeError):
             os.write(self._gate, b"open\n")
+            self.gate = Gate.OPENED
         os.close(self._gate)
         self._gate = None
 
@@ -111,7 +169,7 @@ class Shim:
             async with asyncio.timeout(_ABANDON_SECONDS):
                 await self._ended.wait()
         except TimeoutError:
-            os.kill(self.identity.pid, signal.SIGKILL)
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             await self._ended.wait()
         self.close()
 
@@ -143,20 +201,50 @@ def keep_descriptors() -> None:
                 os.set_inheritable(int(name), False)  # noqa: FBT003 - it takes no keyword
 
 
-def _spawn(base: Path, child: Child, output: int, gate: int, conditions: Conditions) -> int:
-    words = ["/bin/sh", str(SHIM), str(base), *conditions.as_words(), str(child.working_dir), *child.argv]
-    moves = [(os.POSIX_SPAWN_DUP2, source, target) for source, target in ((gate, 0), (output, 1), (output, 2))]
+def _try_folder(folder: Path) -> None:
+    """Raise LaunchError or ExhaustedError where a folder cannot be entered."""
     try:
-        os.close(os.open(child.working_dir / ".", os.O_PATH | os.O_CLOEXEC))  # may it be entered?
-        # half the cost of subprocess.Popen (Python 3.11); other descriptors: keep_descriptors
-        return os.posix_spawn(
-            words[0], words, child.env, file_actions=moves, setsid=True, setsigmask=(), setsigdef=_DEFAULT_SIGNALS
-        )
-    except (OSError, ValueError) as error:
-        raise LaunchError(
-            f"cannot start the flow run's process in {child.working_dir}: {error}",
-            hint="check the flow run's working_dir and its env",
+        os.close(os.open(folder / ".", os.O_PATH | os.O_CLOEXEC))
+    except OSError as error:
+        raise not_started(
+            f"cannot start the flow run's process in {folder}", error, hint="check the flow run's working_dir"
         ) from error
+
+
+def _spawn(base: Path, child: Child, descriptors: tuple[int, int, int, int], conditions: Conditions) -> int:
+    """Start the shim with these descriptors as 0 to 3. Raise OSError."""
+    words = [
+        "/bin/sh",
+        str(SHIM),
+        str(base),
+        *conditions.as_words(),
+        *_enter(conditions.perl),
+        str(child.working_dir),
+        *child.argv,
+    ]
+    # half the cost of subprocess.Popen (Python 3.11); other descriptors: keep_descriptors
+    return os.posix_spawn(
+        words[0],
+        words,
+        SHIM_ENV,
+        file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(descriptors)],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_DEFAULT_SIGNALS,
+    )
+
+
+def _enter(perl: str) -> tuple[str, ...]:
+    """Return the command that becomes the flow run (shim.sh)."""
+    if os.access(perl, os.X_OK):
+        return perl, str(SHIM.with_name("enter.pl"))
+    return sys.executable, "-I", "-S", str(SHIM.with_name("enter.py"))
+
+
+def _see_off(pid: int) -> None:
+    """End a shim at its gate that cannot be held, and take its status."""
+    os.kill(pid, signal.SIGKILL)  # it is not reaped yet: the pid is its own
+    _wait(pid)
 
 
 def _wait(pid: int) -> int:

@@ -2,25 +2,30 @@
 # The few lines between the agent and a flow run. It stays the flow run's parent, inside its cgroup, because a scope
 # keeps no exit status and a restarted agent is no parent any more.
 #
-#   shim.sh BASE CGROUP SECONDS FOLDER COMMAND...
+#   shim.sh BASE CGROUP SECONDS COMMAND...
 #
-# waits at the gate (standard input) for a line; without one (the agent died) the flow run never starts. BASE.exit says
-# that the gate opened, and later how it ended. CGROUP is "own" where the flow run has one to itself. After SECONDS,
-# where given, the command is ended: for launchers that have nobody else to do so while the agent is dead. FOLDER is
-# where the command starts.
+# reads a token from standard input and waits there, at the gate, for a line; without one (the agent died) the flow run
+# never starts. BASE.exit says that the gate opened, and later how it ended. What would let the flow run be started
+# again carries the token, which only the agent and its record know. CGROUP is "own" where the flow run has one to
+# itself. After SECONDS, where given, the command is ended: for launchers that have nobody else to do so while the agent
+# is dead.
+#
+# COMMAND becomes the flow run by way of enter.pl or enter.py, which take its environment from descriptor 3. So nothing
+# of that environment acts here, and nothing here changes it. As long as descriptor 3 begins with a line of words, the
+# flow run has not begun.
 
 base=$1
 cgroup=$2
 seconds=$3
-folder=$4
-shift 4
+shift 3
 stopped=no
 # Stopping the scope signals everything in it: outlive the flow run, and note that somebody asked. Caught and not
 # ignored, because what is ignored would stay so in the command
 trap 'stopped=yes' TERM
 trap : HUP INT
 
-# Only builtins from here to the end of `record`: at the end of a burst each process more would be felt.
+# Only builtins from here to the end of `finish`: at the end of a burst each process more would be felt, and at the
+# process limit there is none to be had.
 show() {
     while read -r line; do
         echo "${2##*/} $line"
@@ -37,8 +42,14 @@ cost() {
     done
 }
 
+# A pipe in the file's place would hold up whoever opens it for ever.
+writable() {
+    [ ! -e "$base.exit" ] || [ -f "$base.exit" ]
+}
+
 # Read only after this process has ended, or cut off if it was killed: the verdict's line tells whether it is whole.
 record() {
+    writable || return 0
     {
         echo "$1"
         echo "stopped $stopped"
@@ -46,26 +57,46 @@ record() {
     } >>"$base.exit" 2>/dev/null
 }
 
-if ! read -r gate || [ "$gate" != open ]; then
-    record "never-started"
+# Seconds since the boot: the wall clock may be set meanwhile.
+uptime() {
+    read -r now </proc/uptime
+    now=${now%%.*}
+}
+
+# Also where the command could not be forked, which ends this shell: hence the trap on EXIT.
+finish() {
+    code=$1
+    verdict="exit"
+    trap - EXIT
+    if read -r unable <&3; then
+        # words: it never came to it; a number: the errno with which it could not begin
+        unable=${unable##*[!0-9]*}
+        verdict="unable $token ${unable:-0}"
+    elif [ -n "$seconds" ]; then
+        # 124: ended by timeout's SIGTERM; 137: by its SIGKILL. A flow run that exits so by itself does it earlier
+        uptime
+        case $code in
+            124 | 137) [ $((now - began)) -lt "${seconds%%.*}" ] || verdict=overran ;;
+        esac
+    fi
+    record "$verdict $code"
+    exit "$code"
+}
+
+if ! read -r token || ! read -r gate || [ "$gate" != open ]; then
+    record "never-started ${token-}"
     exit 0
 fi
-echo started >"$base.exit" || exit 74
+# where the disk is full now it runs all the same: its record says that it may have
+{ writable && echo started >"$base.exit"; } 2>/dev/null
 
 if [ -n "$seconds" ]; then
     set -- timeout --foreground --kill-after=10 "$seconds" "$@"
-    began=$(date +%s)
+    uptime
+    began=$now
 fi
+trap 'finish $?' EXIT
 # In the foreground: sh starts what it puts into the background with SIGINT and SIGQUIT ignored (POSIX), and then Python
 # installs no handler and Prefect's own cancellation does nothing. Traps wait until it has ended
-cd -- "$folder" && unset OLDPWD && "$@" </dev/null
-code=$?
-verdict="exit"
-# 124: ended by timeout's SIGTERM; 137: by its SIGKILL. A flow run that exits so by itself does it earlier
-if [ -n "$seconds" ] && [ $(($(date +%s) - began)) -ge "${seconds%%.*}" ]; then
-    case $code in
-        124 | 137) verdict=overran ;;
-    esac
-fi
-record "$verdict $code"
-exit "$code"
+"$@" </dev/null
+finish $?

@@ -5,89 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from local_agent.clock import SystemClock
 from local_agent.errors import LaunchError
 from local_agent.launchers import LiveRun
-from local_agent.launchers.output import FileOutput
-from local_agent.launchers.process import ProcessLauncher
 from local_agent.limits import Limits
-from local_agent.model import Cause, Child, End, Record
+from local_agent.model import Cause
 from local_agent.procfs import identity_of
-from support import samples
 from support.agent import is_alive
 from support.api_client import wait_until
-
-_PATH = "/usr/bin:/bin"
-
-
-class Nobody:
-    """Reads no output along."""
-
-    def follow(self, record: Record, path: str | Path) -> None:
-        """A new file."""
-
-    def resume(self, record: Record, path: str | Path) -> None:
-        """A file of an earlier life."""
-
-
-@dataclass
-class Bed:
-    """A launcher over a folder of its own."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self.record = samples.record(boot_id="this-boot")
-        self.launcher = self.new_launcher()
-
-    def new_launcher(self) -> ProcessLauncher:
-        """Return the launcher of another life of the agent."""
-        return ProcessLauncher(self.folder.joinpath, FileOutput(Nobody()), SystemClock())
-
-    async def launch(self, *argv: str, limits: Limits | None = None, env: dict[str, str] | None = None) -> LiveRun:
-        """Start a process at its gate."""
-        command = Child(argv, {"PATH": _PATH, **os.environ, **(env or {})}, self.folder)
-        return await self.launcher.launch(self.record, command, limits or Limits())
-
-    async def run(self, *argv: str, limits: Limits | None = None) -> End:
-        """Run a process to its end, as a flow run's story does."""
-        process = await self.launch(*argv, limits=limits)
-        process.open_gate()
-        return await self.conclude(process)
-
-    async def conclude(self, process: LiveRun) -> End:
-        """Wait for a process, sweep, and return how it ended. Nothing of it is left then."""
-        await process.ended()
-        await process.sweep()
-        end = await process.evidence()
-        await process.release()
-        assert list(self.folder.glob(f"{self.record.id}*")) == []
-        return end
-
-    def adopted(self, process: LiveRun) -> Record:
-        """Return what the disk would know of a process."""
-        return replace(self.record, launcher="process", process=process.identity)
-
-    def wait_for(self, name: str) -> str:
-        """Wait for a file that a process writes, and return what is in it."""
-        path = self.folder / name
-        wait_until(lambda: path.exists() and path.read_text().endswith("\n"), lambda: f"{name} is not there")
-        return path.read_text()
-
-
-@pytest.fixture
-def bed(tmp_path: Path) -> Bed:
-    """A fresh launcher."""
-    return Bed(tmp_path)
-
-
-def _sh(script: str) -> tuple[str, ...]:
-    return ("/bin/sh", "-c", script)
+from support.launcher_bed import Bed, sh
 
 
 @pytest.mark.parametrize(
@@ -102,7 +31,7 @@ def _sh(script: str) -> tuple[str, ...]:
     ],
 )
 async def test_how_it_ends(bed: Bed, script: str, cause: Cause, code: int | None, number: int | None) -> None:
-    end = await bed.run(*_sh(script))
+    end = await bed.run(*sh(script))
     assert (end.cause, end.exit_code, end.signal) == (cause, code, number)
 
 
@@ -113,7 +42,7 @@ async def test_a_command_that_does_not_exist_says_so_in_its_last_lines(bed: Bed)
 
 
 async def test_nothing_runs_before_the_gate_opens_or_after_it_was_shut(bed: Bed) -> None:
-    process = await bed.launch(*_sh(f"touch {bed.folder}/ran"))
+    process = await bed.launch(*sh(f"touch {bed.folder}/ran"))
     assert is_alive(process.identity.pid)
     await process.abandon()
     assert not is_alive(process.identity.pid)
@@ -121,7 +50,7 @@ async def test_nothing_runs_before_the_gate_opens_or_after_it_was_shut(bed: Bed)
 
 
 async def test_an_agent_that_dies_at_the_gate_leaves_nothing_running(bed: Bed) -> None:
-    process = await bed.launch(*_sh(f"touch {bed.folder}/ran"))
+    process = await bed.launch(*sh(f"touch {bed.folder}/ran"))
     record = bed.adopted(process)
     process.detach()  # as its death closes every descriptor
     wait_until(lambda: not is_alive(process.identity.pid), lambda: "the shim stays at its gate")
@@ -137,7 +66,7 @@ _TELL = "grep -E '^Sig(Ign|Blk)' /proc/self/status; ls -l /proc/self/fd; cat /pr
 
 async def test_what_a_child_inherits(bed: Bed) -> None:
     process = await bed.launch(
-        *_sh(f"({_TELL}; cut -d' ' -f6 /proc/self/stat) >{bed.folder}/told"), limits=Limits(nice=5)
+        *sh(f"({_TELL}; cut -d' ' -f6 /proc/self/stat) >{bed.folder}/told"), limits=Limits(nice=5)
     )
     process.open_gate()
     await bed.conclude(process)
@@ -146,8 +75,9 @@ async def test_what_a_child_inherits(bed: Bed) -> None:
     assert masks["SigBlk:"] == 0
     assert not any(
         masks["SigIgn:"] >> number - 1 & 1
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGFPE)
     )
+    assert masks["SigIgn:"] >> signal.SIGPIPE - 1 & 1, "as for a service of systemd: a journal that ends kills nobody"
     assert [line.split(" -> ")[1] for line in told if " 0 -> " in line] == ["/dev/null"], "nobody types to a flow run"
     assert not any("pipe:" in line or "socket:" in line for line in told), told
     assert told[-3:-1] == ["0", "5"], "no protection from the OOM killer, and the nice value that was asked for"
@@ -164,7 +94,7 @@ async def test_prefects_own_cancellation_works(bed: Bed) -> None:
 
 
 async def test_what_it_prints_is_in_its_file_and_the_last_of_it_in_its_end(bed: Bed) -> None:
-    process = await bed.launch(*_sh("for n in $(seq 30); do echo line $n; done; echo oops >&2; exit 3"))
+    process = await bed.launch(*sh("for n in $(seq 30); do echo line $n; done; echo oops >&2; exit 3"))
     process.open_gate()
     end = await bed.conclude(process)
     assert end.last_lines == (*(f"line {number}" for number in range(22, 31)), "oops")
@@ -175,11 +105,11 @@ def _reap(process: LiveRun) -> None:
 
 
 def _ignoring(then: str) -> tuple[str, ...]:
-    return _sh(f'trap "" TERM INT; {then}')
+    return sh(f'trap "" TERM INT; {then}')
 
 
 async def test_a_cancelled_run_that_ends_when_it_is_told(bed: Bed) -> None:
-    process = await bed.launch(*_sh(f"echo up >{bed.folder}/up; exec sleep 3600"))
+    process = await bed.launch(*sh(f"echo up >{bed.folder}/up; exec sleep 3600"))
     process.open_gate()
     bed.wait_for("up")
     await process.stop(60)
@@ -205,7 +135,7 @@ async def test_what_is_left_in_the_group_is_swept(bed: Bed) -> None:
 
 
 async def test_a_stop_by_somebody_else_is_known(bed: Bed) -> None:
-    process = await bed.launch(*_sh(f"echo up >{bed.folder}/up; exec sleep 3600"))
+    process = await bed.launch(*sh(f"echo up >{bed.folder}/up; exec sleep 3600"))
     process.open_gate()
     bed.wait_for("up")
     os.killpg(process.identity.pid, signal.SIGTERM)
@@ -213,7 +143,7 @@ async def test_a_stop_by_somebody_else_is_known(bed: Bed) -> None:
 
 
 async def test_the_death_of_the_shim_ends_the_run(bed: Bed) -> None:
-    process = await bed.launch(*_sh(f"echo $$ >{bed.folder}/pid; exec sleep 3600"))
+    process = await bed.launch(*sh(f"echo $$ >{bed.folder}/pid; exec sleep 3600"))
     process.open_gate()
     child = int(bed.wait_for("pid"))
     os.kill(process.identity.pid, signal.SIGKILL)
@@ -223,14 +153,14 @@ async def test_the_death_of_the_shim_ends_the_run(bed: Bed) -> None:
 
 
 async def test_a_run_that_takes_too_long(bed: Bed) -> None:
-    end = await bed.run(*_sh("exec sleep 3600"), limits=Limits(runtime_max_seconds=1))
+    end = await bed.run(*sh("exec sleep 3600"), limits=Limits(runtime_max_seconds=1))
     assert end.cause is Cause.DEADLINE
     assert end.limits == Limits(runtime_max_seconds=1)
 
 
 async def test_another_life_of_the_agent_learns_the_end(bed: Bed) -> None:
     process = await bed.launch(
-        *_sh(f"echo up >{bed.folder}/up; while [ ! -e {bed.folder}/go ]; do sleep 0.02; done; exit 5")
+        *sh(f"echo up >{bed.folder}/up; while [ ! -e {bed.folder}/go ]; do sleep 0.02; done; exit 5")
     )
     process.open_gate()
     record = bed.adopted(process)
@@ -256,8 +186,11 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(bed: Bed) -> N
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"env": {"BIG": "x" * 300_000}}, "cannot start the flow run's process in "),
-        ({"env": {"A": "a\0b"}}, "cannot start the flow run's process in "),
+        ({"env": {"BIG": "x" * 131_072}}, "its environment variable BIG has 131076 bytes"),
+        ({"env": {f"BIG{number}": "x" * 100_000 for number in range(30)}}, "its environment has 3"),
+        ({"env": {"A": "a\0b"}}, "no process has an environment variable 'A'"),
+        ({"env": {"A=B": "c"}}, "no process has an environment variable 'A=B'"),
+        ({"env": {"A": "\ud800"}}, "its variable 'A' is no text"),
     ],
 )
 async def test_what_no_process_can_have(bed: Bed, given: dict[str, dict[str, str]], words: str) -> None:

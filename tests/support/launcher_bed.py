@@ -1,0 +1,94 @@
+"""A process launcher over a folder of its own, for tests that start real processes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from local_agent.clock import SystemClock
+from local_agent.launchers import LiveRun
+from local_agent.launchers.output import FileOutput
+from local_agent.launchers.process import ProcessLauncher
+from local_agent.limits import Limits
+from local_agent.model import Child, End, Record
+from support import samples
+from support.api_client import wait_until
+
+_PATH = "/usr/bin:/bin"
+
+
+class Nobody:
+    """Reads no output along."""
+
+    def follow(self, record: Record, path: str | Path) -> None:
+        """A new file."""
+
+    def resume(self, record: Record, path: str | Path) -> None:
+        """A file of an earlier life."""
+
+
+@dataclass
+class Bed:
+    """A launcher over a folder of its own."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.left: list[str] = []
+        self.record = samples.record(boot_id="this-boot")
+        self.launcher = self.new_launcher()
+
+    def new_launcher(self) -> ProcessLauncher:
+        """Return the launcher of another life of the agent."""
+        return ProcessLauncher(self.folder.joinpath, FileOutput(Nobody()), SystemClock(), self.note_left)
+
+    def launcher_with(self, perl: str) -> ProcessLauncher:
+        """Return a launcher that has this perl."""
+        return ProcessLauncher(self.folder.joinpath, FileOutput(Nobody()), SystemClock(), self.note_left, perl)
+
+    def note_left(self, record: Record, left: str) -> None:
+        """Keep what is said to be left."""
+        assert record.id == self.record.id
+        self.left.append(left)
+
+    async def launch(
+        self,
+        *argv: str,
+        limits: Limits | None = None,
+        env: dict[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> LiveRun:
+        """Start a process at its gate."""
+        command = Child(argv, {"PATH": _PATH, **os.environ, **(env or {})}, folder or self.folder)
+        return await self.launcher.launch(self.record, command, limits or Limits())
+
+    async def run(self, *argv: str, limits: Limits | None = None) -> End:
+        """Run a process to its end, as a flow run's story does."""
+        process = await self.launch(*argv, limits=limits)
+        process.open_gate()
+        return await self.conclude(process)
+
+    async def conclude(self, process: LiveRun) -> End:
+        """Wait for a process, sweep, and return how it ended. Nothing of it is left then."""
+        await process.ended()
+        await process.sweep()
+        end = await process.evidence()
+        await process.release()
+        assert list(self.folder.glob(f"{self.record.id}*")) == []
+        return end
+
+    def adopted(self, process: LiveRun) -> Record:
+        """Return what the disk would know of a process."""
+        return replace(self.record, launcher="process", process=process.identity)
+
+    def wait_for(self, name: str) -> str:
+        """Wait for a file that a process writes, and return what is in it."""
+        path = self.folder / name
+        wait_until(lambda: path.exists() and path.read_text().endswith("\n"), lambda: f"{name} is not there")
+        return path.read_text()
+
+
+def sh(script: str) -> tuple[str, ...]:
+    """Return the command that runs a script."""
+    return ("/bin/sh", "-c", script)
