@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_agent.server.database import to_json
+from local_agent.server.json_text import to_json
 from local_agent.server.request import Request
 
 

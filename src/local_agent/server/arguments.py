@@ -77,11 +77,14 @@ class Reader:
     def fields(self, nodes: Iterable[FieldNode | OperationDefinitionNode]) -> dict[str, list[FieldNode]]:
         """Given the nodes of one answer, return the fields selected in it by the name they have in the answer."""
         found: dict[str, list[FieldNode]] = {}
+        visited: set[str] = set()
         for node in nodes:
-            self._collect(node.selection_set, found)
+            self._collect(node.selection_set, found, visited)
         return found
 
-    def _collect(self, selections: SelectionSetNode | None, found: dict[str, list[FieldNode]]) -> None:
+    def _collect(
+        self, selections: SelectionSetNode | None, found: dict[str, list[FieldNode]], visited: set[str]
+    ) -> None:
         for node in selections.selections if selections else ():
             if not self._included(node):
                 continue
@@ -90,9 +93,11 @@ class Reader:
                     name = node.alias.value if node.alias else node.name.value
                     found.setdefault(name, []).append(node)
                 case InlineFragmentNode():
-                    self._collect(node.selection_set, found)
-                case FragmentSpreadNode():
-                    self._collect(self.fragments[node.name.value].selection_set, found)
+                    self._collect(node.selection_set, found, visited)
+                case FragmentSpreadNode() if node.name.value not in visited:
+                    # Once is enough: a second time would add nothing, and 40 that spread the next twice 2^40 times.
+                    visited.add(node.name.value)
+                    self._collect(self.fragments[node.name.value].selection_set, found, visited)
 
     def _included(self, node: SelectionNode) -> bool:
         for directive in node.directives or ():

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from local_agent.server.database import Database
+from local_agent.server.reads import Reads
 
 
 class Unauthenticated(Exception):  # noqa: N818 - the word that Prefect looks for
@@ -35,8 +35,8 @@ class Keys:
         if not hmac.compare_digest(given.strip().encode(), self.key.encode()):
             raise Unauthenticated("UNAUTHENTICATED: the API key is wrong")
 
-    def check_tenant(self, headers: Mapping[str, str], database: Database) -> None:
+    def check_tenant(self, headers: Mapping[str, str], reads: Reads) -> None:
         """Raise Unauthenticated if the request names a tenant that is not there."""
         tenant_id = headers.get("x-prefect-tenant-id")
-        if tenant_id and not database.value("SELECT 1 FROM tenant WHERE id = ?", (tenant_id,)):
+        if tenant_id and not reads.value("SELECT 1 FROM tenant WHERE id = ?", (tenant_id,)):
             raise Unauthenticated(f"UNAUTHENTICATED: the API key has no tenant {tenant_id}")

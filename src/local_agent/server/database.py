@@ -7,49 +7,26 @@ refused leaves no trace and takes nothing with it.
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from local_agent.errors import StateError
-from local_agent.server import likeness, tables, timestamps
-from local_agent.server.refusals import RefusedError
-from local_agent.server.tables import Column, Kind, Table
+from local_agent.server import datafile, tables, timestamps
+from local_agent.server.budget import DEFAULT, Budget
+from local_agent.server.json_text import JsonText, to_json
+from local_agent.server.lanes import LongLane
+from local_agent.server.reads import Parameters, Reads, bindable
+from local_agent.server.tables import Column, Kind
 from local_agent.server.timestamps import Clock
 from local_agent.server.transactions import Transactions
 
-SCHEMA_VERSION = 1
-
 # The system's clock may be set back a little by NTP; when it is set back by more, it is to be believed.
 _SMALL_STEP_BACK = timedelta(milliseconds=10)
-
-Row = sqlite3.Row
-
-
-# Made once: json.dumps makes one at each call with options.
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-
-
-class JsonText(str):
-    """A JSON value that is encoded already."""
-
-    __slots__ = ()
-
-
-def to_json(value: object) -> JsonText:
-    """Given a JSON value, return its text. Raise RefusedError for what JSON does not have (NaN, infinity)."""
-    try:
-        return JsonText(_encode(value))
-    except ValueError as error:
-        raise RefusedError(f"This is not JSON: {error}") from None
 
 
 def new_id() -> str:
@@ -68,22 +45,40 @@ def ordered_id(moment: datetime) -> str:
     return str(uuid.UUID(int=bits))
 
 
-class Database:
-    """The API's data. Everything but `transaction` is called within a transaction."""
+class Database(Reads):
+    """The API's data. Everything but `transaction`, `waiting` and `long_lane` is called within a transaction."""
 
-    def __init__(self, path: Path, clock: Clock = timestamps.utc_now) -> None:
-        """Open or create the file. Raise StateError if that cannot be done or it is not ours."""
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock = timestamps.utc_now,
+        *,
+        say: Callable[[str], None] = lambda _line: None,
+        budget: Budget = DEFAULT,
+    ) -> None:
+        """Open or create the file. Raise StateError if that cannot be done, or it is not ours or damaged."""
         self._clock = clock
+        self._path = path
         self._last_moment = datetime.min.replace(tzinfo=UTC)
-        self._connection = _open(path)
+        self._claim = datafile.claim(path)
         try:
-            _prepare(self._connection, path)
+            connection = datafile.open_writer(path, say)
+            super().__init__(connection, budget)
+            self._transactions = Transactions(connection)
+            self.long_lane = LongLane(self._reader)
+            with self.transaction(writes=True):
+                self._create_first_tenant()
         except BaseException:
-            self._connection.close()
+            self._claim.close()
             raise
-        self._transactions = Transactions(self._connection)
-        with self.transaction(writes=True):
-            self._create_first_tenant()
+
+    def _reader(self) -> Reads:
+        return Reads(datafile.open_reader(self._path), self._budget)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        return self._transactions.waiting
 
     def _create_first_tenant(self) -> None:
         if self.value("SELECT count(*) FROM tenant") == 0:
@@ -114,25 +109,13 @@ class Database:
 
     def close(self) -> None:
         """Close the file, after the request that is being answered."""
+        self.long_lane.close()
         self._transactions.close()
+        self._claim.close()
 
-    def rows(self, sql: str, parameters: Mapping[str, Any] | Iterable[Any] = ()) -> list[Row]:
-        """Return the rows that a statement selects."""
-        return self._connection.execute(sql, _bindable(parameters)).fetchall()
-
-    def row(self, sql: str, parameters: Mapping[str, Any] | Iterable[Any] = ()) -> Row | None:
-        """Return the first row that a statement selects, or None."""
-        row: Row | None = self._connection.execute(sql, _bindable(parameters)).fetchone()
-        return row
-
-    def value(self, sql: str, parameters: Mapping[str, Any] | Iterable[Any] = ()) -> Any:  # noqa: ANN401 - any column
-        """Return the first column of the first row that a statement selects, or None."""
-        row = self.row(sql, parameters)
-        return None if row is None else row[0]
-
-    def write(self, sql: str, parameters: Mapping[str, Any] | Iterable[Any] = ()) -> int:
+    def write(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement and return how many rows it changed."""
-        return self._connection.execute(sql, _bindable(parameters)).rowcount
+        return self._connection.execute(sql, bindable(parameters)).rowcount
 
     def insert(self, table: str, **values: object) -> str:
         """Insert a row and return its id. `id`, `created`, `updated` are made here.
@@ -186,111 +169,3 @@ def _storable(columns: Mapping[str, Column], values: Mapping[str, Any]) -> dict[
 
 def _is_to_encode(value: object) -> bool:
     return value is not None and not isinstance(value, JsonText)
-
-
-def _bindable(parameters: Mapping[str, Any] | Iterable[Any]) -> Any:  # noqa: ANN401 - what sqlite3 takes
-    return parameters if isinstance(parameters, Mapping) else tuple(parameters)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Only for its owner: it holds parameters and secrets.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
-    except (OSError, sqlite3.Error) as error:
-        raise _unusable(path, error) from error
-    connection.row_factory = sqlite3.Row
-    return connection
-
-
-def _unusable(path: Path, error: object) -> StateError:
-    return StateError(f"the data file {path} cannot be used: {error}", hint="choose a writable place with --data PATH")
-
-
-_PRAGMAS = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    # A second server on one file would hand runs out twice: the first keeps it for itself.
-    "PRAGMA locking_mode = EXCLUSIVE",
-    "PRAGMA busy_timeout = 1000",
-    "PRAGMA temp_store = MEMORY",
-)
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    try:
-        for name, function in _FUNCTIONS:
-            connection.create_function(name, 2, function, deterministic=True)
-        # The order matters: WAL without shared memory needs the exclusive mode first.
-        for pragma in reversed(_PRAGMAS):
-            connection.execute(pragma)
-        connection.execute("BEGIN IMMEDIATE")
-        _create_tables(connection, path)
-        connection.execute("COMMIT")
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise StateError(
-                f"the data file {path} is in use by another local-agent server",
-                hint="stop that one, or give this one a file of its own with --data PATH",
-            ) from error
-        raise _unusable(path, error) from error
-    except sqlite3.Error as error:
-        raise _unusable(path, error) from error
-
-
-_FUNCTIONS: tuple[tuple[str, Callable[[Any, Any], int | None]], ...] = (
-    ("like_exactly", likeness.like),
-    ("like_any_case", likeness.like_any_case),
-)
-
-
-def _create_tables(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == SCHEMA_VERSION:
-        _create_indexes(connection)
-        return
-    if version != 0 or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        raise StateError(
-            f"the data file {path} is not one of this local-agent (its version is {version}, not {SCHEMA_VERSION})",
-            hint="choose another place with --data PATH, or move the file away",
-        )
-    for table in tables.TABLES:
-        connection.execute(definition(table))
-    _create_indexes(connection)
-    connection.execute(SECRETS)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _create_indexes(connection: sqlite3.Connection) -> None:
-    # Not only in a new file: an index is no other schema, and the version before can live with one more.
-    for table in tables.TABLES:
-        for statement in index_definitions(table):
-            connection.execute(statement)
-
-
-# No GraphQL type shows this table: a secret's value is only given out by name.
-SECRETS = (
-    "CREATE TABLE secret (tenant_id TEXT NOT NULL REFERENCES tenant(id) ON DELETE CASCADE, name TEXT NOT NULL,"
-    " value TEXT NOT NULL, PRIMARY KEY (tenant_id, name))"
-)
-
-
-def definition(table: Table) -> str:
-    """Given a table, return the SQL statement that creates it."""
-    stored = [
-        f"{column.name} {column.kind.sql} {column.stored}".strip() for column in table.columns if not column.computed
-    ]
-    return f"CREATE TABLE {table.name} ({', '.join([*stored, *table.constraints])})"
-
-
-def index_definitions(table: Table) -> list[str]:
-    """Given a table, return the SQL statements that create those of its indexes that are not there yet."""
-    statements = []
-    for number, index in enumerate(table.indexes):
-        where = f" WHERE {index.where}" if index.where else ""
-        kind = "UNIQUE INDEX" if index.unique else "INDEX"
-        name = f"{table.name}_{number}"
-        statements.append(f"CREATE {kind} IF NOT EXISTS {name} ON {table.name} ({index.columns}){where}")
-    return statements

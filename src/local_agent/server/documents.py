@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import (
@@ -16,15 +16,26 @@ from graphql import (
     GraphQLSchema,
     OperationDefinitionNode,
     OperationType,
+    StringValueNode,
+    Visitor,
     get_variable_values,
     parse,
     validate,
+    visit,
 )
 
-from local_agent.server import arguments, json_text, literals
+from local_agent.server import arguments, costs, json_text, literals
+from local_agent.server.budget import DEFAULT, Budget
+from local_agent.server.costs import TooCostlyError
 
-_CACHED_DOCUMENTS = 256
-_MOST_CACHED_CHARACTERS = 100_000
+# A document takes about 60 times its text in memory. Those of Prefect and this agent have 15 kB between them.
+_CACHED_CHARACTERS = 128 * 1024
+_MOST_CACHED_CHARACTERS = 16 * 1024
+
+# More would help nobody, and each takes time.
+_MOST_ERRORS = 20
+
+_NESTED = "The query is nested too deeply"
 
 
 class BadRequestError(Exception):
@@ -43,12 +54,20 @@ class WrongVariablesError(Exception):
         self.errors = errors
 
 
+@dataclass
+class Pace:
+    """Whether a document was answered soon when it was last asked; None: not asked yet."""
+
+    is_short: bool | None = None
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A document that is parsed and valid."""
 
     operations: Mapping[str, OperationDefinitionNode]
     fragments: Mapping[str, FragmentDefinitionNode]
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,7 @@ class Order:
     reader: arguments.Reader
     values: Any
     fields: Mapping[str, list[FieldNode]]
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def writes(self) -> bool:
@@ -94,61 +114,134 @@ def parse_body(body: object) -> tuple[str, dict[str, Any], str | None]:
     if isinstance(variables, str):
         try:
             variables = json_text.parse(variables or "null")
-        except ValueError:
-            raise _bad("Variables are invalid JSON.") from None
+        except json_text.RefusedJsonError as error:
+            raise _bad(f"Variables are invalid JSON: {error}") from None
     if not isinstance(variables, dict | None):
         raise _bad("Variables must be an object.")
     name = body.get("operationName")
     return body["query"], variables or {}, name if isinstance(name, str) and name else None
 
 
-class Documents:
-    """Understands requests. Safe to use from several threads."""
+class _Cache:
+    """Documents that were prepared, the latest used last, bounded by the length of their texts. Safe in threads."""
 
-    def __init__(self, schema: GraphQLSchema) -> None:
-        self._schema = schema
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._prepared: OrderedDict[str, Prepared | None] = OrderedDict()
-        self._preparing = threading.Lock()
+        self._characters = 0
+
+    def get(self, query: str) -> tuple[bool, Prepared | None]:
+        """Return whether a document is here, and what it was prepared to."""
+        with self._lock:
+            if query not in self._prepared:
+                return False, None
+            self._prepared.move_to_end(query)
+            return True, self._prepared[query]
+
+    def put(self, query: str, prepared: Prepared | None) -> None:
+        """Keep a document, unless it is large, instead of those not used for longest."""
+        if len(query) > _MOST_CACHED_CHARACTERS:
+            return
+        with self._lock:
+            if query not in self._prepared:
+                self._characters += len(query)
+            self._prepared[query] = prepared
+            while self._characters > _CACHED_CHARACTERS:
+                first, _ = self._prepared.popitem(last=False)
+                self._characters -= len(first)
+
+
+class Documents:
+    """Understands requests. Safe to use from several threads, none of which waits for another."""
+
+    def __init__(self, schema: GraphQLSchema, budget: Budget = DEFAULT) -> None:
+        self._schema = schema
+        self._budget = budget
+        self._cache = _Cache()
 
     def understand(self, query: str, variables: Mapping[str, Any], operation_name: str | None) -> Order:
         """Return what a request wants. Raise BadRequestError or WrongVariablesError."""
+        try:
+            costs.check_text(query, self._budget)
+            return self._understand(query, variables, operation_name)
+        except TooCostlyError as error:
+            raise _bad(str(error), "TOO_COSTLY") from None
+
+    def _understand(self, query: str, variables: Mapping[str, Any], operation_name: str | None) -> Order:
         lifted, values = literals.lift(query)
-        prepared = self._prepare(lifted, lifted=True) if values else None
+        prepared = self._prepare(lifted, self._parse_lifted) if values else None
         if prepared is not None:
             try:
                 return self._order(prepared, {**variables, **values}, operation_name)
             except WrongVariablesError:
                 pass  # what is wrong is said in the document's own terms below
-        return self._order(self._prepare_plain(query), variables, operation_name)
+        plain = self._prepare(query, self._parse)
+        assert plain is not None
+        return self._order(plain, variables, operation_name)
 
     def _order(self, prepared: Prepared, variables: Mapping[str, Any], operation_name: str | None) -> Order:
         operation = _chosen(prepared, operation_name)
-        values = get_variable_values(self._schema, operation.variable_definitions or (), dict(variables))
+        definitions = operation.variable_definitions or ()
+        try:
+            values = get_variable_values(self._schema, definitions, dict(variables), max_errors=_MOST_ERRORS)
+        except RecursionError:
+            raise _bad("Variables are nested too deeply") from None
         if isinstance(values, list):
             raise WrongVariablesError(values)
         reader = arguments.reader(operation, prepared.fragments, variables)
-        return Order(operation, reader, values, reader.fields([operation]))
+        return Order(operation, reader, values, reader.fields([operation]), prepared.pace)
 
-    def _prepare_plain(self, query: str) -> Prepared:
-        prepared = self._prepare(query, lifted=False)
-        assert prepared is not None
-        return prepared
-
-    def _prepare(self, query: str, *, lifted: bool) -> Prepared | None:
+    def _prepare(self, query: str, parsed: Callable[[str], Prepared | None]) -> Prepared | None:
         """Parse and validate a document, or take it from those that were before. Raise BadRequestError.
 
         Return None for a lifted one that is to be taken as it came.
         """
-        with self._preparing:
-            if query in self._prepared:
-                self._prepared.move_to_end(query)
-                return self._prepared[query]
-            prepared = _parse_lifted(query, self._schema) if lifted else _parse(query, self._schema)
-            if len(query) <= _MOST_CACHED_CHARACTERS:
-                self._prepared[query] = prepared
-            if len(self._prepared) > _CACHED_DOCUMENTS:
-                self._prepared.popitem(last=False)
-            return prepared
+        known, prepared = self._cache.get(query)
+        if not known:
+            prepared = parsed(query)
+            self._cache.put(query, prepared)
+        return prepared
+
+    def _parse_lifted(self, query: str) -> Prepared | None:
+        try:
+            document = _with_clean_texts(query, parse(query, no_location=True))
+            costs.check_document(document, self._budget)
+            declared = literals.declare(document, self._schema)
+        except (GraphQLError, RecursionError):
+            return None
+        return None if declared is None or validate(self._schema, declared) else _prepared(declared)
+
+    def _parse(self, query: str) -> Prepared:
+        try:
+            # Without locations: they keep every token of the text in memory.
+            document = _with_clean_texts(query, parse(query, no_location=True))
+            costs.check_document(document, self._budget)
+            self._check(query, document)
+        except GraphQLError as error:
+            raise _bad(error.message, "GRAPHQL_PARSE_FAILED") from None
+        except RecursionError:
+            raise _bad(_NESTED, "GRAPHQL_PARSE_FAILED") from None
+        return _prepared(document)
+
+    def _check(self, query: str, document: DocumentNode) -> None:
+        unknown = _unknown_operations(document, self._schema)[:_MOST_ERRORS]
+        if unknown:
+            raise BadRequestError([error_object(message, "GRAPHQL_VALIDATION_FAILED") for message in unknown])
+        if validate(self._schema, document, max_errors=_MOST_ERRORS):
+            # Once more, for the places of what is wrong.
+            errors = validate(self._schema, parse(query), max_errors=_MOST_ERRORS)
+            raise BadRequestError([_invalid(error) for error in errors])
+
+
+class _Cleaner(Visitor):
+    def enter_string_value(self, node: StringValueNode, *_where: object) -> StringValueNode:
+        return StringValueNode(value=json_text.cleaned(node.value))
+
+
+def _with_clean_texts(query: str, document: DocumentNode) -> DocumentNode:
+    """Replace what SQLite cannot keep in texts that are written with escapes (backslash u0000)."""
+    cleaned: DocumentNode = visit(document, _Cleaner()) if "\\u" in query else document
+    return cleaned
 
 
 def _chosen(prepared: Prepared, name: str | None) -> OperationDefinitionNode:
@@ -161,30 +254,6 @@ def _chosen(prepared: Prepared, name: str | None) -> OperationDefinitionNode:
     if name not in operations:
         raise _bad(f'Unknown operation named "{name}".')
     return operations[name]
-
-
-def _parse_lifted(query: str, schema: GraphQLSchema) -> Prepared | None:
-    try:
-        document = literals.declare(parse(query), schema)
-    except (GraphQLError, RecursionError):
-        return None
-    return None if document is None or validate(schema, document) else _prepared(document)
-
-
-def _parse(query: str, schema: GraphQLSchema) -> Prepared:
-    try:
-        document = parse(query)
-    except GraphQLError as error:
-        raise _bad(error.message, "GRAPHQL_PARSE_FAILED") from None
-    except RecursionError:
-        raise _bad("The query is nested too deeply", "GRAPHQL_PARSE_FAILED") from None
-    unknown = list(_unknown_operations(document, schema))
-    if unknown:
-        raise BadRequestError([error_object(message, "GRAPHQL_VALIDATION_FAILED") for message in unknown])
-    errors = validate(schema, document)
-    if errors:
-        raise BadRequestError([_invalid(error) for error in errors])
-    return _prepared(document)
 
 
 def _prepared(document: DocumentNode) -> Prepared:

@@ -28,9 +28,10 @@ from graphql import (
 )
 
 from local_agent.server.arguments import Reader
-from local_agent.server.database import to_json
 from local_agent.server.documents import Order
+from local_agent.server.json_text import to_json
 from local_agent.server.reading import Query
+from local_agent.server.refusals import OutOfTimeError
 from local_agent.server.request import Request
 from local_agent.server.tables import TABLES, Table
 
@@ -48,6 +49,18 @@ class Result:
     data: dict[str, str] | None = field(default_factory=dict)
     errors: list[tuple[str, Exception]] = field(default_factory=list)
 
+    def add(self, name: str, text: str) -> None:
+        """Note the JSON of a root field."""
+        if self.data is not None:
+            self.data[name] = text
+
+    def fail(self, name: str, error: Exception, *, is_never_null: bool = False) -> None:
+        """Note that a root field failed: it is null, or everything is where it cannot be."""
+        self.errors.append((name, error))
+        if is_never_null:
+            self.data = None
+        self.add(name, "null")
+
 
 class Executor:
     """Does orders. It has no state of its own."""
@@ -60,28 +73,37 @@ class Executor:
         self._reads = _table_reads()
 
     def execute(self, order: Order, request: Request) -> Result:
-        """Do an order within its transaction. What fails is an error of its field, and null there."""
+        """Do an order within its transaction. What fails is an error of its field, and null there.
+
+        Raise OutOfTimeError if a read takes longer than it was given.
+        """
         result = Result()
+        for name in order.fields:
+            self.execute_field(name, order, request, result)
+            if result.data is None:
+                break
+        return result
+
+    def execute_field(self, name: str, order: Order, request: Request, result: Result) -> None:
+        """Do one field of an order and add what came of it to the result."""
         root = self._schema.get_root_type(order.operation.operation)
         assert root is not None
-        for name, nodes in order.fields.items():
-            try:
-                text = self._field(root, nodes, order, request)
-            except Exception as error:
-                # Every other field is to have its answer all the same.
-                result.errors.append((name, error))
-                if is_non_null_type(root.fields[nodes[0].name.value].type):
-                    result.data = None
-                    return result
-                text = "null"
-            assert result.data is not None
-            result.data[name] = text
-        return result
+        nodes = order.fields[name]
+        try:
+            text = self._field(root, nodes, order, request)
+        except OutOfTimeError:
+            raise
+        except Exception as error:
+            # Every other field is to have its answer all the same.
+            is_never_null = name[:2] != "__" and is_non_null_type(root.fields[nodes[0].name.value].type)
+            result.fail(name, error, is_never_null=is_never_null)
+        else:
+            result.add(name, text)
 
     def _field(self, root: GraphQLObjectType, nodes: list[FieldNode], order: Order, request: Request) -> str:
         name = nodes[0].name.value
         if name in self._reads:
-            return self._reads[name](Query(request.database, order.reader), nodes)
+            return self._reads[name](Query(request.reads, order.reader), nodes)
         if name == "__typename":
             return json.dumps(root.name)
         if name.startswith("__"):

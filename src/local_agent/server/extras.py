@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from local_agent.server.database import to_json
+from local_agent.server.json_text import to_json
 from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 
@@ -59,7 +59,7 @@ def delete_secret(request: Request, given: dict[str, Any]) -> dict[str, Any]:
 def secret_value(request: Request, given: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON value
     """Return a secret. Raise RefusedError if there is none of this name."""
     sql = "SELECT value FROM secret WHERE tenant_id = ? AND name = ?"
-    found = request.database.value(sql, (request.tenant_id(), given["name"]))
+    found = request.reads.value(sql, (request.tenant_id(), given["name"]))
     if found is None:
         raise RefusedError(f"The secret {given['name']} does not exist")
     return json.loads(found)

@@ -9,7 +9,8 @@ import zlib
 from typing import Any
 
 from local_agent.server import states
-from local_agent.server.database import Row, new_id
+from local_agent.server.database import new_id
+from local_agent.server.reads import Row
 from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 

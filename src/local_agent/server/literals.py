@@ -27,10 +27,11 @@ from graphql import (
 
 _PREFIX = "literal__"
 
-_TEXT = r'"[^"\\\n\r]*"'
-_LIST = rf"\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\]"
+# Every repetition is possessive: none is ever tried again in another way, however a document goes on.
+_TEXT = r'"[^"\\\n\r]*+"'
+_LIST = rf"\[\s*+{_TEXT}(?:\s*+,\s*+{_TEXT})*+\s*+\]"
 # In this order: a comment or a text with an escape in it is passed over as a whole.
-_TOKEN = re.compile(rf'(?P<kept>#[^\n\r]*|"(?:[^"\\\n\r]|\\.)*\\.(?:[^"\\\n\r]|\\.)*")|(?P<lifted>{_LIST}|{_TEXT})')
+_TOKEN = re.compile(rf'(?P<lifted>{_LIST}|{_TEXT})|(?P<kept>#[^\n\r]*+|"(?:[^"\\\n\r]|\\.)*+")')
 _ONE_TEXT = re.compile(_TEXT)
 
 

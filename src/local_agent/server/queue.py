@@ -2,54 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from local_agent.server.database import to_json
+from local_agent.server import labels
+from local_agent.server.reads import Reads, Row
+from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
-from local_agent.server.tables import WAITING_SQL
+from local_agent.server.tables import RUNNING_SQL, WAITING_SQL
 
 PAGE = 25
 
+# Each costs a look into the index; nobody has so many.
+_MOST_LABELS = 300
+
 # A run fits if all its labels are the agent's; a run without labels only fits an agent without labels. The real
 # Server looks at labels only after it has taken the first 75 runs, so that 75 runs nobody wants hide all others.
-_FITS = (
-    "CASE WHEN labels = '[]' THEN :agent_labels = '[]'"
-    " ELSE NOT EXISTS (SELECT 1 FROM json_each(labels)"
-    " WHERE value NOT IN (SELECT value FROM json_each(:agent_labels))) END"
-)
-
+# Here an index has the runs of each set of labels together: those of other sets are not even looked at.
 _DUE = (
     "SELECT id, state_start_time FROM flow_run"  # noqa: S608 - the names are our own
-    f" WHERE tenant_id = :tenant_id AND state IN ({WAITING_SQL}) AND state_start_time <= :before AND {_FITS}"
+    f" WHERE tenant_id = :tenant_id AND labels = :labels AND {WAITING_SQL} AND state_start_time <= :before"
     " ORDER BY state_start_time LIMIT :page"
 )
 
 # A flow run whose process ended while one of its tasks waits for a retry, or whose task was resumed by hand.
 _RESUMABLE = (
-    # CROSS JOIN: from the few task runs that wait to their flow runs, not the other way.
-    "SELECT DISTINCT flow_run.id, flow_run.state_start_time FROM task_run t"  # noqa: S608 - the names are our own
-    " CROSS JOIN flow_run ON flow_run.id = t.flow_run_id"
-    f" WHERE t.state IN ({WAITING_SQL}) AND t.state_start_time <= :before"
-    f" AND flow_run.tenant_id = :tenant_id AND flow_run.state = 'Running' AND {_FITS}"
+    "SELECT id, state_start_time FROM flow_run"  # noqa: S608 - the names are our own
+    f" WHERE tenant_id = :tenant_id AND labels = :labels AND {RUNNING_SQL}"
+    f" AND EXISTS (SELECT 1 FROM task_run t WHERE t.flow_run_id = flow_run.id AND t.{WAITING_SQL}"
+    " AND t.state_start_time <= :before) LIMIT :page"
 )
 
-_QUEUE = (
-    f"SELECT id FROM (SELECT * FROM ({_DUE}) UNION ALL {_RESUMABLE})"  # noqa: S608 - the names are our own
-    " ORDER BY state_start_time ASC NULLS LAST LIMIT :page"
-)
+
+@dataclass(frozen=True)
+class _Looks:
+    """Looks for label sets among the runs in some states."""
+
+    reads: Reads
+    tenant_id: str
+    states: str
+
+    def has(self, text: str) -> bool:
+        return self._is_there("labels = ?", text)
+
+    def has_longer(self, text: str) -> bool:
+        # All texts that begin with this one, which ends with a comma: a minus sign comes after that.
+        return self._is_there("labels > ? AND labels < ?", text, f"{text[:-1]}-")
+
+    def _is_there(self, condition: str, *parameters: str) -> bool:
+        sql = f"SELECT 1 FROM flow_run WHERE tenant_id = ? AND {self.states} AND {condition} LIMIT 1"  # noqa: S608 - as above
+        return self.reads.value(sql, (self.tenant_id, *parameters)) is not None
 
 
 def get_runs_in_queue(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Return the ids of at most 25 flow runs that are due before a time and fit the labels, the earliest first."""
     database = request.database
-    parameters = {
-        "tenant_id": given["tenant_id"],
-        "before": given.get("before") or database.now(),
-        "agent_labels": to_json(sorted(set(given.get("labels") or []))),
-        "page": PAGE,
-    }
-    found = [row["id"] for row in database.rows(_QUEUE, parameters)]
+    own = given.get("labels") or []
+    if len(own) > _MOST_LABELS:
+        raise RefusedError(f"An agent has at most {_MOST_LABELS} labels, not {len(own)}")
+    before = given.get("before") or database.now()
+    found = [
+        *_runs(database, _DUE, WAITING_SQL, given["tenant_id"], own, before),
+        *_runs(database, _RESUMABLE, RUNNING_SQL, given["tenant_id"], own, before),
+    ]
+    # Running flow runs have no time of their own: they come last.
+    found.sort(key=lambda row: (row["state_start_time"] is None, row["state_start_time"]))
     if request.agent_id:
         # Asking is the only sign of life that an agent gives.
         database.write("UPDATE agent SET last_queried = ? WHERE id = ?", (database.now(), request.agent_id))
-    return {"flow_run_ids": found}
+    return {"flow_run_ids": [row["id"] for row in found[:PAGE]]}
+
+
+def _runs(reads: Reads, sql: str, states: str, tenant_id: str, own: list[str], before: str) -> Iterator[Row]:
+    for fitting in labels.fitting_sets(own, _Looks(reads, tenant_id, states)):
+        yield from reads.rows(sql, {"tenant_id": tenant_id, "labels": fitting, "before": before, "page": PAGE})

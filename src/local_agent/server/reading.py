@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from graphql import FieldNode
 
 from local_agent.server.arguments import Reader
-from local_agent.server.database import Database
 from local_agent.server.filters import ALL, Statement, as_list, condition
+from local_agent.server.reads import Reads
 from local_agent.server.refusals import RefusedError
 from local_agent.server.tables import BY_NAME, Column, Kind, Relation, Table
 
@@ -31,7 +33,7 @@ _DIRECTIONS = {
 class Query:
     """Reads tables for one request."""
 
-    database: Database
+    reads: Reads
     reader: Reader
 
     def rows(self, table: Table, nodes: list[FieldNode]) -> str:
@@ -46,22 +48,36 @@ class Query:
 
     def aggregate(self, table: Table, nodes: list[FieldNode]) -> str:
         """Given the nodes of an `_aggregate` field, return the JSON of its object."""
-        statement = Statement()
-        expression = _Selection(statement, self.reader).aggregate(table, nodes, ALL, statement.new_row())
-        return str(self.database.value(f"SELECT {expression}", statement.parameters))
+
+        def selected(selection: _Selection) -> str:
+            return f"SELECT {selection.aggregate(table, nodes, ALL, selection.statement.new_row())}"
+
+        return self._texts(selected)[0]
 
     def _read(self, table: Table, nodes: list[FieldNode], arguments: dict[str, Any]) -> list[str]:
-        statement = Statement()
-        row = statement.new_row()
-        selection = _Selection(statement, self.reader)
-        sql = selection.select(selection.fields(table, row, nodes), table, row, arguments, ALL)
-        return [found[0] for found in self.database.rows(sql, statement.parameters)]
+        def selected(selection: _Selection) -> str:
+            row = selection.statement.new_row()
+            return selection.select(selection.fields(table, row, nodes), table, row, arguments, ALL)
+
+        return self._texts(selected)
+
+    def _texts(self, selected: Callable[[_Selection], str]) -> list[str]:
+        selection = _Selection(Statement(), self.reader)
+        try:
+            return self.reads.texts(selected(selection), selection.statement.parameters)
+        except sqlite3.OperationalError as error:
+            if "malformed JSON" not in str(error):
+                raise
+        # An earlier version took JSON that is nested deeper than SQLite reads. It is left out, and not all others.
+        selection = _Selection(Statement(), self.reader, is_careful=True)
+        return self.reads.texts(selected(selection), selection.statement.parameters)
 
 
 @dataclass(frozen=True)
 class _Selection:
     statement: Statement
     reader: Reader
+    is_careful: bool = False
 
     def fields(self, table: Table, row: str, nodes: list[FieldNode]) -> str:
         """Return an expression for the JSON object of what is selected of a row."""
@@ -76,12 +92,21 @@ class _Selection:
         if name == "__typename":
             return f"'{table.name}'"
         if name in table.by_name:
-            return _value(table.by_name[name], row)
+            return self._value(table.by_name[name], row)
         if name in table.relation_by_name:
             return self._related(table.relation_by_name[name], row, nodes)
         relation = table.relation_by_name[name.removesuffix("_aggregate")]
         other = self.statement.new_row()
         return f"json({self.aggregate(BY_NAME[relation.table], nodes, _join(relation, row, other), other)})"
+
+    def _value(self, column: Column, row: str) -> str:
+        """Return the SQL of a value as JSON has it."""
+        value = column.sql(row)
+        if column.kind is Kind.BOOL:
+            return f"json(CASE {value} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END)"
+        if column.kind is not Kind.JSON:
+            return value
+        return f"CASE WHEN json_valid({value}) THEN json({value}) END" if self.is_careful else f"json({value})"
 
     def _related(self, relation: Relation, row: str, nodes: list[FieldNode]) -> str:
         table = BY_NAME[relation.table]
@@ -112,7 +137,9 @@ class _Selection:
         return f"json_object({', '.join(pairs)})"
 
     def _counts(self, table: Table, row: str, nodes: list[FieldNode], arguments: dict[str, Any], join: str) -> str:
-        inner = self.select("1", table, row, arguments, join)
+        # A count has no order, unless it is of a page.
+        counted = {name: value for name, value in arguments.items() if name != "order_by"}
+        inner = self.select("1", table, row, counted, join)
         count = f"(SELECT count(*) FROM ({inner}))"  # noqa: S608 - names of our own
         pairs = (
             f"'{name}', " + (count if same[0].name.value == "count" else f"'{table.name}_aggregate_fields'")
@@ -127,11 +154,15 @@ class _Selection:
         source = f"{table.name} {row} WHERE ({join}) AND ({where})"
         if arguments.get("distinct_on"):
             source = self._distinct(table, row, source, arguments["distinct_on"], order)
+            order = order.replace(f"{row}.rowid", f"{row}.since")
         return f"SELECT {what} FROM {source}{order}{self._page(arguments)}"  # noqa: S608 - names of our own
 
     def _distinct(self, table: Table, row: str, source: str, columns: object, order: str) -> str:
         by = ", ".join(table.by_name[str(name)].sql(row) for name in as_list(columns))
-        ranked = f"SELECT {row}.*, row_number() OVER (PARTITION BY {by}{order}) AS place FROM {source}"  # noqa: S608 - names of our own
+        ranked = (
+            f"SELECT {row}.*, {row}.rowid AS since, row_number() OVER (PARTITION BY {by}{order}) AS place"  # noqa: S608 - names of our own
+            f" FROM {source}"
+        )
         return f"({ranked}) {row} WHERE {row}.place = 1"
 
     def _page(self, arguments: dict[str, Any]) -> str:
@@ -140,14 +171,6 @@ class _Selection:
             return ""
         page = f" LIMIT {self.statement.bind(-1 if limit is None else int(limit))}"
         return page if offset is None else f"{page} OFFSET {self.statement.bind(int(offset))}"
-
-
-def _value(column: Column, row: str) -> str:
-    """Return the SQL of a value as JSON has it."""
-    value = column.sql(row)
-    if column.kind is Kind.BOOL:
-        return f"json(CASE {value} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END)"
-    return f"json({value})" if column.kind is Kind.JSON else value
 
 
 def _join(relation: Relation, row: str, other: str) -> str:
@@ -161,7 +184,10 @@ def _order(table: Table, row: str, order_by: object) -> str:
         for name, direction in each.items()
         for term in _terms(table, row, name, direction)
     ]
-    return f" ORDER BY {', '.join(terms)}" if terms else ""
+    # Rows that are alike come in the order in which they were made, whichever index they are read from: without this,
+    # `tenant { id }` had them by their ids, and whoever takes the first took another tenant once there were two.
+    last = "DESC" if terms and terms[-1].split()[-1] == "DESC" else "ASC"
+    return f" ORDER BY {', '.join([*terms, f'{row}.rowid {last}'])}"
 
 
 def _term(column: Column, row: str, direction: str) -> str:

@@ -22,3 +22,11 @@ class PartlyRefusedError(RefusedError):
 
 class LostTransactionError(sqlite3.OperationalError):
     """The transaction was undone (a full disk makes SQLite do that): nothing of the request will be kept."""
+
+
+class OutOfTimeError(Exception):
+    """A read took longer than it was given, and was stopped."""
+
+
+class TooLargeError(RefusedError):
+    """An answer, or what has to be looked at for it, passes a bound of the request's budget."""

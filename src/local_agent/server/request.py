@@ -7,13 +7,18 @@ from dataclasses import dataclass
 
 from local_agent.server.database import Database
 from local_agent.server.locks import ExpiringSet
+from local_agent.server.reads import Reads
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a mutation has at hand. Headers are keyed in lower case; `say` prints a line for the administrator."""
+    """What an operation has at hand. Headers are keyed in lower case; `say` prints a line for the administrator.
+
+    `reads` is what queries read from: the database, or for a long read a connection of its own.
+    """
 
     database: Database
+    reads: Reads
     submit_lock: ExpiringSet
     say: Callable[[str], None]
     headers: Mapping[str, str]
@@ -34,4 +39,4 @@ class Request:
         named = self.headers.get("x-prefect-tenant-id")
         if named:
             return named
-        return str(self.database.value("SELECT id FROM tenant ORDER BY created, rowid LIMIT 1"))
+        return str(self.reads.value("SELECT id FROM tenant ORDER BY created, rowid LIMIT 1"))

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from local_agent.server import names, states
-from local_agent.server.database import Row, new_id
+from local_agent.server.database import new_id
+from local_agent.server.reads import Row
 from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 
@@ -186,7 +187,7 @@ def _info(run: Row) -> dict[str, Any]:
 
 def get_task_run_info(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Return a task run's id and state. Raise RefusedError if there is none."""
-    run = request.database.row(
+    run = request.reads.row(
         "SELECT id, version, state, serialized_state FROM task_run WHERE id = ?", (given["task_run_id"],)
     )
     if run is None:

@@ -15,6 +15,7 @@ from graphql import (
 )
 
 from local_agent.server import timestamps
+from local_agent.server.json_text import shortened
 from local_agent.server.operations import OPERATIONS
 from local_agent.server.tables import TABLES, Kind, Relation, Table
 
@@ -24,15 +25,19 @@ _COMPARISONS = {
     Kind.INT: ("_lt", "_lte", "_gt", "_gte"),
     Kind.BOOL: (),
     Kind.TIME: ("_lt", "_lte", "_gt", "_gte"),
-    Kind.JSON: ("_contains",),
+    Kind.JSON: ("_contains", "_contained_in"),
 }
+
+# Those of jsonb that take keys, and not a value of its kind.
+_KEY_COMPARISONS = " _has_key: String _has_keys_all: [String!] _has_keys_any: [String!]"
 
 
 def _comparison(kind: Kind) -> str:
     name = kind.graphql
     operators = "".join(f" {operator}: {name}" for operator in ("_eq", "_neq", *_COMPARISONS[kind]))
     lists = f" _in: [{name}!] _nin: [{name}!]"
-    return f"input {name}_comparison_exp {{{operators}{lists} _is_null: Boolean }}"
+    keys = _KEY_COMPARISONS if kind is Kind.JSON else ""
+    return f"input {name}_comparison_exp {{{operators}{lists}{keys} _is_null: Boolean }}"
 
 
 def _arguments(name: str) -> str:
@@ -111,7 +116,7 @@ def _parse_uuid(value: object) -> str:
     try:
         return str(uuid.UUID(value if isinstance(value, str) else ""))
     except ValueError:
-        raise GraphQLError(f"{value!r} is no UUID") from None
+        raise GraphQLError(f"{shortened(repr(value))} is no UUID") from None
 
 
 def _parse_time(value: object) -> str:

@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import Any
 
 from local_agent.server import timestamps
-from local_agent.server.database import JsonText, Row, to_json
+from local_agent.server.json_text import JsonText, to_json
+from local_agent.server.reads import Row
 from local_agent.server.refusals import PartlyRefusedError, RefusedError
 from local_agent.server.request import Request
 from local_agent.server.tables import WAITING

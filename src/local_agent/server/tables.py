@@ -59,12 +59,16 @@ class Relation:
 class Index:
     """An index over columns (as SQL lists them), of the rows that satisfy `where` if that is given.
 
-    It is known by its place in its table: a new one comes after the others.
+    It is known by its place in its table: a new one comes after the others, and one that is no longer needed leaves
+    its place to _GONE, without columns, which drops it.
     """
 
     columns: str
     where: str = ""
     unique: bool = False
+
+
+_GONE = Index("")
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,9 @@ _STATE = (
 )
 
 WAITING = ("Scheduled", "Paused", "Queued", "Resume", "Retrying")
-WAITING_SQL = ", ".join(f"'{name}'" for name in WAITING)
+# As the indexes below have it: SQLite uses one only for a condition in the very same words.
+WAITING_SQL = f"state IN ({', '.join(repr(name) for name in WAITING)})"
+RUNNING_SQL = "state = 'Running'"
 
 TABLES = (
     Table(
@@ -233,7 +239,7 @@ TABLES = (
             _text("description"),
             _text("type"),
             _int("max_retries", "NOT NULL DEFAULT 0"),
-            # Seconds; the real API has an interval here. Prefect itself only prints it.
+            # As PostgreSQL writes an interval: 00:11:00 (intervals.py).
             _text("retry_delay"),
             _text("trigger"),
             _json("tags", "NOT NULL DEFAULT '[]'"),
@@ -296,6 +302,7 @@ TABLES = (
             _one("agent_config", "agent_config", "agent_config_id"),
             _many("flow_runs", "flow_run", "agent_id"),
         ),
+        indexes=(Index("tenant_id, name, type"),),
     ),
     Table(
         "flow_run",
@@ -328,8 +335,12 @@ TABLES = (
             Index("name"),
             Index("agent_id"),
             Index("state, heartbeat"),
-            # The queue (queue.py) walks this one in order and stops at a full page.
-            Index("tenant_id, state_start_time, labels", where=f"state IN ({WAITING_SQL})"),
+            _GONE,
+            # The queue (queue.py) finds the label sets that fit, and of each the earliest runs.
+            Index("tenant_id, labels, state_start_time", where=WAITING_SQL),
+            Index("tenant_id, labels", where=RUNNING_SQL),
+            # What becomes of a flow that is archived: a long history is not looked through for it.
+            Index("flow_id", where="state = 'Scheduled'"),
         ),
     ),
     Table(
@@ -362,8 +373,9 @@ TABLES = (
         indexes=(
             Index("task_id, state"),
             Index("cache_key, state"),
-            # The queue looks here for flow runs to resume, and not at every task run of those that run.
-            Index("state_start_time, flow_run_id", where=f"state IN ({WAITING_SQL})"),
+            _GONE,
+            # The queue looks here whether a flow run is to be resumed, and not at every task run of it.
+            Index("flow_run_id, state_start_time", where=WAITING_SQL),
         ),
     ),
     Table(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from local_agent.server.json_text import shortened
+
 Clock = Callable[[], datetime]
 """Returns now, in UTC."""
 
@@ -22,9 +24,11 @@ def to_text(moment: datetime) -> str:
 def normalise(text: object) -> str:
     """Given an ISO 8601 time as clients write it (no zone means UTC), return it as the API does. Raise ValueError."""
     if not isinstance(text, str):
-        raise ValueError(f"{text!r} is no time: expected ISO 8601 text")  # noqa: TRY004 - one error for every bad time
+        raise ValueError(f"{shortened(repr(text))} is no time: expected ISO 8601 text")  # noqa: TRY004 - one error for every bad time
     try:
         moment = datetime.fromisoformat(text.strip())
         return to_text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no time: expected ISO 8601, such as 2026-11-22T07:10:08+00:00") from None
+        raise ValueError(
+            f"{shortened(repr(text))} is no time: expected ISO 8601, such as 2026-11-22T07:10:08+00:00"
+        ) from None

@@ -154,7 +154,7 @@ def test_heartbeats_of_a_flow_can_be_turned_off(api: LocalApi) -> None:
 
 
 def test_not_a_number_is_no_json(api: LocalApi) -> None:
-    with pytest.raises(ApiError, match="This is not JSON"):
+    with pytest.raises(ApiError, match="NaN is no JSON value"):
         api.create_flow_run(api.create_flow(), parameters={"x": float("nan")})
 
 

@@ -1,0 +1,47 @@
+"""What one request may cost: bounds that no client of Prefect reaches, and that keep one request from taking all.
+
+Each bound has its own error, which names it. The real Server's front takes 5 MB and queries that are 7 deep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The bounds of a request. Those of its document are looked at before it is validated (costs.py)."""
+
+    # Of the text of a document. The largest that Prefect sends has 1.5 kB; its values travel as variables.
+    document_bytes: int = 128 * 1024
+    # 500 states in one request, as this agent sends them at most, have 45,000 tokens between them.
+    tokens: int = 50_000
+    # Selections within selections; the real Server allows 7.
+    depth: int = 15
+    # Objects and lists within the arguments of a field.
+    value_depth: int = 30
+    # Fields of the operation itself: this agent sends at most 100 mutations at once.
+    root_fields: int = 500
+    # The same field by the same name beside itself: validation compares each with each.
+    same_fields: int = 30
+    # Fields in all, with those of a fragment counted wherever it is used.
+    fields: int = 3000
+    # Fragments that a document defines.
+    fragments: int = 100
+    # Directives in the whole document.
+    directives: int = 500
+    # Conditions in one statement's filters, and ids or other values beside each other in them.
+    conditions: int = 400
+    # Rows of an answer, and its size.
+    rows: int = 100_000
+    answer_bytes: int = 64 * 1024 * 1024
+    # From the first look at a request to its last row, waiting for its turn included.
+    seconds: float = 0.8
+    # A read that takes longer leaves the lane of the short ones (lanes.py).
+    short_seconds: float = 0.02
+    # Of its thread's own time for the mutations of one request, and after how long others have their turn.
+    write_seconds: float = 0.8
+    turn_seconds: float = 0.002
+
+
+DEFAULT = Budget()
