@@ -18,7 +18,7 @@ from local_agent.admission import Admission
 from local_agent.agent import Agent
 from local_agent.backends.prefect1 import Prefect1Backend, Transport
 from local_agent.clock import SystemClock
-from local_agent.events import ConsoleLog, EventLog, JournalLog, priority_of
+from local_agent.events import ConsoleLog, JournalLog, priority_of
 from local_agent.flow_run import Stories
 from local_agent.interpreter import Interpreter
 from local_agent.launchers.follow import Follower
@@ -27,6 +27,7 @@ from local_agent.launchers.process import ProcessLauncher
 from local_agent.launchers.scope import Place, ScopeLauncher
 from local_agent.operations import Operations
 from local_agent.outage import Reachability
+from local_agent.outbox import DescriptorSink, complaints_never_block
 from local_agent.progress import Progress
 from local_agent.reaper import reap_orphans
 from local_agent.recovery import remembered
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from local_agent.events import EventLog
     from local_agent.launchers import Launcher
     from local_agent.metrics import Metrics
     from local_agent.model import Record
     from local_agent.settings import Settings
 
 _DISK_THREADS = 4
+_LAST_WORDS_SECONDS = 1.5  # at the end, for each reader that does not read
 
 
 def run(settings: Settings, environ: Mapping[str, str], read_again: Callable[[], Settings]) -> None:
@@ -63,13 +66,17 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
     settings, clock = current.now, SystemClock()
     async with contextlib.AsyncExitStack() as stack:
         counters = metering.counters_for(settings)
-        log = metering.metered_log(_event_log(current, environ, clock), counters)
+        stack.enter_context(complaints_never_block(sys.stderr.fileno(), _LAST_WORDS_SECONDS))
+        event_log = _event_log(current, environ, clock)
+        stack.callback(event_log.close, _LAST_WORDS_SECONDS)
+        log = metering.metered_log(event_log, counters)
         notifier = ServiceNotifier(environ)
+        stack.callback(notifier.close, _LAST_WORDS_SECONDS)
         store = stack.enter_context(_opened_store(settings))
         disk = Workers("disk", _DISK_THREADS)
         stack.callback(disk.close)
 
-        follower, output = _output(settings, environ)
+        follower, output = _output(settings, event_log)
         process = ProcessLauncher(store.base_of, output, clock, functools.partial(_say_left, log))
         launcher: Launcher = process
         manager_words = "no scopes"
@@ -144,13 +151,14 @@ def _opened_store(settings: Settings) -> contextlib.AbstractContextManager[Store
     return opened_first_free(settings.state_dir)
 
 
-def _event_log(current: Current, environ: Mapping[str, str], clock: SystemClock) -> EventLog:
+def _event_log(current: Current, environ: Mapping[str, str], clock: SystemClock) -> JournalLog | ConsoleLog:
     def least_priority() -> int:
         return priority_of(current.now.log_level)
 
     if _is_under_journal(environ):
-        return JournalLog(current.now.instance, least_priority)
-    return ConsoleLog(sys.stdout, current.now.name, clock.now, least_priority)
+        return JournalLog(journal.EntrySink(), current.now.instance, least_priority)
+    console = DescriptorSink(sys.stdout.fileno(), "the console")
+    return ConsoleLog(console, current.now.name, clock.now, least_priority)
 
 
 def _is_under_journal(environ: Mapping[str, str]) -> bool:
@@ -159,10 +167,10 @@ def _is_under_journal(environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _output(settings: Settings, environ: Mapping[str, str]) -> tuple[Follower, Output]:
-    show = settings.show_flow_logs and not _is_under_journal(environ)
-    follower = Follower(sys.stdout if show else None)
-    output: Output = FileOutput(follower) if show or not journal.is_there() else JournalOutput()
+def _output(settings: Settings, log: JournalLog | ConsoleLog) -> tuple[Follower, Output]:
+    console = log.outbox if settings.show_flow_logs and isinstance(log, ConsoleLog) else None
+    follower = Follower(console, is_terminal=sys.stdout.isatty())
+    output: Output = FileOutput(follower) if console or not journal.is_there() else JournalOutput()
     return follower, output
 
 

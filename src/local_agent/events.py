@@ -7,14 +7,17 @@ one, add a line here and say it with `log.say(NEW_EVENT, ...)`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol
 
-from local_agent.plain import printable, sendable, short, without_credentials
+from local_agent.outbox import Outbox
+from local_agent.plain import MOST_TEXT, sendable, short, without_credentials
 from local_agent.systemd import journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
+
+    from local_agent.outbox import Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ UNNAMED_BESIDE = Event(
     6,
     "Another agent without an --instance name runs here; this one remembers its flow runs in {folder}",
 )
+MESSAGES_LOST = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c130", 4, "{count} messages of this agent were lost while {reason}")
 
 TAKEN = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c201", 7, "Took flow run {run} from the queue")
 CLAIM_LOST = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c202", 7, "Flow run {run} went to another agent, or was cancelled")
@@ -91,41 +95,58 @@ class EventLog(Protocol):
 
 
 class JournalLog:
-    """Writes entries with fields: FLOW_RUN_ID=, FLOW_RUN_NAME=, FLOW_NAME=, LOCAL_AGENT=."""
+    """Writes entries with fields: FLOW_RUN_ID=, FLOW_RUN_NAME=, FLOW_NAME=, LOCAL_AGENT=.
 
-    def __init__(self, instance: str, least_priority: Callable[[], int]) -> None:
+    Whoever says something does not wait for journald; `close` does, for so long.
+    """
+
+    def __init__(self, sink: Sink, instance: str, least_priority: Callable[[], int]) -> None:
         self._fields = {"LOCAL_AGENT": instance, "SYSLOG_IDENTIFIER": "local-agent"}
         self._least_priority = least_priority
+        self._outbox = Outbox(
+            sink, lambda count, why: self._entry(MESSAGES_LOST, None, {"count": count, "reason": why})
+        )
 
     def say(self, event: Event, subject: Subject | None = None, **fields: object) -> None:
-        """Send one entry."""
-        if event.priority > self._least_priority():
-            return
+        """Have one entry sent."""
+        if event.priority <= self._least_priority():
+            self._outbox.put(self._entry(event, subject, fields))
+
+    def close(self, within_seconds: float) -> None:
+        """Wait until journald has everything, or so long."""
+        self._outbox.close(within_seconds)
+
+    def _entry(self, event: Event, subject: Subject | None, fields: Mapping[str, object]) -> bytes:
         extra = {"MESSAGE_ID": event.message_id, **self._fields, **_subject_fields(subject)}
-        journal.send(_filled(event, subject, fields), event.priority, extra)
+        return journal.entry(_filled(event, subject, fields), event.priority, extra)
 
 
 class ConsoleLog:
-    """Writes lines as the original agent did: [time in UTC] LEVEL - name | text."""
+    """Writes lines as the original agent did: [time in UTC] LEVEL - name | text.
 
-    def __init__(
-        self, stream: TextIO, name: str, now: Callable[[], datetime], least_priority: Callable[[], int]
-    ) -> None:
-        self._stream = stream
+    Whoever says something does not wait for the console's reader; `close` does, for so long. What else is shown on
+    the console goes through `outbox`, too.
+    """
+
+    def __init__(self, sink: Sink, name: str, now: Callable[[], datetime], least_priority: Callable[[], int]) -> None:
         self._name = name
         self._now = now
         self._least_priority = least_priority
+        self.outbox = Outbox(sink, lambda count, why: self._line(MESSAGES_LOST, None, {"count": count, "reason": why}))
 
     def say(self, event: Event, subject: Subject | None = None, **fields: object) -> None:
-        """Print one line, for as long as somebody takes it."""
-        if event.priority > self._least_priority():
-            return
+        """Have one line printed."""
+        if event.priority <= self._least_priority():
+            self.outbox.put(self._line(event, subject, fields))
+
+    def close(self, within_seconds: float) -> None:
+        """Wait until everything is printed, or so long."""
+        self.outbox.close(within_seconds)
+
+    def _line(self, event: Event, subject: Subject | None, fields: Mapping[str, object]) -> bytes:
         at = self._now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
-        level = _LEVELS[event.priority]
-        try:
-            print(f"[{at}] {level} - {self._name} | {_filled(event, subject, fields)}", file=self._stream, flush=True)
-        except (OSError, ValueError):
-            return  # the terminal or the pipe is gone, or the disk is full; the agent's work goes on
+        line = f"[{at}] {_LEVELS[event.priority]} - {self._name} | {_filled(event, subject, fields)}\n"
+        return line.encode(errors="backslashreplace")
 
 
 _LEVELS = {3: "ERROR", 4: "WARNING", 5: "INFO", 6: "INFO", 7: "DEBUG"}
@@ -140,7 +161,8 @@ def _filled(event: Event, subject: Subject | None, fields: Mapping[str, object])
     """Return the text as one line: whoever may register a flow chooses names and more. A traceback has several."""
     about = {"run": f"{short(subject.name)} ({subject.id})", "flow": short(subject.flow_name)} if subject else {}
     text = without_credentials(event.text.format(**about, **fields))
-    return sendable(text) if event is INTERNAL_ERROR else printable(text)
+    # bounded: a reason may hold an answer of the API, and a datagram to journald has a limit
+    return sendable(text) if event is INTERNAL_ERROR else short(text, MOST_TEXT)
 
 
 def _subject_fields(subject: Subject | None) -> dict[str, str]:

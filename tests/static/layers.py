@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("backends", "events"),
     ("systemd", "store", "settings"),
     ("cgroup", "control", "procfs", "progress", "reaper", "wording"),
-    ("batching", "clock", "plain", "threads", "untrusted"),
+    ("batching", "clock", "outbox", "plain", "threads", "untrusted"),
     ("model",),
     ("limits",),
     ("errors",),

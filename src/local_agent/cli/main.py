@@ -13,9 +13,12 @@ import click
 
 from local_agent import __version__
 from local_agent.errors import ConfigError, LocalAgentError, StateError
+from local_agent.outbox import write_within
 
 # how shells ask what can come next
 _COMPLETING = "_LOCAL_AGENT_COMPLETE"
+_READ_SECONDS = 3.0
+_STANDARD_ERROR = 2
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _COMMANDS = {
     "start": "Take flow runs from the Prefect API and run them on this machine.",
@@ -79,11 +82,14 @@ def cli() -> None:
 
 
 def report_error(error: LocalAgentError) -> None:
-    """Given an expected failure, print it for people on standard error: what failed, then what to do."""
+    """Given an expected failure, print it for people on standard error: what failed, then what to do.
+
+    Where nobody reads, an agent ends all the same: its service waits to be started again.
+    """
     problems = error.problems if isinstance(error, ConfigError) else ()
     hint = [f"hint: {error.hint}"] if error.hint else []
-    for line in [f"error: {error.message}", *(f"  {problem}" for problem in problems), *hint]:
-        click.echo(line, err=True)
+    lines = [f"error: {error.message}", *(f"  {problem}" for problem in problems), *hint]
+    write_within(_READ_SECONDS, _STANDARD_ERROR, "".join(f"{line}\n" for line in lines))
 
 
 def _wrong_usage(error: click.UsageError) -> ConfigError:

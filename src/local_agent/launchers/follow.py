@@ -1,16 +1,20 @@
 """Reading along with the output files of flow runs: onto the console, each line with its run's name before it.
 
-The flow runs write to their files themselves; whoever reads them may come and go.
+The flow runs write to their files themselves; whoever reads them may come and go. No more is read than the console
+has room for: what waits for it waits in the files, up to a bound, and what is given up then is counted and said.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol
 
+from local_agent.launchers.segments import Segments
 from local_agent.plain import short
 
 if TYPE_CHECKING:
@@ -20,27 +24,40 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.1
 _LOOK_UNSEEN_SECONDS = 0.5  # where nothing is shown and a file is only kept from growing
+_LOOK_AGAIN_SECONDS = 0.002  # where more waits than one look reads: others have their turn meanwhile
 _MOST_BYTES = 16 * 1024 * 1024  # what was read is dropped from a file that grows beyond it
-_CHUNK_BYTES = 256 * 1024
-_MOST_CHUNKS = 16
+_MOST_UNREAD_BYTES = 256 * 1024 * 1024  # as is what was not read, where the console does not take it
+_CHUNK_BYTES = 64 * 1024
+_ROOM_BYTES = 1024 * 1024  # kept free on the console for what the agent says itself
+_MOST_LAST_LOOKS = 64
 _COLOURS = (36, 33, 32, 35, 34, 31)
+
+
+class Console(Protocol):
+    """Where lines are shown: `outbox.Outbox`."""
+
+    @property
+    def room_bytes(self) -> int:
+        """How many bytes it takes now."""
+
+    def put(self, message: bytes) -> None:
+        """Take some lines."""
 
 
 @dataclass
 class _Followed:
-    prefix: str
     path: str | Path
     from_end: bool
+    segments: Segments
     descriptor: int | None = None
-    rest: bytes = b""
-    seen_bytes: int = 0
+    read_bytes: int = 0
 
     def open(self) -> None:
         """Open the file, once it can be. Raise OSError."""
         if self.descriptor is None:
-            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            self.descriptor = _opened(self.path)
             if self.from_end:
-                self.seen_bytes = os.lseek(self.descriptor, 0, os.SEEK_END)
+                self.read_bytes = os.lseek(self.descriptor, 0, os.SEEK_END)
 
     def close(self) -> None:
         if self.descriptor is not None:
@@ -51,9 +68,9 @@ class _Followed:
 class Follower:
     """Follows files until they are removed and read to their end. Shows nothing where `console` is None."""
 
-    def __init__(self, console: TextIO | None) -> None:
+    def __init__(self, console: Console | None, *, is_terminal: bool = False) -> None:
         self._console = console
-        self._is_terminal = console is not None and console.isatty()
+        self._is_terminal = is_terminal
         self._followed: list[_Followed] = []
         self._has_some = asyncio.Event()
         self._count = 0
@@ -71,7 +88,7 @@ class Follower:
         if self._is_terminal:
             prefix = f"\x1b[{_COLOURS[self._count % len(_COLOURS)]}m{prefix}\x1b[0m"
         self._count += 1
-        one = _Followed(prefix, path, from_end)
+        one = _Followed(path, from_end, Segments(prefix.encode(errors="replace"), is_terminal=self._is_terminal))
         with contextlib.suppress(OSError):  # too many open files: the flow run is started all the same
             one.open()
         self._followed.append(one)
@@ -81,59 +98,95 @@ class Follower:
         """Read along until cancelled."""
         try:
             while await self._has_some.wait():
-                self._followed = [one for one in self._followed if self._goes_on(one)]
+                has_more = self._look()
                 if not self._followed:
                     self._has_some.clear()
-                await asyncio.sleep(_LOOK_UNSEEN_SECONDS if self._console is None else _LOOK_SECONDS)
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS if has_more else self._pause_seconds)
         finally:
-            # what was written since the last look is shown before the agent goes
-            for one in [one for one in self._followed if self._goes_on(one)]:
+            # what was written since the last look is shown before the agent goes, as far as the console takes it
+            for _ in range(_MOST_LAST_LOOKS):
+                if not self._look():
+                    break
+            for one in self._followed:
                 one.close()
             self._followed = []
 
-    def _goes_on(self, one: _Followed) -> bool:
-        """Show what is new. Return False, with the file closed, once it is gone and read to its end."""
+    @property
+    def _pause_seconds(self) -> float:
+        return _LOOK_UNSEEN_SECONDS if self._console is None else _LOOK_SECONDS
+
+    def _look(self) -> bool:
+        """Show some of what is new of each file. Return whether there is more that the console would take now."""
+        has_more, staying = False, []
+        for one in self._followed:
+            try:
+                stays, more = self._see_to(one)
+            except OSError:  # a disk's fault: nothing can be read of it, and the others have their turn
+                stays, more = True, False
+            has_more = has_more or more
+            if stays:
+                staying.append(one)
+            else:
+                one.close()
+        self._followed = staying
+        return has_more
+
+    def _see_to(self, one: _Followed) -> tuple[bool, bool]:
+        """Show some of one file. Return whether it stays, and whether more can be shown at once. Raise OSError."""
         try:
             one.open()
         except FileNotFoundError:
-            return False
+            return False, False
         except OSError:
-            return True
+            return True, False
         assert one.descriptor is not None
-        is_removed = os.fstat(one.descriptor).st_nlink == 0  # asked first: what comes later is read below
-        if not self._read(one, one.descriptor):
-            return True  # it writes faster than it is read: the others have their turn, and the rest comes next
-        if is_removed:
-            self._show(one, [one.rest] if one.rest else [])
-            one.close()
-            return False
-        if one.seen_bytes > _MOST_BYTES:
-            os.ftruncate(one.descriptor, 0)
-            os.lseek(one.descriptor, 0, os.SEEK_SET)
-            one.seen_bytes = 0
-        return True
+        status = os.fstat(one.descriptor)  # asked first: what comes later is read below
+        if self._console is None:
+            one.read_bytes = status.st_size
+        elif not self._has_room:
+            self._drop_unread(one, status.st_size)
+            return True, False
+        elif self._read(one, one.descriptor):
+            return True, self._has_room
+        if status.st_nlink == 0:
+            self._show(one.segments.end())
+            return False, False
+        if one.read_bytes > _MOST_BYTES:
+            _empty(one)
+        return True, False
+
+    @property
+    def _has_room(self) -> bool:
+        return self._console is not None and self._console.room_bytes > _ROOM_BYTES
 
     def _read(self, one: _Followed, descriptor: int) -> bool:
-        """Show what is new, at most so much at once; tell whether that was all."""
-        if self._console is None:
-            one.seen_bytes = os.lseek(descriptor, 0, os.SEEK_END)
-            return True
-        for _ in range(_MOST_CHUNKS):
-            chunk = os.read(descriptor, _CHUNK_BYTES)
-            if not chunk:
-                return True
-            one.seen_bytes += len(chunk)
-            *lines, one.rest = (one.rest + chunk).split(b"\n")
-            self._show(one, lines)
-        return False
+        """Show a chunk; tell whether there may be more."""
+        chunk = os.pread(descriptor, _CHUNK_BYTES, one.read_bytes)
+        one.read_bytes += len(chunk)
+        self._show(one.segments.shown(chunk))
+        return len(chunk) == _CHUNK_BYTES
 
-    def _show(self, one: _Followed, lines: list[bytes]) -> None:
-        if self._console is None or not lines:
-            return
-        try:
-            self._console.write("".join(f"{one.prefix}{line.decode(errors='replace')}\n" for line in lines))
-            self._console.flush()
-        except (BrokenPipeError, ValueError):
-            self._console = None
-        except OSError:
-            return  # a full disk: later lines may find room
+    def _drop_unread(self, one: _Followed, size_bytes: int) -> None:
+        """Give up what nobody reads before it fills the disk, and have it said in its place."""
+        if size_bytes - one.read_bytes > _MOST_UNREAD_BYTES:
+            one.segments.note_gap(size_bytes - one.read_bytes)
+            _empty(one)
+
+    def _show(self, text: bytes) -> None:
+        if self._console is not None and text:
+            self._console.put(text)
+
+
+def _opened(path: str | Path) -> int:
+    """Open a run's file. What its flow put there instead, a link or a pipe, is not followed. Raise OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no regular file")
+    return descriptor
+
+
+def _empty(one: _Followed) -> None:
+    assert one.descriptor is not None
+    os.ftruncate(one.descriptor, 0)  # its writers append
+    one.read_bytes = 0

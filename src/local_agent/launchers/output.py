@@ -80,7 +80,8 @@ class FileOutput:
         """Open the run's file for appending, so that it may be cut short meanwhile."""
         path = output_file(base)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            remove_output(base)  # made anew: a flow run of this user may have put a link or a pipe in its place
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateError(f"cannot write {path}: {error.strerror}") from error
         try:
@@ -96,12 +97,17 @@ class FileOutput:
     def last_lines(self, base: Path) -> tuple[str, ...]:
         """Return the last lines of the run's file."""
         try:
-            with open(output_file(base), "rb") as file:  # noqa: PTH123 - pathlib interns the name of every run
-                file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
-                text = file.read().decode(errors="replace")
+            descriptor = os.open(output_file(base), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return ()
-        return tuple(text.splitlines()[-LAST_LINES:])
+        try:
+            size_bytes = os.fstat(descriptor).st_size  # 0 where it is no regular file
+            data = os.pread(descriptor, _LAST_BYTES, max(0, size_bytes - _LAST_BYTES)) if size_bytes else b""
+        except OSError:
+            return ()
+        finally:
+            os.close(descriptor)
+        return tuple(data.decode(errors="replace").splitlines()[-LAST_LINES:])
 
 
 def output_file(base: Path) -> str:

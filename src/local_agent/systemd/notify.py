@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import sdnotify
 
+from local_agent.outbox import Outbox
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _USEC = 1_000_000
+_MOST_BYTES = 256 * 1024
 
 
 class Notifier(Protocol):
@@ -26,16 +29,41 @@ class Notifier(Protocol):
 
 
 class ServiceNotifier:
-    """Speaks to systemd where it listens; silent elsewhere."""
+    """Speaks to systemd where it listens; silent elsewhere. PID 1 may be busy or stopped: nobody here waits for it."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._sender = sdnotify.SystemdNotifier() if environ.get("NOTIFY_SOCKET") else None
-        self.watchdog_seconds = _watchdog_seconds(environ) if self._sender else None
+        address = environ.get("NOTIFY_SOCKET", "")
+        self._outbox = Outbox(_NotifySink(), _what_was_lost, _MOST_BYTES) if address else None
+        self.watchdog_seconds = _watchdog_seconds(environ) if address else None
 
     def notify(self, *lines: str) -> None:
-        """Send lines in one message."""
-        if self._sender is not None:
-            self._sender.notify("\n".join(lines))
+        """Have lines sent in one message."""
+        if self._outbox is not None:
+            self._outbox.put("\n".join(lines).encode())
+
+    def close(self, within_seconds: float) -> None:
+        """Wait until systemd has everything, or so long."""
+        if self._outbox is not None:
+            self._outbox.close(within_seconds)
+
+
+class _NotifySink:
+    name = "systemd"
+
+    def __init__(self) -> None:
+        self._sender: sdnotify.SystemdNotifier | None = None
+
+    def write(self, message: bytes) -> int:
+        """Send one message, and wait while systemd's queue is full. Raise OSError where it cannot be sent."""
+        if self._sender is None:
+            self._sender = sdnotify.SystemdNotifier(debug=True)  # debug: errors are raised
+        self._sender.notify(message.decode())
+        return len(message)
+
+
+def _what_was_lost(count: int, reason: str) -> bytes:
+    """Nothing that systemd would take says so. Signs of life and words about the state come anew all the time."""
+    return f"X_LOCAL_AGENT_LOST={count} while {reason}".encode()
 
 
 def reloading() -> tuple[str, str]:

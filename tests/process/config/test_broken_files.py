@@ -78,12 +78,12 @@ def _write(folder: Path, broken: Broken) -> Path:
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.title)
-def test_a_broken_file_is_answered(tmp_path: Path, broken: Broken, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_file_is_answered(tmp_path: Path, broken: Broken, capfd: pytest.CaptureFixture[str]) -> None:
     path = _write(tmp_path, broken)
     result = CliRunner().invoke(cli, _arguments(tmp_path), env=_environ(tmp_path))
     assert isinstance(result.exception, ConfigError), result.output
     report_error(result.exception)
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     lines = said.splitlines()
     assert lines[0].startswith(f"error: {path}: ")
     assert broken.key in lines[0]

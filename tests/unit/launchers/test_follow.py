@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import io
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,25 +15,20 @@ from support.api_client import wait_until
 _MIB = 1024**2
 
 
-class Console(io.StringIO):
-    """A console, or a pipe where nobody sees colours; while `broken` is set each write fails with it."""
+class Console:
+    """A console, or a pipe where nobody sees colours; while `room_bytes` is 0 nobody reads it."""
 
-    def __init__(self, *, is_terminal: bool = False) -> None:
-        super().__init__()
-        self._is_terminal = is_terminal
-        self.broken: OSError | None = None
-        self.failures = 0
+    def __init__(self) -> None:
+        self.text = ""
+        self.room_bytes = 4 * _MIB
 
-    def isatty(self) -> bool:
-        """Tell whether somebody sees colours."""
-        return self._is_terminal
+    def put(self, message: bytes) -> None:
+        """Take some lines."""
+        self.text += message.decode()
 
-    def write(self, text: str) -> int:
-        """Take a text."""
-        if self.broken is not None:
-            self.failures += 1
-            raise self.broken
-        return super().write(text)
+    def getvalue(self) -> str:
+        """Return what was shown."""
+        return self.text
 
 
 @asynccontextmanager
@@ -88,8 +82,8 @@ async def test_what_is_there_when_the_file_goes_is_shown_to_its_end(tmp_path: Pa
 
 
 async def test_each_run_has_a_colour_on_a_terminal(tmp_path: Path) -> None:
-    console = Console(is_terminal=True)
-    follower = Follower(console)
+    console = Console()
+    follower = Follower(console, is_terminal=True)
     paths = [_follow(follower, tmp_path / name, name) for name in "ab"]
     async with _following(follower):
         for path in paths:
@@ -97,7 +91,7 @@ async def test_each_run_has_a_colour_on_a_terminal(tmp_path: Path) -> None:
         await _until(lambda: console.getvalue().count("\n") == 2, console)
     first, second = console.getvalue().splitlines()
     assert first.startswith("\x1b[")
-    assert first.endswith("\x1b[0mx")
+    assert first.endswith("\x1b[0mx\x1b[K")
     assert first.split("m")[0] != second.split("m")[0]
 
 
@@ -123,32 +117,62 @@ async def test_a_file_that_was_read_is_cut_before_it_fills_the_disk(tmp_path: Pa
         assert path.read_text() == "after\n"
 
 
-async def test_a_pipe_that_is_gone_ends_the_showing_and_nothing_else(tmp_path: Path) -> None:
+async def test_what_nobody_reads_waits_in_the_file(tmp_path: Path) -> None:
     console = Console()
-    console.broken = BrokenPipeError()
+    console.room_bytes = 0
+    follower = Follower(console)
+    path, seen = _follow(follower, tmp_path / "a"), _follow(follower, tmp_path / "b")
+    async with _following(follower):
+        _append(path, "one\n" * 100_000)
+        _append(seen, "x\n")
+        await asyncio.sleep(0.3)  # two looks
+        assert console.text == ""
+        console.room_bytes = 4 * _MIB
+        await _until(lambda: console.text.count("| one\n") == 100_000, console)
+
+
+async def test_what_nobody_reads_does_not_fill_the_disk_and_is_counted(tmp_path: Path) -> None:
+    console = Console()
+    console.room_bytes = 0
     follower = Follower(console)
     path = _follow(follower, tmp_path / "a")
+    os.truncate(path, 300 * _MIB)  # without blocks: as large as it looks, and quick to make
     async with _following(follower):
-        _append(path, "one\n")
-        await _until(lambda: console.failures == 1, console)
-        console.broken = None
-        with path.open("ab") as file:
-            file.write((b"x" * 1023 + b"\n") * 1024 * 17)
         await _until(lambda: path.stat().st_size == 0, console)
-    assert console.getvalue() == ""
+        console.room_bytes = 4 * _MIB
+        _append(path, "after\n")
+        await _until(lambda: "after" in console.text, console)
+    lost = f"[{300 * _MIB} bytes are not shown: the console did not read]"
+    assert console.text == f"calm-otter | {lost}\ncalm-otter | after\n"
 
 
-async def test_a_full_disk_loses_lines_and_no_more(tmp_path: Path) -> None:
+async def test_a_progress_bar_is_shown_as_it_is_drawn(tmp_path: Path) -> None:
     console = Console()
-    console.broken = OSError(errno.ENOSPC, "No space left on device")
     follower = Follower(console)
     path = _follow(follower, tmp_path / "a")
     async with _following(follower):
-        _append(path, "one\n")
-        await _until(lambda: console.failures == 1, console)
-        console.broken = None
-        _append(path, "two\n")
-        await _until(lambda: "two" in console.getvalue(), console)
+        for percent in range(3):
+            _append(path, f"\r{percent}%")
+            await _until(lambda percent=percent: f"| {percent}%\n" in console.text, console)  # type: ignore[misc]
+
+
+async def test_what_is_put_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+    """A link that root would empty, a pipe that would hold up the agent."""
+    console = Console()
+    follower = Follower(console)
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"x" * 17 * _MIB)
+    (tmp_path / "link").symlink_to(victim)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("link", "pipe", "zero"):
+        follower.follow(samples.record(name=name), tmp_path / name)
+    seen = _follow(follower, tmp_path / "seen")
+    async with _following(follower):
+        _append(seen, "seen\n")
+        await _until(lambda: "seen" in console.text, console)
+    assert console.text == "calm-otter | seen\n"
+    assert victim.stat().st_size == 17 * _MIB
 
 
 async def test_a_run_that_is_taken_up_again_is_followed_from_there_on(tmp_path: Path) -> None:
