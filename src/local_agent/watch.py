@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ class Watch:
         self._log = log
         self._settings = settings
         self._seen: dict[str, _Seen] = {}
+        self._stops: set[asyncio.Task[None]] = set()  # also of runs that are seen no more
 
     def states(self) -> Mapping[str, RunState]:
         """Return the state at the API of each live run, as it was at the last look."""
@@ -68,6 +70,14 @@ class Watch:
 
     async def for_ever(self) -> None:
         """Look again and again. While the API is out of reach there is nothing to see."""
+        try:
+            await self._look_for_ever()
+        finally:
+            for task in self._stops:
+                task.cancel()
+            await asyncio.gather(*self._stops, return_exceptions=True)
+
+    async def _look_for_ever(self) -> None:
         while True:
             await self._clock.sleep(self._pause_seconds())
             live = dict(self._stories.live)
@@ -122,13 +132,19 @@ class Watch:
         if now - seen.cancelling_since >= self._settings().cancel_grace_seconds:
             self._log.say(events.CANCELLING, _subject(live))
             seen.stopping = asyncio.create_task(self._stop(live))
+            self._stops.add(seen.stopping)
+            seen.stopping.add_done_callback(self._stops.discard)
 
     async def _stop(self, live: Live) -> None:
         try:
             await live.process.stop(_STOP_GRACE_SECONDS)
         except LocalAgentError as error:
-            self._log.say(events.STATE_PROBLEM, reason=error.message)
-            self._seen.pop(live.record.id, None)  # the next look tries again
+            self._log.say(events.STATE_PROBLEM, _subject(live), reason=error.message)
+        except Exception:
+            self._log.say(events.INTERNAL_ERROR, _subject(live), reason=traceback.format_exc())
+        else:
+            return
+        self._seen.pop(live.record.id, None)  # the next look tries again
 
     def _is_stale(self, live: Live, view: RunView, seen: _Seen, now: float) -> bool:
         alive_and_running = view.state in (RunState.RUNNING, RunState.SUBMITTED) and live.record.sends_heartbeat

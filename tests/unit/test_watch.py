@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -22,7 +24,8 @@ _RUNNING = RunView(RunState.RUNNING, START)
 class Process:
     """A live run's process, of which only `stop` is asked here."""
 
-    def __init__(self, clock: SkippingClock, failures: int = 0) -> None:
+    def __init__(self, clock: SkippingClock, failures: int = 0, failure: Exception | None = None) -> None:
+        self._failure = failure or ManagerUnreachableError("systemd does not answer")
         self.stopped_at: list[float] = []
         self._clock = clock
         self._failures = failures
@@ -32,7 +35,34 @@ class Process:
         assert grace_seconds > 0
         self.stopped_at.append(self._clock.monotonic() - 1000)
         if len(self.stopped_at) <= self._failures:
-            raise ManagerUnreachableError("systemd does not answer")
+            raise self._failure
+
+
+class StopInSteps:
+    """A stop that is under way until it is let go on, held by nobody but its task."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.is_over = False
+        self._wait: weakref.ref[asyncio.Future[None]] | None = None
+
+    async def __call__(self, grace_seconds: float) -> None:
+        """Wait."""
+        future = asyncio.get_running_loop().create_future()
+        self._wait = weakref.ref(future)
+        self.begun.set()
+        await future
+        self.is_over = True
+
+    def is_under_way(self) -> bool:
+        """Tell whether its task is still there."""
+        return self._wait is not None and self._wait() is not None
+
+    def go_on(self) -> None:
+        """End it."""
+        future = self._wait() if self._wait else None
+        assert future is not None
+        future.set_result(None)
 
 
 class Bed:
@@ -54,9 +84,11 @@ class Bed:
         """How much time has passed."""
         return self.clock.monotonic() - 1000
 
-    def add(self, run_id: str, *, sends_heartbeat: bool = True, failures: int = 0) -> Process:
+    def add(
+        self, run_id: str, *, sends_heartbeat: bool = True, failures: int = 0, failure: Exception | None = None
+    ) -> Process:
         """Let a run live here."""
-        process = Process(self.clock, failures)
+        process = Process(self.clock, failures, failure)
         record = samples.record(id=run_id, sends_heartbeat=sends_heartbeat)
         self.live[run_id] = Live(record, process)  # type: ignore[arg-type]  # only what the watch asks of it
         return process
@@ -191,6 +223,33 @@ async def test_a_stop_that_failed_is_tried_again() -> None:
     await bed.watch_for(120)
     assert len(process.stopped_at) == 3
     assert bed.log.events.count(events.STATE_PROBLEM) == 2
+
+
+async def test_a_stop_goes_on_when_its_run_is_seen_no_more() -> None:
+    """The loop keeps no task alive by itself (asyncio.create_task)."""
+    bed = Bed(cancel_grace_seconds=30)
+    process = bed.add("a")
+    process.stop = StopInSteps()  # type: ignore[method-assign]  # one that takes its time
+    bed.views_of = lambda _: {"a": RunView(RunState.CANCELLING, START)}
+    watching = asyncio.create_task(bed.watch_for(3600))
+    await process.stop.begun.wait()
+    del bed.live["a"]
+    for _ in range(50):
+        await asyncio.sleep(0)
+        gc.collect()
+    assert process.stop.is_under_way()
+    process.stop.go_on()
+    await watching
+    assert process.stop.is_over
+
+
+async def test_a_fault_in_a_stop_is_said_and_it_is_tried_again() -> None:
+    bed = Bed(cancel_grace_seconds=30)
+    process = bed.add("a", failures=1, failure=ZeroDivisionError("a fault"))
+    bed.views_of = lambda _: {"a": RunView(RunState.CANCELLING, START)}
+    await bed.watch_for(120)
+    assert len(process.stopped_at) == 2
+    assert events.INTERNAL_ERROR in bed.log.events
 
 
 async def test_an_outage_ends_no_watch_and_asks_no_faster() -> None:

@@ -16,13 +16,7 @@ from local_agent.errors import ExhaustedError, LaunchError, StateError
 from local_agent.model import Cause
 from support.launcher_bed import Bed, sh
 from support.limits import descriptors_left, no_descriptors
-
-_SUPPORT = Path(__file__).parents[2]
-# a user of this test's own; it may read the checkout and write its folder, and has no other privilege
-_AS_ANOTHER_USER = (
-    *("setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"),
-    *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
-)
+from support.users import AS_ANOTHER_USER, environment
 
 
 def _at_process_limit(folder: Path, most: int, runtime_max_seconds: int, *argv: str) -> str:
@@ -35,8 +29,7 @@ def _at_process_limit(folder: Path, most: int, runtime_max_seconds: int, *argv: 
         str(runtime_max_seconds),
         *argv,
     ]
-    env = {**os.environ, "PYTHONPATH": f"{_SUPPORT}:{_SUPPORT.parent / 'src'}"}
-    done = subprocess.run([*_AS_ANOTHER_USER, *program], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*AS_ANOTHER_USER, *program], env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

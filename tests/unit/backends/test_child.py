@@ -140,6 +140,13 @@ def test_a_folder_that_does_not_exist(wanted: str) -> None:
     assert caught.value.message == f"Flow run {samples.RUN_ID} has a nonexistent `working_dir` configured: {wanted}"
 
 
+def test_a_folder_that_cannot_be_had(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for wanted in (f"{tmp_path}/loop", f"{tmp_path}/{'n' * 300}"):
+        with pytest.raises(LaunchError, match=f"Flow run {samples.RUN_ID} cannot have the `working_dir` {wanted}: "):
+            _child(working_dir=wanted)
+
+
 def test_an_agent_whose_own_folder_is_gone_fails_no_run(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_agent.errors import LaunchError, StateError
+from local_agent.errors import LaunchError, StateError, not_started
 from local_agent.model import Child
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ _SEND_LOGS = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
 def child(run: FlowRun, settings: Settings, environ: Mapping[str, str], tenant_id: str) -> Child:
     """Given a flow run and the agent's own environment, return the command that runs it.
 
-    Raise LaunchError where its working_dir does not exist, StateError where the agent's own does not.
+    Raise LaunchError where its working_dir does not exist, ExhaustedError where that cannot be told now, StateError
+    where the agent's own folder cannot be used.
     """
     working_dir = _working_dir(run)
     env = scrubbed(environ)
@@ -94,22 +97,30 @@ def _working_dir(run: FlowRun) -> Path:
     wanted = run.run_config.working_dir
     if wanted is None:
         return _own_folder()
-    path = Path(wanted)
-    if "\0" in wanted or not path.is_dir():
-        raise LaunchError(
-            f"Flow run {run.id} has a nonexistent `working_dir` configured: {wanted}",
-            hint="create the folder on this machine, or change working_dir in the flow's LocalRun",
-        )
-    return path.absolute()
+    hint = "create the folder on this machine, or change working_dir in the flow's LocalRun"
+    try:
+        is_folder = stat.S_ISDIR(os.stat(wanted).st_mode)  # noqa: PTH116 - pathlib takes some errors for an answer
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise not_started(f"Flow run {run.id} cannot have the `working_dir` {wanted}", error, hint=hint) from error
+        is_folder = False
+    except ValueError:  # a NUL, or what is no text
+        is_folder = False
+    if not is_folder:
+        raise LaunchError(f"Flow run {run.id} has a nonexistent `working_dir` configured: {wanted}", hint=hint)
+    return Path(wanted).absolute()
 
 
 def _own_folder() -> Path:
     try:
-        return Path.cwd()
-    except FileNotFoundError as error:
+        folder = Path.cwd()
+        os.stat(folder / ".")  # noqa: PTH116 - pathlib drops the point, and with it the question: may it be entered?
+    except OSError as error:
+        reason = "is gone" if isinstance(error, FileNotFoundError) else f"cannot be entered: {error.strerror}"
         raise StateError(
-            "the folder that this agent was started in is gone", hint="start the agent in a folder that stays"
+            f"the folder that this agent was started in {reason}", hint="start the agent in a folder that stays"
         ) from error
+    return folder
 
 
 def _python_path(working_dir: Path, inherited: str, import_paths: tuple[str, ...]) -> str:
