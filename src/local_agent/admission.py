@@ -25,7 +25,8 @@ class Admission:
     """Counts places, and looks at the machine's pressure and free memory.
 
     A place is held from before the claim until nothing of the run lives any more. `pressure_percent` and
-    `available_bytes` read the machine (procfs has the real ones).
+    `available_bytes` read the machine (procfs has the real ones). `most_live` is how many flow runs may live at once
+    whatever the settings say, None for any number: capacity.py. `unfit` says why none could be started at all.
     """
 
     def __init__(
@@ -34,11 +35,15 @@ class Admission:
         pressure_percent: Callable[[str], float | None] = procfs.pressure_percent,
         available_bytes: Callable[[], int | None] = procfs.available_memory_bytes,
         monotonic: Callable[[], float] = time.monotonic,
+        most_live: int | None = None,
+        unfit: Callable[[], str] = str,
     ) -> None:
         self._settings = settings
         self._pressure_percent = pressure_percent
         self._available_bytes = available_bytes
         self._monotonic = monotonic
+        self._most_live = most_live
+        self._unfit = unfit
         self._held: set[str] = set()
         self._taken_at: deque[float] = deque(maxlen=_RAMP_RUNS)
         self._short = False
@@ -86,6 +91,10 @@ class Admission:
             return "draining"
         if self.free() == 0:
             return f"all {self._settings().limit} places are taken"
+        if self._most_live is not None and len(self._held) >= self._most_live:
+            return f"{len(self._held)} flow runs live, as many as it may open files for (LimitNOFILE= in the unit)"
+        if unfit := self._unfit():
+            return unfit
         reason = self._shortage(_HYSTERESIS if self._short else 1.0)
         self._short = bool(reason)
         return reason

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from local_agent.backends import Backend, QueuePage
     from local_agent.clock import Clock
     from local_agent.events import EventLog
+    from local_agent.fitness import Fitness
     from local_agent.flow_run import Stories
     from local_agent.model import FlowRun, Record, RunState
     from local_agent.outage import Reachability
@@ -66,7 +67,7 @@ _POLL_FAULT = UnavailableError("the queue cannot be asked, by a fault of local-a
 class Agent:
     """Takes flow runs and sees to them until it is told to stop.
 
-    `may_launch` returns why no run could be started at all (no prefect in the interpreter), "" where runs can.
+    `fitness` knows why no run could be started at all, which `admission` then says.
     `shut_down` ends every flow run within so many seconds; given where none can outlive this agent: it is process 1.
     """
 
@@ -81,7 +82,7 @@ class Agent:
         clock: Clock,
         log: EventLog,
         settings: Callable[[], Settings],
-        may_launch: Callable[[], Awaitable[str]],
+        fitness: Fitness,
         shut_down: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         self._backend = backend
@@ -92,7 +93,7 @@ class Agent:
         self._clock = clock
         self._log = log
         self._settings = settings
-        self._may_launch = may_launch
+        self._fitness = fitness
         self._shut_down = shut_down
         self._watch = Watch(backend, stories, clock, log, settings)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -102,7 +103,7 @@ class Agent:
         self._connected = False
         self._was_connected = False
         self._paused_for = ""
-        self._unfit = ""
+        self._unfit_for = ""
         self._hostname_looked_at: float | None = None
         admission.when_one_leaves(self._poke_if_full)
 
@@ -129,7 +130,7 @@ class Agent:
     @property
     def unfit_because(self) -> str:
         """Why no flow run could be started at all, "" where they can."""
-        return self._unfit
+        return self._fitness.reason_against()
 
     def api_states(self) -> Mapping[str, RunState]:
         """Return the state at the API of each live run, as it was at the last look."""
@@ -159,7 +160,7 @@ class Agent:
         """
         for record in records:
             self._start(record.id, self._stories.resume(record))
-        loops = (self._watch.for_ever, self._backend.flush_logs, self._look_at_the_interpreter)
+        loops = (self._watch.for_ever, self._backend.flush_logs, self._fitness.look)
         beside = [asyncio.create_task(self._keep_up(loop)) for loop in loops]
         try:
             await self._poll_for_ever()
@@ -203,7 +204,7 @@ class Agent:
             if not self._connected:
                 await self._connect()
             reason = self._admission.reason_against()
-            self._note_pause(reason or self._unfit)
+            self._note_pause(reason)
             known = _EVERYTHING if reason else self._known()
             page = await self._backend.due_runs(self._clock.now() + _PREFETCH, known)
             await self._look_for_hostname_labels(page)
@@ -241,25 +242,22 @@ class Agent:
         for problem in page.problems:
             self._say_once(problem, events.NOT_UNDERSTOOD, reason=problem)
         runs = [run for run in page.runs if self._is_for_us(run)]
-        if runs or self._unfit:
-            await self._look_at_the_interpreter()
-        self._note_pause(self._admission.reason_against() or self._unfit)
-        if self._unfit:
+        if runs or self._fitness.reason_against():
+            await self._fitness.look()
+        self._note_pause(self._admission.reason_against())
+        if self._fitness.reason_against():
             return False
         for run in runs:
             self._log.say(events.TAKEN, _subject(run))
             self._start(run.id, self._tell(run))
         return bool(runs)
 
-    async def _look_at_the_interpreter(self) -> None:
-        """Asked at the start too, so that a wrong one is known before a run is lost on it."""
-        self._unfit = await self._may_launch()
-
     def _note_pause(self, reason: str) -> None:
-        """Say once when intake stops, and once when it goes on."""
-        if bool(reason) != bool(self._paused_for):
+        """Say once when intake stops, once when it stops for want of something here, and once when it goes on."""
+        unfit = self._fitness.reason_against() if reason else ""
+        if bool(reason) != bool(self._paused_for) or (unfit and not self._unfit_for):
             self._log.say(events.INTAKE_PAUSED if reason else events.INTAKE_RESUMED, reason=reason)
-        self._paused_for = reason
+        self._paused_for, self._unfit_for = reason, unfit
 
     def _is_for_us(self, run: FlowRun) -> bool:
         reason = self._backend.unsupported(run)
@@ -312,6 +310,7 @@ class Agent:
         backoff = Backoff(_AFTER_FAULT_SECONDS, _MOST_AFTER_FAULT_SECONDS)
         try:
             while await self._has_fault(story):
+                self._stories.let_go(flow_run_id)
                 await self._clock.sleep(backoff.next_seconds())
                 story = self._stories.take_up(flow_run_id)
         finally:
@@ -330,7 +329,7 @@ class Agent:
 
     def _poke_if_full(self) -> None:
         """A place is free again: no need to wait for the next poll, where there may be a backlog."""
-        if self._admission.free() is not None and self._paused_for:
+        if self._paused_for and not self._admission.reason_against():
             self.poke()
 
     async def _nap(self, seconds: float) -> None:

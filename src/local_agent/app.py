@@ -17,8 +17,10 @@ from local_agent import __version__, control, events, health, managers, metering
 from local_agent.admission import Admission
 from local_agent.agent import Agent
 from local_agent.backends.prefect1 import Prefect1Backend, Transport
+from local_agent.capacity import raise_descriptors, shortage_of_tasks
 from local_agent.clock import SystemClock
 from local_agent.events import ConsoleLog, JournalLog, priority_of
+from local_agent.fitness import Fitness
 from local_agent.flow_run import Stories
 from local_agent.interpreter import Interpreter
 from local_agent.launchers.follow import Follower
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_agent.events import EventLog
+    from local_agent.fitness import Check
     from local_agent.launchers import Launcher
     from local_agent.metrics import Metrics
     from local_agent.model import Record
@@ -64,6 +67,7 @@ def run(settings: Settings, environ: Mapping[str, str], read_again: Callable[[],
 
 async def _run(current: Current, environ: Mapping[str, str], read_again: Callable[[], Settings]) -> None:
     settings, clock = current.now, SystemClock()
+    descriptors = raise_descriptors()
     async with contextlib.AsyncExitStack() as stack:
         counters = metering.counters_for(settings)
         stack.enter_context(complaints_never_block(sys.stderr.fileno(), _LAST_WORDS_SECONDS))
@@ -77,25 +81,35 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         stack.callback(disk.close)
 
         follower, output = _output(settings, event_log)
-        process = ProcessLauncher(store.base_of, output, clock, functools.partial(_say_left, log))
+        say_left = functools.partial(_say_left, log)
+        process = ProcessLauncher(store.base_of, output, clock, say_left, open_files=descriptors.given_on)
         launcher: Launcher = process
         manager_words = "no scopes"
+        checks: list[Check] = [
+            lambda _: disk.run(descriptors.shortage),
+            lambda _: disk.run(lambda: shortage_of_tasks(os.geteuid())),
+            lambda _: disk.run(store.shortage),
+            lambda in_doubt: disk.run(output.reason_against if in_doubt else str),
+        ]
         found = managers.find(os.geteuid(), environ)
         if settings.launcher == "scope" or (settings.launcher == "auto" and found.open):
             manager = managers.required(found)
             stack.push_async_callback(manager.close)
             place = managers.place_of(settings.instance, environ, Place)
-            launcher, manager_words = ScopeLauncher(manager, place, store.base_of, output, clock), found.words
+            launcher = ScopeLauncher(manager, place, store.base_of, output, clock, descriptors.given_on)
+            manager_words = found.words
+            checks.append(lambda in_doubt: manager.reason_against(thoroughly=in_doubt))
 
         launcher = metering.metered_launcher(launcher, counters)
 
         backend = _backend(current, environ, clock, counters)
         stack.callback(backend.close)
-        admission = Admission(current)
+        interpreter = Interpreter(current, disk, clock, log)
+        fitness = Fitness([*checks, lambda _: interpreter.reason_against()], clock)
+        admission = Admission(current, most_live=descriptors.live_runs, unfit=fitness.reason_against)
         admission.draining = store.draining
         reachability = Reachability(log, clock)
         progress = Progress(clock.monotonic)
-        interpreter = Interpreter(current, disk, clock, log)
         stories = Stories(
             backend=backend,
             launcher=launcher,
@@ -103,9 +117,11 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             store=store,
             disk=disk,
             admission=admission,
+            fitness=fitness,
             clock=clock,
             log=log,
             settings=current,
+            claims_at_once=descriptors.claims_at_once,
             on_early_end=interpreter.doubt,
         )
         agent = Agent(
@@ -117,7 +133,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             clock=clock,
             log=log,
             settings=current,
-            may_launch=interpreter.reason_against,
+            fitness=fitness,
             shut_down=process.shut_down if os.getpid() == 1 else None,
         )
         service = Service(current, read_again, agent, admission, store, notifier, log)

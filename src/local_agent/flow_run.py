@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from local_agent.backends import Backend
     from local_agent.clock import Clock
     from local_agent.events import EventLog
+    from local_agent.fitness import Fitness
     from local_agent.launchers import Launcher, LiveRun
     from local_agent.limits import Limits
     from local_agent.model import FlowRun
@@ -38,7 +39,6 @@ _Result = TypeVar("_Result")
 
 _AGAIN_SECONDS = 30.0  # how long a run is left alone that could not be claimed or started now
 _NAP_SECONDS = 5.0  # the wall clock may jump while a run waits for its time
-_MOST_RECORDS = 100
 _INSIST_SECONDS = 10.0  # after an outage an end is told as soon as the queue is asked again
 _NO_INTERPRETER = frozenset({1, 126, 127})  # exit codes of python without the module, of sh without the file
 _ROUNDING_SECONDS = 0.01  # a process started a moment before its time does not run (prefect 1.4.1)
@@ -55,6 +55,7 @@ class Live:
 class Stories:
     """Tells the stories of flow runs; `live` holds those that run now, by id.
 
+    `claims_at_once` bounds how many records of claims are open at the same time.
     `on_early_end` is called when one ended as it would where the interpreter, or prefect in it, is gone.
     """
 
@@ -67,9 +68,11 @@ class Stories:
         store: Store,
         disk: Workers,
         admission: Admission,
+        fitness: Fitness,
         clock: Clock,
         log: EventLog,
         settings: Callable[[], Settings],
+        claims_at_once: int,
         on_early_end: Callable[[], None],
     ) -> None:
         self._backend = backend
@@ -78,13 +81,14 @@ class Stories:
         self._store = store
         self._disk = disk
         self._admission = admission
+        self._fitness = fitness
         self._clock = clock
         self._log = log
         self._settings = settings
         self._on_early_end = on_early_end
         # the records of a page of the queue reach the disk together, and then its claims share a request
         self._claim_records: Batcher[Record, None] = Batcher(
-            self._save_claims, most=_MOST_RECORDS, first=_MOST_RECORDS, monotonic=clock.monotonic
+            self._save_claims, most=claims_at_once, first=claims_at_once, monotonic=clock.monotonic
         )
         self._launches = asyncio.Lock()
         self.live: dict[str, Live] = {}
@@ -98,6 +102,7 @@ class Stories:
         await self._until_due(run)
         if not self._admission.take(run.id):
             return 0.0
+        self._fitness.taken()
         try:
             self.launching.add(run.id)
             self.claiming.add(run.id)
@@ -132,13 +137,19 @@ class Stories:
         finally:
             self._admission.leave(record.id)
 
-    async def take_up(self, flow_run_id: str) -> None:
-        """After a fault in a story finish it from its record, as the next start would. Without a record it is over."""
+    def let_go(self, flow_run_id: str) -> None:
+        """After a fault in a story let go of what it holds, but for its place: its process may live."""
         live = self.live.pop(flow_run_id, None)
         if live is not None:
             live.process.detach()
+            self._admission.hold(flow_run_id)
+
+    async def take_up(self, flow_run_id: str) -> None:
+        """After `let_go` finish a story from its record, as the next start would. Without a record it is over."""
         record = await self._disk.run(lambda: self._store.load(flow_run_id))
-        if record is not None:
+        if record is None:
+            self._admission.leave(flow_run_id)
+        else:
             await self.resume(record)
 
     async def _until_due(self, run: FlowRun) -> None:
@@ -163,6 +174,7 @@ class Stories:
             await self._claim_records.ask(record)
         except StateError as error:
             self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
+            self._fitness.launch_failed(error.message)
             return None
         return record
 
@@ -183,6 +195,7 @@ class Stories:
             await self._refuse(record, error)
             return None
         except (UnavailableError, StateError) as error:
+            self._fitness.launch_failed(error.message)
             await self._give_back(record, error.message)
             return None
         running = replace(
@@ -200,8 +213,10 @@ class Stories:
             await process.abandon()
             if not isinstance(error, StateError):
                 raise
+            self._fitness.launch_failed(error.message)
             await self._give_back(record, error.message)
             return None
+        self._fitness.launched()
         live = self.live[run.id] = Live(running, process)
         process.open_gate()
         self._say_where(events.LAUNCHED, live)
@@ -223,6 +238,7 @@ class Stories:
                 await self._insist(record, process.sweep)
             end = await self._insist(record, process.evidence)
             self.live.pop(record.id, None)
+            process.detach()  # its place is free now, and its descriptors must not wait for the API
             if end.cause is Cause.EXITED and end.exit_code in _NO_INTERPRETER:
                 self._on_early_end()
             if end.cause is not Cause.SHUTDOWN:

@@ -29,6 +29,7 @@ _FORMAT = 1
 _MOST_UNNAMED = 100
 _NO_RECORD = frozenset({errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENXIO})  # something else lies in its place
 _MOST_BYTES = 4 << 20  # a record's own lines have some kilobytes
+_LEAST_FREE_BYTES = 256 * 1024  # a record and what the shim writes take a few KiB
 
 
 class Store:
@@ -99,6 +100,21 @@ class Store:
                 os.unlink(self._path(flow_run_id))  # noqa: PTH108 - see _path
         except OSError as error:
             raise _unusable(self._runs, error) from error
+
+    def shortage(self) -> str:
+        """Return why no record can be put on disk, "" where nothing is known against it. May block as a disk does."""
+        try:
+            space = os.statvfs(self._runs)
+        except FileNotFoundError:
+            return f"the state folder {self._runs} is gone; a restart of the agent makes it anew"
+        except OSError as error:
+            return _unusable(self._runs, error).message
+        if space.f_flag & os.ST_RDONLY or not os.access(self._runs, os.W_OK | os.X_OK):
+            return f"{self._runs} cannot be written"
+        free = space.f_bfree if os.geteuid() == 0 else space.f_bavail
+        if free * space.f_frsize < _LEAST_FREE_BYTES or (space.f_files and not space.f_favail):
+            return f"{self._runs} is full: `df -h`, `df -i`"
+        return ""
 
     @property
     def draining(self) -> bool:

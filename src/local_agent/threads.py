@@ -7,6 +7,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from local_agent.errors import UnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,7 +32,10 @@ class Workers:
         self._under_way_lock = threading.Lock()
 
     async def run(self, call: Callable[[], _Result]) -> _Result:
-        """Run `call` in a thread and return what it returns, or raise what it raises."""
+        """Run `call` in a thread and return what it returns, or raise what it raises.
+
+        Raise UnavailableError where there is no thread and none can be started.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_Result] = loop.create_future()
         self._start_one_if_needed()
@@ -47,9 +52,21 @@ class Workers:
             self._under_way += 1
             needed = self._under_way > len(self._threads)
         if needed and len(self._threads) < self._most:
-            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
+            self._start_one()
+
+    def _start_one(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        try:
             thread.start()
+        except RuntimeError as error:  # the kernel allows no more; what is asked waits for those that are there
+            if not self._threads:
+                with self._under_way_lock:
+                    self._under_way -= 1
+                raise UnavailableError(
+                    f"no thread can be started: {error}", hint="TasksMax= and LimitNPROC= in the unit; ulimit -u"
+                ) from error
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

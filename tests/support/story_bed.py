@@ -12,6 +12,7 @@ from pathlib import Path
 from local_agent.admission import Admission
 from local_agent.backends import QueuePage
 from local_agent.errors import ApiUnreachableError, LocalAgentError, StateError
+from local_agent.fitness import Fitness
 from local_agent.flow_run import Stories
 from local_agent.limits import Limits
 from local_agent.model import (
@@ -231,6 +232,7 @@ class Bed:
         self.store = Disk(folder, plot.trail)
         self.admission = Admission(lambda: settings)
         launcher = Launcher(plot)
+        self.fitness = Fitness((), self.clock)
         self.backend = Backend(plot)
         self.stories = Stories(
             backend=self.backend,  # type: ignore[arg-type]  # only what a story asks of it
@@ -239,9 +241,11 @@ class Bed:
             store=self.store,
             disk=disk,
             admission=self.admission,
+            fitness=self.fitness,
             clock=self.clock,
             log=self.log,
             settings=lambda: settings,
+            claims_at_once=100,
             on_early_end=lambda: self.trail.append("early end"),
         )
 

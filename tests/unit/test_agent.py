@@ -15,10 +15,6 @@ from support import samples
 from support.story_bed import PROCESS, Bed, Plot, story_bed
 
 
-async def _fit() -> str:
-    return ""
-
-
 def _agent(bed: Bed) -> Agent:
     return Agent(
         backend=bed.backend,  # type: ignore[arg-type]  # only what is asked of it here
@@ -29,7 +25,7 @@ def _agent(bed: Bed) -> Agent:
         clock=bed.clock,
         log=bed.log,
         settings=lambda: samples.settings(),
-        may_launch=_fit,
+        fitness=bed.fitness,
     )
 
 

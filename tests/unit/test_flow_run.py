@@ -26,7 +26,7 @@ async def test_a_whole_story(tmp_path: Path) -> None:
         assert bed.trail == [
             *("record: claiming", "claim"),
             *("launch", "record: running", "gate"),
-            *("ended", "sweep", "record: ended", f"report: {Cause.EXITED.value}", "release", "record: gone"),
+            *("ended", "sweep", "detach", "record: ended", f"report: {Cause.EXITED.value}", "release", "record: gone"),
         ]
         bed.check_that_nothing_is_held()
         assert bed.log.events == [events.LAUNCHED, events.CRASHED]
@@ -182,7 +182,10 @@ async def test_after_a_power_cut_a_long_retry_that_had_not_begun_waits_again(tmp
 async def test_after_a_restart_a_live_run_is_adopted_and_counted(tmp_path: Path) -> None:
     async with story_bed(tmp_path, limit=1) as bed:
         await bed.stories.resume(_remembered(bed))
-        assert bed.trail == ["adopt", "ended", "sweep", "record: ended", "report: exited", "release", "record: gone"]
+        assert bed.trail == [
+            *("adopt", "ended", "sweep", "detach", "record: ended"),
+            *("report: exited", "release", "record: gone"),
+        ]
         assert bed.log.events == [events.ADOPTED, events.CRASHED]
         bed.check_that_nothing_is_held()
 
@@ -221,9 +224,12 @@ async def test_after_a_fault_of_ours_its_record_tells_how_to_go_on(tmp_path: Pat
         with pytest.raises(RuntimeError):
             await bed.stories.new(samples.flow_run())
         bed.trail.clear()
+        bed.stories.let_go(samples.flow_run().id)
+        assert bed.trail == ["detach"], "its descriptors do not wait for the next try"
+        assert bed.admission.held == 1, "its process may live, so its place is not free"
         await bed.stories.take_up(samples.flow_run().id)
         assert bed.trail == [
-            *("detach", "adopt", "ended", "sweep", "record: ended"),
+            *("detach", "adopt", "ended", "sweep", "detach", "record: ended"),
             *("report: exited", "release", "record: gone"),
         ]
         bed.check_that_nothing_is_held()

@@ -29,6 +29,9 @@ class Output(Protocol):
     def open(self, record: Record, base: Path) -> contextlib.AbstractContextManager[int]:
         """Give a descriptor to write to, open until the context ends. Raise StateError."""
 
+    def reason_against(self) -> str:
+        """Return why none could be opened, "" where nothing is known against it."""
+
     def resume(self, record: Record, base: Path) -> None:
         """Go on with the output of a flow run that an earlier life of the agent started."""
 
@@ -61,6 +64,14 @@ class JournalOutput:
         with stream:
             yield stream.fileno()
 
+    def reason_against(self) -> str:
+        """Tell a journal that is gone: nobody listens on its socket."""
+        try:
+            journal.knock()
+        except OSError as error:
+            return f"the journal takes no output: {error.strerror} (systemctl status systemd-journald)"
+        return ""
+
     def resume(self, record: Record, base: Path) -> None:
         """Nothing is to be done: the flow run has its stream."""
 
@@ -89,6 +100,10 @@ class FileOutput:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def reason_against(self) -> str:
+        """There is nothing beyond the folder, which the records need too."""
+        return ""
 
     def resume(self, record: Record, base: Path) -> None:
         """Have what it writes from now on read along."""

@@ -30,15 +30,25 @@ OnLeft = Callable[["Record", str], None]
 
 
 class ProcessLauncher:
-    """Starts shims in process groups. `base_of` gives the path of a run's files without suffix."""
+    """Starts shims in process groups. `base_of` gives the path of a run's files without suffix.
+
+    `open_files` is the limit of open files that flow runs get, soft and hard; None for this process's own.
+    """
 
     name = "process"
 
     def __init__(
-        self, base_of: Callable[[str], Path], output: Output, clock: Clock, on_left: OnLeft, perl: str = PERL
+        self,
+        base_of: Callable[[str], Path],
+        output: Output,
+        clock: Clock,
+        on_left: OnLeft,
+        perl: str = PERL,
+        open_files: tuple[int, int] | None = None,
     ) -> None:
         keep_descriptors()
         self._perl = perl
+        self._open_files = open_files
         self._base_of = base_of
         self._on_left = on_left
         self._output = output
@@ -64,6 +74,7 @@ class ProcessLauncher:
             perl=self._perl,
             runtime_max_seconds=limits.runtime_max_seconds,
             nice=limits.nice,
+            open_files=self._open_files,
         )
         with self._output.open(record, base) as descriptor:
             shim = Shim.spawn(base, child, descriptor, conditions)

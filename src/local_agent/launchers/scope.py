@@ -41,14 +41,21 @@ class Place:
 
 
 class ScopeLauncher:
-    """Starts shims and moves each into a scope before its gate opens."""
+    """Starts shims and moves each into a scope before its gate opens. `open_files` is as for ProcessLauncher."""
 
     name = "scope"
 
     def __init__(
-        self, manager: ScopeManager, place: Place, base_of: Callable[[str], Path], output: Output, clock: Clock
+        self,
+        manager: ScopeManager,
+        place: Place,
+        base_of: Callable[[str], Path],
+        output: Output,
+        clock: Clock,
+        open_files: tuple[int, int] | None = None,
     ) -> None:
         keep_descriptors()
+        self._open_files = open_files
         self._manager = manager
         self._place = place
         self._base_of = base_of
@@ -60,7 +67,8 @@ class ScopeLauncher:
         base = self._base_of(record.id)
         evidence.remove_exit_record(base)
         with self._output.open(record, base) as descriptor:
-            shim = Shim.spawn(base, child, descriptor, Conditions(record.nonce, own_cgroup=True, nice=limits.nice))
+            conditions = Conditions(record.nonce, own_cgroup=True, nice=limits.nice, open_files=self._open_files)
+            shim = Shim.spawn(base, child, descriptor, conditions)
         try:
             await self._enclose(shim.identity, record, limits)
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Conditions:
     """Under which the shim runs the flow run: in a cgroup of its own or not, for how long at most, how nice.
 
     `token` is a word that nobody knows but the agent, its record and the shim. Where `perl` is none, Python does its
-    part.
+    part. `open_files` is the limit of open files, soft and hard; None leaves this process's own, which was raised.
     """
 
     token: str
@@ -42,6 +43,7 @@ class Conditions:
     perl: str = PERL
     runtime_max_seconds: float | None = None
     nice: int | None = None
+    open_files: tuple[int, int] | None = None
 
     def as_words(self) -> tuple[str, str]:
         """Return them as the shim takes them."""
@@ -88,7 +90,7 @@ class Shim:
                 f"cannot start a process: {error.strerror or error}",
                 hint="is a limit reached? processes (ulimit -u, TasksMax=), descriptors (ulimit -n), memory",
             ) from error
-        _reset_priorities(pid, conditions.nice)
+        _reset_priorities(pid, conditions)
         return shim
 
     @classmethod
@@ -251,9 +253,12 @@ def _wait(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _reset_priorities(pid: int, nice: int | None) -> None:
-    """The agent may be protected from the OOM killer and favoured by the scheduler; its flow runs are not."""
+def _reset_priorities(pid: int, conditions: Conditions) -> None:
+    """The agent may be protected from the OOM killer, favoured by the scheduler, open more files; its flow runs not."""
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/oom_score_adj").write_text("0")
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, nice or 0)
+        os.setpriority(os.PRIO_PROCESS, pid, conditions.nice or 0)
+    if conditions.open_files is not None:
+        with contextlib.suppress(OSError, ValueError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, conditions.open_files)

@@ -38,6 +38,9 @@ class ScopeManager(Protocol):
     Each method raises ManagerUnreachableError when there is no answer, or a no; what was asked may have been done.
     """
 
+    async def reason_against(self, *, thoroughly: bool) -> str:
+        """Return why no scope can be made, "" where nothing is known against it; `thoroughly`: hear a word from it."""
+
     async def start_scope(self, request: ScopeRequest) -> None:
         """Move a process into a new scope and return when its job is done."""
 

@@ -43,6 +43,11 @@ class BrokerScopeManager:
         self._connecting = asyncio.Lock()
         self._lines: set[_Line] = set()  # the last may be taking requests, the others still give answers
 
+    async def reason_against(self, *, thoroughly: bool) -> str:
+        """Be greeted by a broker where none is at hand, and reach the bus."""
+        await self._connected()
+        return await self._reads.reason_against(thoroughly=thoroughly)
+
     async def start_scope(self, request: ScopeRequest) -> None:
         """Start a scope around a process. Slice and ordering are the broker's own choice, by this agent's cgroup."""
         await self._ask(

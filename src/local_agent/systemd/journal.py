@@ -32,6 +32,12 @@ def open_stream(identifier: str) -> IO[str]:
     return stream
 
 
+def knock() -> None:
+    """Raise OSError where nobody would take a stream now. Does not block."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as stream:
+        stream.connect(str(_SOCKET))
+
+
 def last_lines(identifier: str, most: int) -> tuple[str, ...]:
     """Return the last lines that this user wrote under an identifier on this boot; none where it may not read them.
 

@@ -42,6 +42,11 @@ class DBusScopeManager:
         self._waiters: dict[str, asyncio.Future[str]] = {}
         self._places = asyncio.Semaphore(_MOST_AT_ONCE)
 
+    async def reason_against(self, *, thoroughly: bool) -> str:
+        """Connect where that is not done yet; thoroughly, hear a word from systemd itself."""
+        await self._connected()
+        return "the machine is going down" if thoroughly and await self.is_shutting_down() else ""
+
     async def start_scope(self, request: ScopeRequest) -> None:
         """Start a scope around a process.
 
