@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cgroup", "control", "procfs", "progress", "reaper", "wording"),
     ("batching", "clock", "outbox", "plain", "threads", "untrusted"),
     ("model",),
-    ("limits",),
+    ("limits", "http_guard"),
     ("errors",),
     ("",),  # the package's own __init__: its version
 )
@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 APART: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     # its protocol is written once, and there; whether it would answer us, it tells itself
     "broker": (frozenset(), frozenset({"systemd.broker_client", "managers"})),
-    "server": (frozenset({"", "errors"}), frozenset({"cli.server"})),
+    "server": (frozenset({"", "errors", "http_guard"}), frozenset({"cli.server"})),
 }
 
 

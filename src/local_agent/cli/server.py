@@ -7,9 +7,11 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
+from local_agent import http_guard
 from local_agent.errors import ConfigError, CredentialError
 
 
@@ -49,6 +51,28 @@ def _read_key_file(path: Path) -> str:
     return key
 
 
+def read_host(text: str) -> str:
+    """Given --allow-host, return the name or address as it is compared. Raise ConfigError."""
+    name = http_guard.host_name(f"[{text}]" if ":" in text and not text.startswith("[") else text)
+    if name is None or name != text.strip("[]").lower().removesuffix("."):
+        raise ConfigError(
+            f"--allow-host {text!r} is no host's name", hint="give what stands between http:// and the port"
+        )
+    return name
+
+
+def read_origin(text: str) -> str:
+    """Given --allow-origin, return the origin as browsers write it. Raise ConfigError."""
+    parts = urlsplit(text)
+    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    if parts.scheme not in ("http", "https") or not parts.hostname or text.lower().removesuffix("/") != origin:
+        raise ConfigError(
+            f"--allow-origin {text!r} is no page's origin",
+            hint="give its scheme, host and port: http://ui.example:8080",
+        )
+    return origin
+
+
 @click.command(name="server")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -66,6 +90,22 @@ def _read_key_file(path: Path) -> str:
     " better use --api-key-file or LOCAL_AGENT_SERVER_API_KEY.",
 )
 @click.option("--api-key-file", type=click.Path(dir_okay=False, path_type=Path), help="File that holds the key.")
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Further name under which it is reached, as its clients have it in their URL (without a port). Requests for"
+    " other names are refused: loopback's names and the address of --host are known.  [repeatable]",
+)
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Web page that may use this API, like http://ui.example:8080. By default no page of another site may."
+    "  [repeatable]",
+)
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine although there is no key.")
 @click.option(
     "--no-submit-lock",
@@ -79,6 +119,8 @@ def command(
     data: Path | None,
     api_key: str | None,
     api_key_file: Path | None,
+    allow_hosts: tuple[str, ...],
+    allow_origins: tuple[str, ...],
     insecure: bool,
     no_submit_lock: bool,
 ) -> None:
@@ -95,12 +137,13 @@ def command(
             "the embedded API is a package of its own, which is not installed",
             hint="apt install local-agent-server (Debian 13 and later), or pip install 'local-agent[server]'",
         )
-    if importlib.util.find_spec("graphql") is None:
-        raise ConfigError(
-            "the embedded API needs the Python package graphql-core, which is not installed",
-            hint="apt install python3-graphql-core (Debian 13 and later), or pip install 'local-agent[server]'",
-        )
-    # Only here: the command line must start without graphql-core, to say the above.
+    for module, package in (("graphql", "graphql-core"), ("aiohttp", "aiohttp")):
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(
+                f"the embedded API needs the Python package {package}, which is not installed",
+                hint=f"apt install python3-{package} (Debian 13 and later), or pip install 'local-agent[server]'",
+            )
+    # Only here: the command line must start without them, to say the above.
     from local_agent.server import app
 
     settings = app.Settings(
@@ -110,5 +153,7 @@ def command(
         api_key=read_key(api_key, api_key_file, os.environ),
         insecure=insecure,
         submit_lock=not no_submit_lock,
+        allow_hosts=tuple(map(read_host, allow_hosts)),
+        allow_origins=tuple(map(read_origin, allow_origins)),
     )
     app.run(settings, announce=click.echo, complain=partial(click.echo, err=True))

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import ipaddress
 import resource
 import signal
-import threading
+import socket
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import sdnotify
 
-from local_agent.errors import ConfigError, UnavailableError
+from local_agent import http_guard
+from local_agent.errors import ConfigError, LocalAgentError, UnavailableError
 from local_agent.server import timestamps
 from local_agent.server.auth import Keys
+from local_agent.server.callers import Callers
 from local_agent.server.database import Database
 from local_agent.server.engine import Engine
+from local_agent.server.limits import Limits
 from local_agent.server.locks import SUBMIT_LOCK_SECONDS, ExpiringSet
 from local_agent.server.stats import Stats
 from local_agent.server.timestamps import Clock
@@ -26,6 +31,11 @@ from local_agent.server.web import Site, WebServer
 
 # A request in work may finish; what it wrote is safe either way, so there is no reason to wait longer.
 _LAST_ANSWERS_SECONDS = 0.3
+
+# The data file's, the listener, the console and what the loop needs.
+_OTHER_FILES = 24
+
+_SWITCH_SECONDS = 0.001
 
 _STOP_SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT))
 
@@ -40,11 +50,13 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)
     insecure: bool = False
     submit_lock: bool = True
+    allow_hosts: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
 
 
 def check(settings: Settings) -> None:
     """Raise ConfigError if other machines could use an API that asks for no key."""
-    if settings.api_key is None and not settings.insecure and not is_loopback(settings.host):
+    if settings.api_key is None and not settings.insecure and not http_guard.is_loopback(settings.host):
         raise ConfigError(
             f"without an API key, --host {settings.host} would let everybody who reaches this machine run code on"
             " it: whoever can create flow runs here chooses what the agents start",
@@ -53,26 +65,18 @@ def check(settings: Settings) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether an address is only reached from this machine. Names other than localhost are taken as not."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def build_engine(
     database: Database,
     settings: Settings,
     *,
     stats: Stats,
     say: Callable[[str], None],
-    monotonic: Callable[[], float] | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Engine:
     """Given an open database, return what answers requests."""
-    seconds = SUBMIT_LOCK_SECONDS if settings.submit_lock else 0.0
-    lock = ExpiringSet(seconds, monotonic) if monotonic else ExpiringSet(seconds)
-    return Engine(database, submit_lock=lock, keys=Keys(settings.api_key), stats=stats, say=say)
+    lock = ExpiringSet(SUBMIT_LOCK_SECONDS if settings.submit_lock else 0.0, monotonic)
+    keys = Keys(settings.api_key)
+    return Engine(database, submit_lock=lock, keys=keys, stats=stats, say=say, monotonic=monotonic)
 
 
 def run(
@@ -87,26 +91,44 @@ def run(
     `announce` prints the one line that says where it listens, `complain` what the administrator should know.
     """
     check(settings)
-    _allow_many_files()
-    with _stop_signals_kept(), closing(Database(settings.data, clock)) as database:
+    most_files = _allow_many_files()
+    # A thread that is at a long request must not hold up the loop by 5 ms each time.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    with _stop_signals_kept(), closing(Database(settings.data, clock, say=complain)) as database:
         stats = Stats()
         engine = build_engine(database, settings, stats=stats, say=complain)
-        with closing(_listen(settings, Site(engine, Keys(settings.api_key), stats, complain))) as web:
-            _serve(web, announce)
+        with closing(_listen(settings)) as listener:
+            keys, callers = Keys(settings.api_key), _callers(settings, listener)
+            site = Site(engine, keys, stats, callers, complain, _limits(most_files))
+            asyncio.run(_serve(site, listener, announce))
 
 
-def _allow_many_files() -> None:
-    """Let this process open as many files as it is allowed to: each connection is one, and the usual limit is 1024."""
+def _allow_many_files() -> int:
+    """Let this process open as many files as it is allowed to, and return how many that are.
+
+    Each connection is one, and the usual limit is 1024.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
+def _limits(most_files: int) -> Limits:
+    usual = Limits()
+    places = most_files - _OTHER_FILES
+    if 0 < places < usual.connections:
+        return replace(usual, connections=places)
+    return usual
+
+
+def _callers(settings: Settings, listener: socket.socket) -> Callers:
+    bound = {settings.host.lower(), str(listener.getsockname()[0])}
+    return Callers(frozenset(bound), frozenset(settings.allow_hosts), frozenset(settings.allow_origins))
 
 
 @contextmanager
 def _stop_signals_kept() -> Iterator[None]:
-    """Keep SIGTERM and SIGINT pending until somebody waits for them.
-
-    A handler could run at any point of the main thread, also where that holds the very lock the handler needs.
-    """
+    """Keep SIGTERM and SIGINT pending until somebody waits for them: then they end what is under way in good order."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
@@ -114,38 +136,52 @@ def _stop_signals_kept() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _ClosableWeb(WebServer):
-    def close(self) -> None:
-        self.server_close()
-
-
-def _listen(settings: Settings, site: Site) -> _ClosableWeb:
+def _listen(settings: Settings) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     try:
-        return _ClosableWeb((settings.host, settings.port), site)
+        # A restart must get its port back at once.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen()
     except OSError as error:
-        address = f"{settings.host} port {settings.port}"
-        if error.errno == errno.EADDRINUSE:
-            raise UnavailableError(
-                f"{address} is taken by another program",
-                hint=f"see which with `ss -ltnp sport = :{settings.port}`, or choose another with --port (0: any free)",
-            ) from error
-        raise ConfigError(
-            f"cannot listen on {address}: {error.strerror or error}", hint="check --host and --port"
-        ) from error
-    except OverflowError as error:
-        raise ConfigError(f"{settings.port} is no port", hint="choose one from 1 to 65535, or 0 for any") from error
+        listener.close()
+        raise _cannot_listen(settings, error) from error
+    return listener
 
 
-def _serve(web: WebServer, announce: Callable[[str], None]) -> None:
-    thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.05}, name="listen")
-    thread.start()
+def _cannot_listen(settings: Settings, error: OSError) -> LocalAgentError:
+    address = f"{settings.host} port {settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return UnavailableError(
+            f"{address} is taken by another program",
+            hint=f"see which with `ss -ltnp sport = :{settings.port}`, or choose another with --port (0: any free)",
+        )
+    return ConfigError(f"cannot listen on {address}: {error.strerror or error}", hint="check --host and --port")
+
+
+def url(listener: socket.socket) -> str:
+    """Given a socket that listens, return where."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+async def _serve(site: Site, listener: socket.socket, announce: Callable[[str], None]) -> None:
+    web = WebServer(site)
     try:
-        announce(f"local-agent server listens on {web.url}")
+        await web.listen(listener)
+        announce(f"local-agent server listens on {url(listener)}")
         notifier = sdnotify.SystemdNotifier()
-        notifier.notify(f"READY=1\nSTATUS=Listening on {web.url}")
-        signal.sigwait(_STOP_SIGNALS)
+        notifier.notify(f"READY=1\nSTATUS=Listening on {url(listener)}")
+        await _stop_signal()
         notifier.notify("STOPPING=1")
     finally:
-        web.shutdown()
-        thread.join()
-        web.wait_until_idle(_LAST_ANSWERS_SECONDS)
+        await web.close(_LAST_ANSWERS_SECONDS)
+
+
+async def _stop_signal() -> None:
+    """Return when SIGTERM or SIGINT has come."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stopped.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    await stopped.wait()

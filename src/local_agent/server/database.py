@@ -1,8 +1,8 @@
 """SQLite: one file, one connection.
 
-Requests take turns (transactions.py). Each is committed, and on disk (synchronous=FULL), before its answer is sent, so
-that neither kill -9 nor a power cut loses what was acknowledged. Within it every mutation has a savepoint: one that is
-refused leaves no trace and takes nothing with it.
+One thread uses it. What a request writes is committed, and on disk (synchronous=FULL), before its answer is sent, so
+that neither kill -9 nor a power cut loses what was acknowledged; requests that come together share a commit
+(transactions.py). Every mutation has a savepoint: one that is refused leaves no trace and takes nothing with it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def ordered_id(moment: datetime) -> str:
 
 
 class Database(Reads):
-    """The API's data. Everything but `transaction`, `waiting` and `long_lane` is called within a transaction."""
+    """The API's data. Everything but `transaction`, `commit` and `long_lane` is called within a transaction."""
 
     def __init__(
         self,
@@ -68,17 +68,13 @@ class Database(Reads):
             self.long_lane = LongLane(self._reader)
             with self.transaction(writes=True):
                 self._create_first_tenant()
+            self.commit()
         except BaseException:
             self._claim.close()
             raise
 
     def _reader(self) -> Reads:
         return Reads(datafile.open_reader(self._path), self._budget)
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait for their turn."""
-        return self._transactions.waiting
 
     def _create_first_tenant(self) -> None:
         if self.value("SELECT count(*) FROM tenant") == 0:
@@ -93,11 +89,22 @@ class Database(Reads):
         return timestamps.to_text(now)
 
     def transaction(self, *, writes: bool) -> AbstractContextManager[None]:
-        """Take the database for one request. On leaving, what was written is on disk; an exception undoes it.
-
-        Raise LostTransactionError on leaving if it could not be kept.
-        """
+        """Take the database for one request. An exception undoes what it wrote; `commit` keeps it."""
         return self._transactions.request(writes=writes)
+
+    @property
+    def is_uncommitted(self) -> bool:
+        """Whether something was written that is not on disk yet: whoever reads now may see what will not last."""
+        return self._transactions.is_open
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what was written since the last commit is gone already: a full disk makes SQLite do that."""
+        return self._transactions.is_lost
+
+    def commit(self) -> None:
+        """Bring to disk what was written since the last commit. Raise LostTransactionError if it cannot be kept."""
+        self._transactions.commit()
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Undo what is written inside if it raises, unless it is only refused in part."""
@@ -108,7 +115,7 @@ class Database(Reads):
         self._transactions.if_undone(undo)
 
     def close(self) -> None:
-        """Close the file, after the request that is being answered."""
+        """Commit what is not yet, and close the file."""
         self.long_lane.close()
         self._transactions.close()
         self._claim.close()

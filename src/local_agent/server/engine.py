@@ -6,9 +6,9 @@ import json
 import sqlite3
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cache
 from typing import Any
 
@@ -31,8 +31,8 @@ from local_agent.server.execution import Executor, Result
 from local_agent.server.json_text import shortened
 from local_agent.server.locks import ExpiringSet
 from local_agent.server.reads import Reads
-from local_agent.server.refusals import LostTransactionError, OutOfTimeError, RefusedError, TooLargeError
-from local_agent.server.request import Request
+from local_agent.server.refusals import OutOfTimeError, RefusedError, TooLargeError
+from local_agent.server.request import Asked, Request
 from local_agent.server.stats import Stats
 
 
@@ -50,6 +50,19 @@ class Answer:
     body: str
 
 
+class Next(Enum):
+    """What is to be done with a request that has no answer yet."""
+
+    SLOWLY = auto()  # in a thread, by `answer_slowly`
+
+
+class _LongReadError(Exception):
+    """A read that would hold up the others."""
+
+
+# However many come together, the first of them gets its answer soon.
+_MOST_SECONDS_BEFORE_COMMIT = 0.05
+
 # How SQLite says that a statement is more than it takes.
 _TOO_COMPLEX = (
     "parser stack overflow",
@@ -64,7 +77,7 @@ _TOO_COMPLEX = (
 
 
 class Engine:
-    """Answers requests. Safe to use from several threads; each waits where a commit or another's turn is waited for."""
+    """Answers requests."""
 
     def __init__(
         self,
@@ -75,6 +88,7 @@ class Engine:
         stats: Stats,
         say: Callable[[str], None],
         budget: Budget = DEFAULT,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._submit_lock = submit_lock
@@ -82,50 +96,86 @@ class Engine:
         self._stats = stats
         self._say = say
         self._budget = budget
+        self._monotonic = monotonic
+        # The places, among the answers of now, of those that wrote or may have read what is not committed yet.
+        self._uncommitted: list[int] = []
         self._documents = Documents(the_schema(), budget)
         self._executor = Executor(the_schema(), mutations.QUERIES, mutations.MUTATIONS)
 
-    def answer_text(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Given the body of a request and its headers (names in lower case), do it and return the answer.
+    def answer_all(self, asked: Sequence[Asked]) -> list[Answer | Next]:
+        """Given what came together, return the answers to the first of them, as many as there is time for.
 
-        It never raises: whatever a client sends has an answer, within the budget's seconds and a little more.
+        What they wrote is on disk then, by one commit. It never raises: whatever a client sends has an answer. Called
+        by one thread.
         """
-        try:
-            parsed = json_text.parse(body)
-        except json_text.RefusedJsonError as error:
-            return _failed(400, [error_object(f"The body is not JSON: {error}", "BAD_REQUEST")])
-        return self.answer(parsed, headers)
+        until = self._monotonic() + _MOST_SECONDS_BEFORE_COMMIT
+        answers: list[Answer | Next] = []
+        for one in asked:
+            answers.append(self._answer(one, slowly=False))
+            if self._database.is_uncommitted:
+                self._uncommitted.append(len(answers) - 1)
+            if self._database.is_lost:
+                self._commit(answers)
+            if self._monotonic() >= until:
+                break
+        self._commit(answers)
+        return answers
 
-    def answer(self, body: object, headers: Mapping[str, str]) -> Answer:
-        """The same, given the body's JSON as json_text.parse returns it."""
+    def answer_slowly(self, asked: Asked) -> Answer:
+        """Answer what `answer_all` has answered with Next.SLOWLY. Safe to call from several threads."""
+        answer = self._answer(asked, slowly=True)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def _commit(self, answers: list[Answer | Next]) -> None:
+        """Commit what was done for these answers. If it cannot be kept, say so in all that know of it."""
+        try:
+            self._database.commit()
+        except sqlite3.Error as error:
+            lost = self._unusable(error)
+            for number in self._uncommitted:
+                answers[number] = lost
+        self._uncommitted.clear()
+
+    def _answer(self, asked: Asked, *, slowly: bool) -> Answer | Next:
+        headers = asked.headers
         names: list[str] = []
         try:
-            query, variables, operation_name = parse_body(body)
+            query, variables, operation_name = parse_body(_parsed(asked.body))
             self._keys.check_key(headers)
             order = self._documents.understand(query, variables, operation_name)
             names = order.names
-            return Answer(200, self._do(order, headers))
-        except BadRequestError as error:
+            answer = Answer(200, self._do(order, headers, slowly=slowly))
+        except _LongReadError:
+            return Next.SLOWLY
+        except Exception as error:
+            answer = self._failure(error)
+        self._stats.count(headers, names)
+        return answer
+
+    def _failure(self, error: Exception) -> Answer:
+        """Return the answer to a request of which nothing was kept."""
+        if isinstance(error, BadRequestError):
             return _failed(400, error.errors)
-        except WrongVariablesError as error:
+        if isinstance(error, WrongVariablesError):
             return Answer(200, _body(None, [_formatted(shortened(each.message)) for each in error.errors]))
-        except Unauthenticated as error:
+        if isinstance(error, Unauthenticated):
             # Cloud says this with status 200; Prefect looks for the word in the text.
             return Answer(200, _body(None, [error_object(str(error), "UNAUTHENTICATED")]))
-        except TooCostlyError as error:
+        if isinstance(error, TooCostlyError):
             return Answer(200, _body(None, [error_object(str(error), "TOO_COSTLY")]))
-        except sqlite3.Error as error:
-            # Nothing of the request was kept: the client may ask again, and urllib3 in Prefect does so by itself.
-            self._say(f"error: the data file cannot be used: {error}")
-            return _failed(500, [error_object(f"The data file cannot be used: {error}", "API_ERROR")])
-        except Exception as error:
-            self._say("error: a request failed by a fault of this API\n" + "".join(traceback.format_exception(error)))
-            return _failed(500, [error_object(f"A fault of this API: {type(error).__name__}", "INTERNAL_SERVER_ERROR")])
-        finally:
-            self._stats.count(headers, names)
+        if isinstance(error, sqlite3.Error):
+            return self._unusable(error)
+        self._say("error: a request failed by a fault of this API\n" + "".join(traceback.format_exception(error)))
+        return _failed(500, [error_object(f"A fault of this API: {type(error).__name__}", "INTERNAL_SERVER_ERROR")])
 
-    def _do(self, order: Order, headers: Mapping[str, str]) -> str:
-        result = self._write(order, headers) if order.writes else self._read(order, headers)
+    def _unusable(self, error: sqlite3.Error) -> Answer:
+        # Nothing of the request was kept: the client may ask again, and urllib3 in Prefect does so by itself.
+        self._say(f"error: the data file cannot be used: {error}")
+        return _failed(500, [error_object(f"The data file cannot be used: {error}", "API_ERROR")])
+
+    def _do(self, order: Order, headers: Mapping[str, str], *, slowly: bool) -> str:
+        result = self._write(order, headers) if order.writes else self._read(order, headers, slowly=slowly)
         return _body(result.data, self._explained(result))
 
     def _request(self, headers: Mapping[str, str], reads: Reads) -> Request:
@@ -138,19 +188,22 @@ class Engine:
             keyed=self._keys.required,
         )
 
-    def _read(self, order: Order, headers: Mapping[str, str]) -> Result:
-        begun = time.monotonic()
+    def _read(self, order: Order, headers: Mapping[str, str], *, slowly: bool) -> Result:
+        if slowly:
+            return self._read_slowly(order, headers)
         if order.pace.is_short or (order.pace.is_short is None and not self._database.long_lane.is_busy):
             try:
                 with self._database.transaction(writes=False), self._database.within(self._budget.short_seconds):
                     return self._read_from(self._database, order, headers)
             except OutOfTimeError:
                 order.pace.is_short = False
+        raise _LongReadError
+
+    def _read_slowly(self, order: Order, headers: Mapping[str, str]) -> Result:
+        seconds = self._budget.seconds
         try:
-            left = self._budget.seconds - (time.monotonic() - begun)
-            return self._database.long_lane.read(lambda reads: self._read_from(reads, order, headers), left)
+            return self._database.long_lane.read(lambda reads: self._read_from(reads, order, headers), seconds)
         except OutOfTimeError:
-            seconds = self._budget.seconds
             raise TooCostlyError(f"The query takes more than {seconds} s: ask for fewer rows, or less deep") from None
 
     def _read_from(self, reads: Reads, order: Order, headers: Mapping[str, str]) -> Result:
@@ -161,40 +214,19 @@ class Engine:
         return result
 
     def _write(self, order: Order, headers: Mapping[str, str]) -> Result:
-        """Do mutations, each by itself: where others wait, they get their turn between two of them."""
+        """Do mutations, each by itself."""
         result = Result()
-        rest = deque(order.fields)
         until = time.thread_time() + self._budget.write_seconds
         request = self._request(headers, self._database)
-        while rest:
-            done: list[str] = []
-            try:
-                with self._database.transaction(writes=True):
-                    self._keys.check_tenant(headers, self._database)
-                    self._write_some(rest, done, order, request, result, until)
-            except LostTransactionError as error:
-                if len(done) + len(rest) == len(order.fields):
-                    raise
-                # What came before is kept, so it must not be asked for again: the rest is what failed.
-                for name in (*done, *rest):
-                    result.fail(name, error)
-                break
+        with self._database.transaction(writes=True):
+            self._keys.check_tenant(headers, self._database)
+            for name in order.fields:
+                if time.thread_time() > until:
+                    most = self._budget.write_seconds
+                    result.fail(name, TooLargeError(f"The mutations before this one took more than {most} s"))
+                else:
+                    self._executor.execute_field(name, order, request, result)
         return result
-
-    def _write_some(
-        self, rest: deque[str], done: list[str], order: Order, request: Request, result: Result, until: float
-    ) -> None:
-        turn_ends = time.monotonic() + self._budget.turn_seconds
-        while rest:
-            name = rest.popleft()
-            done.append(name)
-            if time.thread_time() > until:
-                most = self._budget.write_seconds
-                result.fail(name, TooLargeError(f"The mutations before this one took more than {most} s"))
-            else:
-                self._executor.execute_field(name, order, request, result)
-            if self._database.waiting and time.monotonic() > turn_ends:
-                return
 
     def _explained(self, result: Result) -> list[dict[str, Any]]:
         return [{**self._explain(error), "path": [name]} for name, error in result.errors]
@@ -216,6 +248,13 @@ class Engine:
             return _formatted(f"The data file cannot be used: {error}")
         self._say("error: a request failed by a fault of this API\n" + "".join(traceback.format_exception(error)))
         return _formatted(f"{type(error).__name__}: {error}")
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        return json_text.parse(body)
+    except json_text.RefusedJsonError as error:
+        raise BadRequestError([error_object(f"The body is not JSON: {error}", "BAD_REQUEST")]) from None
 
 
 def _body(data: Mapping[str, str] | None, errors: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""One request, as the functions that answer it see it."""
+"""One request: as it came, and as the functions that answer it see it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from dataclasses import dataclass
 from local_agent.server.database import Database
 from local_agent.server.locks import ExpiringSet
 from local_agent.server.reads import Reads
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request as it came: its body, and its headers, which are keyed in lower case.
+
+    `client` tells clients apart, as far as that can be told: an address, or a user. `progress` is for whoever answers
+    it in several steps.
+    """
+
+    body: bytes
+    headers: Mapping[str, str]
+    client: str = ""
+    progress: object = None
 
 
 @dataclass(frozen=True)

@@ -1,111 +1,59 @@
-"""Requests take turns, and those that come while another is at work share its transaction.
+"""Requests that come together share a transaction.
 
-What takes long in a commit is the disk (synchronous=FULL), not the work. So a request that finds others waiting leaves
-the commit to the last of them; each is answered when it is done. Alone, a request commits at its own end.
+What takes long in a commit is the disk (synchronous=FULL), not the work. So whatever came in one turn of the loop is
+done one after the other and committed once; only then each gets its answer. Alone, a request is committed alone.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from local_agent.server.refusals import LostTransactionError, PartlyRefusedError
 
-# However many wait, the first of them gets its answer soon.
-_MOST_REQUESTS = 64
-_MOST_SECONDS = 0.05
-
-
-class _Shared:
-    """A transaction of one or more requests."""
-
-    def __init__(self, until: float) -> None:
-        self.until = until
-        self.requests = 0
-        self._ended = threading.Event()
-        self._failure: str | None = None
-
-    def end(self, failure: str | None) -> None:
-        """Tell everybody that it is committed, or why it is not."""
-        self._failure = failure
-        self._ended.set()
-
-    def wait(self) -> None:
-        """Return when it is committed. Raise LostTransactionError if it is not going to be."""
-        self._ended.wait()
-        if self._failure is not None:
-            raise LostTransactionError(self._failure)
-
 
 class Transactions:
-    """The transactions of one connection. Safe to use from several threads."""
+    """The transactions of one connection, which one thread uses."""
 
-    def __init__(self, connection: sqlite3.Connection, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        # Only its length matters; adding to it and taking from it need no lock.
-        self._waiting: deque[None] = deque()
-        self._shared: _Shared | None = None
+        self._is_open = False
         self._lost_by = ""
         self._undo: list[Callable[[], None]] = []
 
     @property
-    def waiting(self) -> int:
-        """How many requests wait for their turn."""
-        return len(self._waiting)
+    def is_open(self) -> bool:
+        """Whether something was written, or was to be, that is not committed yet."""
+        return self._is_open
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether SQLite has undone what is not committed yet: a full disk makes it do that."""
+        return self._is_open and not self._connection.in_transaction
 
     @contextmanager
     def request(self, *, writes: bool) -> Iterator[None]:
-        """Take the connection for one request. On leaving, what was written is on disk; an exception undoes it.
-
-        Raise LostTransactionError on leaving if it could not be kept.
-        """
-        with self._turn():
-            shared = self._join(writes=writes)
-            try:
-                if writes:
-                    with self.savepoint():
-                        yield
-                else:
-                    yield
-            finally:
-                self._end_unless_others_come()
-        # What was only read may have been written by another request of the same transaction.
-        if shared is not None:
-            shared.wait()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        self._waiting.append(None)
-        with self._lock:
-            self._waiting.pop()
+        """Take the connection for one request. An exception undoes what it wrote, and nothing else."""
+        if not writes:
+            yield
+            return
+        self._begin()
+        with self.savepoint():
             yield
 
-    def _join(self, *, writes: bool) -> _Shared | None:
-        if self._shared is None and writes:
+    def _begin(self) -> None:
+        if not self._is_open:
             self._connection.execute("BEGIN IMMEDIATE")
             self._lost_by = ""
             self._undo.clear()
-            self._shared = _Shared(self._monotonic() + _MOST_SECONDS)
-        if self._shared is not None:
-            self._shared.requests += 1
-        return self._shared
+            self._is_open = True
 
-    def _end_unless_others_come(self) -> None:
-        shared = self._shared
-        if shared is None:
+    def commit(self) -> None:
+        """Bring to disk what was written since the last commit. Raise LostTransactionError if it cannot be kept."""
+        if not self._is_open:
             return
-        is_full = shared.requests >= _MOST_REQUESTS or self._monotonic() >= shared.until
-        if is_full or not self.waiting or not self._connection.in_transaction:
-            self._end(shared)
-
-    def _end(self, shared: _Shared) -> None:
-        self._shared = None
+        self._is_open = False
         try:
             self._check_not_lost()
             self._connection.execute("COMMIT")
@@ -113,9 +61,7 @@ class Transactions:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             self._undo_from(0)
-            shared.end(str(error))
-        else:
-            shared.end(None)
+            raise LostTransactionError(str(error)) from error
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -156,8 +102,8 @@ class Transactions:
             raise LostTransactionError(self._lost_by)
 
     def close(self) -> None:
-        """Close the connection, after the request that is being answered."""
-        with self._lock:
-            if self._shared is not None:
-                self._end(self._shared)
+        """Commit what is not yet, and close the connection."""
+        try:
+            self.commit()
+        finally:
             self._connection.close()

@@ -1,50 +1,50 @@
-"""HTTP/1.1 with kept-alive connections: POST for GraphQL on any path, GET /stats and GET /health."""
+"""HTTP/1.1: POST for GraphQL on any path, GET /stats and GET /health."""
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import json
 import socket
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from email.utils import formatdate
-from functools import partial
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from socketserver import StreamRequestHandler, TCPServer
 from typing import Any, Protocol
 
-from local_agent.server import http_head, json_text
+from aiohttp import web
+
+from local_agent.http_guard import RefusedHeadError
 from local_agent.server.auth import Keys, Unauthenticated
-from local_agent.server.crew import Crew
+from local_agent.server.callers import Callers
+from local_agent.server.connections import Connection, Connections
 from local_agent.server.documents import error_object
-from local_agent.server.engine import Answer
-from local_agent.server.http_head import Head, RefusedHeadError
+from local_agent.server.engine import Answer, Next
+from local_agent.server.limits import Limits
+from local_agent.server.reply import Reply
+from local_agent.server.request import Asked
+from local_agent.server.room import Room
 from local_agent.server.stats import Stats
 
-# The real API takes 5 MB; Prefect keeps below that itself.
-MOST_BODY_BYTES = 32 * 1024 * 1024
+# So many may come at once; a connection that finds no place here comes again a second later.
+_BACKLOG = 1024
 
-# A connection that says nothing for so long is closed; agents say something every few seconds.
-IDLE_SECONDS = 600
+# Of those that came in one turn of the loop, so many are answered before it turns again.
+_MOST_AT_ONCE = 64
 
-# How often is looked for a place for one more connection when there was none, and how often that is said.
-_FULL_SECONDS = 0.1
-_QUIET_SECONDS = 60.0
-
-# What a client still sends after a refusal is waited for so long.
-_FAREWELL_SECONDS = 2
-_FAREWELL_READS = 10_000
+# So many wait beside the others for what takes long.
+_MOST_ASIDE = 16
 
 
 class Answers(Protocol):
-    """Answers a GraphQL request."""
+    """Answers GraphQL requests."""
 
-    def answer(self, body: object, headers: Mapping[str, str]) -> Answer:
-        """Given a body's JSON and the headers (names in lower case), return the answer."""
+    def answer_all(self, asked: Sequence[Asked]) -> list[Answer | Next]:
+        """Given what came together, return the answers to the first of them, one at least."""
+
+    def answer_slowly(self, asked: Asked) -> Answer:
+        """Answer what `answer_all` did not; called in other threads."""
 
 
 @dataclass(frozen=True)
@@ -54,189 +54,178 @@ class Site:
     engine: Answers
     keys: Keys
     stats: Stats
+    callers: Callers
     say: Callable[[str], None]
+    limits: Limits = field(default_factory=Limits)
 
 
-class WebServer(TCPServer):
-    """Listens, and answers each connection in a thread of its own."""
+class WebServer:
+    """Listens, and answers each request in the loop that it was made in."""
 
-    # So many may come at once; a connection that finds no place here comes again a second later.
-    request_queue_size = 1024
-    # A restart must get its port back at once.
-    allow_reuse_address = True
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._loop = asyncio.get_running_loop()
+        self._room = Room(site.limits.bytes_in_all)
+        self._connections = Connections(site.limits, site.stats, site.say)
+        self._aiohttp = web.Server(self._handle)
+        self._listeners: list[asyncio.Server] = []
+        self._waiting: deque[tuple[Asked, asyncio.Future[Answer | Next]]] = deque()
+        self._threads = ThreadPoolExecutor(_MOST_ASIDE, thread_name_prefix="aside")
+        self._aside_count = 0
 
-    def __init__(self, address: tuple[str, int], site: Site) -> None:
-        """Bind and listen. Raise OSError if the address cannot be had."""
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        self.site = site
-        self._in_work = 0
-        self._quiet_until = 0.0
-        self._crew = Crew()
-        self._idle = threading.Condition()
-        super().__init__(address, _Connection)
+    async def listen(self, listener: socket.socket) -> None:
+        """Answer whoever connects to a socket that listens."""
+        make = self._connection
+        if listener.family == socket.AF_UNIX:
+            self._listeners.append(await self._loop.create_unix_server(make, sock=listener, backlog=_BACKLOG))
+        else:
+            self._listeners.append(await self._loop.create_server(make, sock=listener, backlog=_BACKLOG))
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        host, port = self.server_address[:2]
-        return f"http://[{host!s}]:{port}" if self.address_family == socket.AF_INET6 else f"http://{host!s}:{port}"
+    def _connection(self) -> Connection:
+        return Connection(self._connections, self._aiohttp, self._loop)
 
-    def get_request(self) -> tuple[Any, Any]:
-        """Accept a connection. With as many open as this process may have, the next ones wait."""
+    async def close(self, last_answers_seconds: float) -> None:
+        """Listen no more, wait so long until every request has its answer, and hang up."""
+        for listener in self._listeners:
+            listener.close()
+        await self._connections.close(last_answers_seconds)
+        await self._aiohttp.shutdown(0)
+        self._threads.shutdown()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.raw_headers}
         try:
-            return super().get_request()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._complain_of_too_many()
-                time.sleep(_FULL_SECONDS)
-            raise
-
-    def _complain_of_too_many(self) -> None:
-        if time.monotonic() > self._quiet_until:
-            self._quiet_until = time.monotonic() + _QUIET_SECONDS
-            self.site.say(
-                "error: no more connections can be opened; new ones wait until others are closed."
-                " LimitNOFILE= and TasksMax= of the unit bound them"
-            )
-
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's signature
-        """Count a connection and hand it to a thread."""
-        self.site.stats.connected()
-        try:
-            self._crew.do(partial(self._talk, request, client_address))
-        except RuntimeError:  # no thread can be started
-            self._complain_of_too_many()
-            self.shutdown_request(request)
-
-    def _talk(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as above
-        try:
-            self.finish_request(request, client_address)
-        except Exception:
-            self.handle_error(request, client_address)
-        finally:
-            self.shutdown_request(request)
-
-    def server_close(self) -> None:
-        """Listen no more. Connections that are open are left to their threads."""
-        super().server_close()
-        self._crew.close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - its signature
-        """Say nothing of a client that went away in mid-request: that happens with every agent that is killed."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
-
-    @contextmanager
-    def in_work(self) -> Iterator[None]:
-        """Note that a request is being answered."""
-        with self._idle:
-            self._in_work += 1
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._in_work -= 1
-                self._idle.notify_all()
-
-    def wait_until_idle(self, seconds: float) -> bool:
-        """Wait until every request has its answer, but not longer than given. Return whether that is so."""
-        with self._idle:
-            return self._idle.wait_for(lambda: self._in_work == 0, timeout=seconds)
-
-
-class _Connection(StreamRequestHandler):
-    timeout = IDLE_SECONDS
-    # The answer must not wait 40 ms for the acknowledgement of its own first half.
-    disable_nagle_algorithm = True
-    server: WebServer
-
-    def handle(self) -> None:
-        """Answer one request after another, until the client has hung up or is to."""
-        try:
-            while self._answer_one():
-                pass
+            if connection.refusal is not None:
+                return await self._dismiss(request, connection, connection.refusal)
+            return await self._answer(request, connection, headers)
         except RefusedHeadError as error:
-            self._send(error.status, _errors(str(error), "BAD_REQUEST"), is_last=True)
-            self._read_the_rest()
+            return _refused(error)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            answer = _fault(self._site.say, error)
+            return Reply(answer.status, answer.body, is_last=True)
+        finally:
+            connection.answered()
 
-    def _read_the_rest(self) -> None:
-        """Read what was not, as far as that is soon done: hung up on before, the client might lose its answer."""
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_FAREWELL_SECONDS)
-            for _ in range(_FAREWELL_READS):
-                if not self.rfile.read1():
-                    return
+    async def _dismiss(
+        self, request: web.BaseRequest, connection: Connection, refusal: RefusedHeadError
+    ) -> web.StreamResponse:
+        """Answer what is not read, and read the rest, as far as that is soon done.
 
-    def _answer_one(self) -> bool:
-        """Answer a request and return whether another may follow."""
-        head = http_head.read(self.rfile)
-        if head is None:
-            return False
-        if head.method == "POST":
-            return self._post(head)
-        if head.method == "GET":
-            return self._get(head)
-        raise RefusedHeadError(HTTPStatus.NOT_IMPLEMENTED, f"There is nothing here to {head.method}")
+        Hung up on before, the client might lose its answer.
+        """
+        response = _refused(refusal)
+        await response.prepare(request)
+        await connection.farewell(self._site.limits.farewell_seconds)
+        return response
 
-    def _post(self, head: Head) -> bool:
-        body = self._body(head)
-        if body is None:
-            return False
-        with self.server.in_work():
-            answer = self._answer(body, head)
-            self._send(answer.status, answer.body, is_last=head.is_last)
-        return not head.is_last
+    async def _answer(
+        self, request: web.BaseRequest, connection: Connection, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        self._site.callers.check(request.method, headers)
+        cors = self._site.callers.cors(request.method, headers)
+        if request.method == "POST":
+            answer = await self._post(request, connection, headers)
+        elif request.method == "GET":
+            answer = self._page(request.rel_url.path, headers)
+        elif request.method == "OPTIONS" and "origin" in headers:
+            answer = Answer(HTTPStatus.NO_CONTENT, "")
+        else:
+            raise RefusedHeadError(HTTPStatus.NOT_IMPLEMENTED, f"There is nothing here to {request.method}")
+        return self._sent(answer, cors)
 
-    def _answer(self, body: bytes, head: Head) -> Answer:
+    def _sent(self, answer: Answer, cors: Mapping[str, str]) -> Reply:
+        if len(answer.body) > self._site.limits.small_bytes:
+            self._loop.call_soon(self._connections.bound_unsent)
+        return Reply(answer.status, answer.body, is_last=False, more=cors)
+
+    async def _post(self, request: web.BaseRequest, connection: Connection, headers: Mapping[str, str]) -> Answer:
         try:
-            parsed = json_text.parse(body)
-        except (ValueError, RecursionError):
-            return Answer(HTTPStatus.BAD_REQUEST, _errors("The body is not JSON", "BAD_REQUEST"))
-        return self.server.site.engine.answer(parsed, head.headers)
+            self._site.keys.check_key(headers)
+        except Unauthenticated as error:
+            # Before a byte of the body is kept. Cloud says this with status 200; Prefect looks for the word.
+            # Whom it names is not believed either.
+            self._site.stats.count({}, [])
+            return Answer(HTTPStatus.OK, json.dumps({"data": None, "errors": [_error(error)]}))
+        await _go_on(request, headers)
+        length = request.content_length or 0
+        with await self._room.take(length if length > self._site.limits.small_bytes else 0):
+            body = await request.content.read()
+            asked = Asked(body, headers, connection.client)
+            answer = await self._in_turn(asked)
+            return answer if isinstance(answer, Answer) else await self._aside(asked)
 
-    def _body(self, head: Head) -> bytes | None:
-        """Return the request's body, or None where the client hangs up in it."""
-        length = head.body_length(MOST_BODY_BYTES)
-        if head.headers.get("expect", "").lower() == "100-continue":
-            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = self.rfile.read(length)
-        return body if len(body) == length else None
+    async def _aside(self, asked: Asked) -> Answer:
+        """Have a request answered that would hold up the others."""
+        if self._aside_count >= _MOST_ASIDE:
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _errors("Too many long requests: ask again later", "BUSY"))
+        self._aside_count += 1
+        try:
+            return await self._loop.run_in_executor(self._threads, self._site.engine.answer_slowly, asked)
+        finally:
+            self._aside_count -= 1
 
-    def _get(self, head: Head) -> bool:
-        status, text = self._page(head)
-        # Nobody reads a body here, and so what follows it is not understood either.
-        is_last = head.is_last or head.headers.get("content-length", "0") != "0"
-        self._send(status, text, is_last=is_last)
-        return not is_last
+    def _in_turn(self, asked: Asked) -> asyncio.Future[Answer | Next]:
+        """Have a request answered together with whatever else has come in this turn of the loop."""
+        if not self._waiting:
+            self._loop.call_soon(self._answer_all)
+        answer: asyncio.Future[Answer | Next] = self._loop.create_future()
+        self._waiting.append((asked, answer))
+        return answer
 
-    def _page(self, head: Head) -> tuple[HTTPStatus, str]:
+    def _answer_all(self) -> None:
+        now = [self._waiting[number] for number in range(min(len(self._waiting), _MOST_AT_ONCE))]
+        try:
+            answers = self._site.engine.answer_all([asked for asked, _ in now])
+        except Exception as error:
+            answers = [_fault(self._site.say, error)] * len(now)
+        for answer in answers:
+            _, waits = self._waiting.popleft()
+            if not waits.done():
+                waits.set_result(answer)
+        if self._waiting:
+            self._loop.call_soon(self._answer_all)
+
+    def _page(self, path: str, headers: Mapping[str, str]) -> Answer:
         pages: dict[str, Callable[[], dict[str, Any]]] = {
-            "/stats": self.server.site.stats.as_json,
+            "/stats": self._site.stats.as_json,
             "/health": lambda: {"status": "ok"},
         }
-        page = pages.get(head.path.partition("?")[0])
+        page = pages.get(path)
         if page is None:
-            return HTTPStatus.NOT_FOUND, _errors("POST GraphQL here, or GET /stats or /health", "NOT_FOUND")
+            return Answer(HTTPStatus.NOT_FOUND, _errors("POST GraphQL here, or GET /stats or /health", "NOT_FOUND"))
         try:
-            self.server.site.keys.check_key(head.headers)
+            self._site.keys.check_key(headers)
         except Unauthenticated as error:
-            return HTTPStatus.UNAUTHORIZED, _errors(str(error), "UNAUTHENTICATED")
-        return HTTPStatus.OK, json.dumps(page(), separators=(",", ":"))
+            return Answer(HTTPStatus.UNAUTHORIZED, json.dumps({"errors": [_error(error)]}))
+        return Answer(HTTPStatus.OK, json.dumps(page(), separators=(",", ":")))
 
-    def _send(self, status: int, body: str, *, is_last: bool) -> None:
-        data = body.encode()
-        lines = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-            "Server: local-agent",
-            f"Date: {formatdate(usegmt=True)}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(data)}",
-            *(("Connection: close",) if is_last else ()),
-        )
-        # Header and body leave in one piece.
-        self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+
+async def _go_on(request: web.BaseRequest, headers: Mapping[str, str]) -> None:
+    """Tell a client that waits to be told to send its body."""
+    expected = headers.get("expect")
+    if expected is None:
+        return
+    if expected.lower() != "100-continue":
+        raise RefusedHeadError(HTTPStatus.EXPECTATION_FAILED, "Only 100-continue can be expected here")
+    assert request.transport is not None
+    request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _fault(say: Callable[[str], None], error: Exception) -> Answer:
+    say("error: a request failed by a fault of this API\n" + "".join(traceback.format_exception(error)))
+    return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, _errors("A fault of this API", "INTERNAL_SERVER_ERROR"))
+
+
+def _refused(error: RefusedHeadError) -> Reply:
+    return Reply(error.status, _errors(str(error), "BAD_REQUEST"), is_last=True)
+
+
+def _error(error: Unauthenticated) -> dict[str, Any]:
+    return error_object(str(error), "UNAUTHENTICATED")
 
 
 def _errors(message: str, code: str) -> str:

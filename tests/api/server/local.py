@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 
 from local_agent.server import app
 from local_agent.server.database import Database
+from local_agent.server.engine import Answer
+from local_agent.server.request import Asked
 from local_agent.server.stats import Stats
 from support.api_client import ApiClient
 
@@ -20,6 +22,7 @@ class Time:
 
     def __init__(self) -> None:
         self._now = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
+        self.pace_seconds = 0.0
 
     def utc(self) -> datetime:
         """Return now; no two readings are the same."""
@@ -27,7 +30,8 @@ class Time:
         return self._now
 
     def monotonic(self) -> float:
-        """Return the seconds since some moment."""
+        """Return the seconds since some moment; each reading takes `pace_seconds`."""
+        self.advance(self.pace_seconds)
         return self._now.timestamp()
 
     def advance(self, seconds: float) -> None:
@@ -55,8 +59,22 @@ class LocalApi(ApiClient):
     def post(self, body: object, *, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
         """Hand the body's JSON to the engine."""
         lowered = {name.lower(): value for name, value in (headers or {}).items()}
-        answer = self._engine.answer(json.loads(json.dumps(body)), lowered)
+        (answer,) = self._answered([Asked(json.dumps(body).encode(), lowered)])
         return answer.status, json.loads(answer.body)
+
+    def _answered(self, asked: Sequence[Asked]) -> list[Answer]:
+        answers = self._engine.answer_all(asked)
+        return [
+            answer if isinstance(answer, Answer) else self._engine.answer_slowly(one)
+            for one, answer in zip(asked, answers, strict=False)
+        ]
+
+    def post_all(self, bodies: Sequence[bytes], *, seconds_each: float = 0.0) -> list[tuple[int, dict[str, Any]]]:
+        """Hand over requests that come together, each of which takes so long. Return the answers that there are."""
+        self.time.pace_seconds = seconds_each
+        answers = self._answered([Asked(body, {}) for body in bodies])
+        self.time.pace_seconds = 0.0
+        return [(answer.status, json.loads(answer.body)) for answer in answers]
 
     def errors(self, query: str, variables: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Send a request that shall fail, and return its errors."""

@@ -29,7 +29,7 @@ def ask(proxy: FaultyProxy, body: bytes = HELLO) -> tuple[int, bytes]:
     """Send a request through the proxy on a connection of its own."""
     address = urlsplit(proxy.url)
     with closing(http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)) as connection:
-        connection.request("POST", "/", body, {"X-PREFECT-AGENT-ID": "a1"})
+        connection.request("POST", "/", body, {"X-PREFECT-AGENT-ID": "a1", "Content-Type": "application/json"})
         response = connection.getresponse()
         return response.status, response.read()
 

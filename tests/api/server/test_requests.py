@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local_agent.server.web import MOST_BODY_BYTES
+from local_agent.server.limits import Limits
 from support.api import Api
 
 NAMED = "query($name: String) { project(where: {name: {_eq: $name}}) { name } }"
@@ -116,7 +116,7 @@ def test_header_and_body_come_in_one_piece(served: Api) -> None:
     # In two, the second may wait 40 ms for the acknowledgement of the first.
     address = urlsplit(served.url)
     body = b'{"query": "{ hello }"}'
-    request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    request = post(f"Content-Length: {len(body)}", body=body)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as kept:
         for _ in range(20):
             kept.sendall(request)
@@ -125,7 +125,7 @@ def test_header_and_body_come_in_one_piece(served: Api) -> None:
 
 def test_a_body_too_large_is_refused_unread(connection: http.client.HTTPConnection) -> None:
     connection.putrequest("POST", "/")
-    connection.putheader("Content-Length", str(MOST_BODY_BYTES + 1))
+    connection.putheader("Content-Length", str(Limits().body_bytes + 1))
     connection.endheaders()
     response = connection.getresponse()
     assert response.status == 413
@@ -156,7 +156,8 @@ def talk(served: Api, sent: bytes) -> bytes:
 
 def post(*headers: str, version: str = "1.1", body: bytes = BODY) -> bytes:
     """Return a request as bytes."""
-    return "\r\n".join([f"POST / HTTP/{version}", *headers, "", ""]).encode() + body
+    usual = (f"POST / HTTP/{version}", "Host: localhost", "Content-Type: application/json")
+    return "\r\n".join([*usual, *headers, "", ""]).encode() + body
 
 
 LENGTH = f"Content-Length: {len(BODY)}"
@@ -185,7 +186,7 @@ def test_a_client_that_waits_to_be_told_to_go_on(served: Api) -> None:
     [
         (b"nonsense\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\n\r\n", 400),
-        (b"PUT / HTTP/1.1\r\n\r\n", 501),
+        (b"PUT / HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
         (post(LENGTH, "no colon"), 400),
         (post(f"{LENGTH}", "Content-Length: 3"), 400),
         (post("Content-Length: -3"), 411),
@@ -205,7 +206,9 @@ def test_heads_that_are_refused(served: Api, sent: bytes, status: int) -> None:
 
 
 def test_a_body_where_none_is_read(served: Api) -> None:
-    answers = talk(served, b"GET /health HTTP/1.1\r\nContent-Length: 9\r\n\r\nPOST / HT" + post(LENGTH))
+    answers = talk(
+        served, b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nPOST / HT" + post(LENGTH)
+    )
     assert answers.count(b"HTTP/1.1 ") == answers.count(b"Connection: close\r\n") == 1
 
 

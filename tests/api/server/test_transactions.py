@@ -2,81 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from api.server.local import LocalApi
+from api.server.test_full_disk import BIG, allow_pages
 from local_agent.server.refusals import LostTransactionError
 from local_agent.server.transactions import Transactions
 from support.api import Api
 from support.api_client import wait_until
 
 SECONDS = 60
+SET_STATES = (
+    "mutation($i: set_flow_run_states_input!) { set_flow_run_states(input: $i) { states { id status message } } }"
+)
+READ = "query($id: uuid!) { flow_run_by_pk(id: $id) { version state } }"
 
 
 class Bed:
-    """A table with one column, and threads that write into it."""
+    """A table with one column, and what is told to SQLite about it."""
 
     def __init__(self, data: Path) -> None:
-        self._now = 0.0
-        self.connection = sqlite3.connect(data, isolation_level=None, check_same_thread=False)
+        self.connection = sqlite3.connect(data, isolation_level=None)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("CREATE TABLE written (what TEXT)")
         self.statements: list[str] = []
         self.connection.set_trace_callback(self.statements.append)
-        self.transactions = Transactions(self.connection, lambda: self._now)
-        self._threads = ThreadPoolExecutor(10)
+        self.transactions = Transactions(self.connection)
 
     def close(self) -> None:
-        """End the threads, and close the file."""
-        self._threads.shutdown()
+        """Close the file."""
         self.transactions.close()
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self._now += seconds
-
-    @property
-    def commits(self) -> int:
-        """How many transactions were committed."""
-        return self.statements.count("COMMIT")
 
     @property
     def written(self) -> list[str]:
         """What is in the table."""
         return [row[0] for row in self.connection.execute("SELECT what FROM written ORDER BY what")]
 
-    def write(self, what: str, then: Callable[[], object] = lambda: None) -> None:
+    def write(self, what: str, statement: str = "") -> None:
         """Write a row in a request of its own; before its end, do something else."""
         with self.transactions.request(writes=True):
             self.connection.execute("INSERT INTO written VALUES (?)", (what,))
-            then()
-
-    def read(self) -> list[str]:
-        """Read the rows in a request of its own."""
-        with self.transactions.request(writes=False):
-            return self.written
-
-    def behind(self, first: Callable[[], object], *others: Callable[[], object]) -> list[Future[object]]:
-        """Do others while `first` is at work, so that they wait for it; return what came of all, first of all its own.
-
-        `first` is over only when all the others wait.
-        """
-        begun = threading.Event()
-
-        def hold() -> None:
-            begun.set()
-            wait_until(lambda: self.transactions.waiting == len(others), lambda: "they do not wait")
-            first()
-
-        futures: list[Future[object]] = [self._threads.submit(self.write, "first", hold)]
-        assert begun.wait(SECONDS)
-        return [*futures, *(self._threads.submit(other) for other in others)]
+            self.connection.execute(statement)
 
 
 @pytest.fixture
@@ -85,74 +59,57 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
         yield made
 
 
-def nothing() -> None:
-    """Do nothing more."""
-
-
-def refuse() -> None:
-    """Fail."""
-    raise ValueError("refused")
-
-
-def test_alone_a_request_commits_at_once(bed: Bed) -> None:
+def test_one_commit_for_all(bed: Bed) -> None:
     bed.write("a")
     bed.write("b")
-    assert bed.commits == 2
+    bed.transactions.commit()
+    assert bed.statements.count("COMMIT") == 1
+    assert bed.written == ["a", "b"]
 
 
-def test_those_that_wait_share_a_commit(bed: Bed) -> None:
-    done = bed.behind(nothing, lambda: bed.write("b"), lambda: bed.write("c"), bed.read)
-    for each in done:
-        each.result(SECONDS)
-    assert bed.commits == 1
-    assert bed.written == ["b", "c", "first"]
+def test_what_only_reads_needs_no_transaction(bed: Bed) -> None:
+    with bed.transactions.request(writes=False):
+        assert bed.written == []
+    bed.transactions.commit()
+    assert "COMMIT" not in bed.statements
 
 
 def test_one_that_fails_takes_nothing_with_it(bed: Bed) -> None:
-    done = bed.behind(nothing, lambda: bed.write("b", refuse), lambda: bed.write("c"))
-    assert [type(each.exception(SECONDS)) for each in done] == [type(None), ValueError, type(None)]
-    assert bed.written == ["c", "first"]
+    bed.write("a")
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        bed.write("b", "INSERT INTO nowhere VALUES (1)")
+    bed.write("c")
+    bed.transactions.commit()
+    assert bed.written == ["a", "c"]
 
 
-def test_the_first_that_fails_takes_nothing_with_it(bed: Bed) -> None:
-    done = bed.behind(refuse, lambda: bed.write("b"))
-    assert [type(each.exception(SECONDS)) for each in done] == [ValueError, type(None)]
-    assert bed.written == ["b"]
-
-
-def test_nobody_waits_long_for_others(bed: Bed) -> None:
-    done = bed.behind(lambda: bed.advance(1), lambda: bed.write("b"), lambda: bed.write("c"))
-    for each in done:
-        each.result(SECONDS)
-    assert bed.commits == 2
-
-
-def test_a_full_disk_is_told_to_all_that_share_it(bed: Bed) -> None:
-    def fill() -> None:
-        bed.connection.execute("INSERT INTO written VALUES (?)", ("x" * 1_000_000,))
-
+def test_a_full_disk_loses_all_that_is_not_committed(bed: Bed) -> None:
     bed.write("before")
+    bed.transactions.commit()
     bed.connection.execute("PRAGMA max_page_count = 20")
-    done = bed.behind(nothing, lambda: bed.write("b", fill), lambda: bed.write("c"))
-    errors = [each.exception(SECONDS) for each in done]
-    # The last may have come before the one that found the disk full, or after: then it is in a transaction of its own.
-    assert isinstance(errors[0], LostTransactionError)
-    assert isinstance(errors[1], sqlite3.OperationalError)
-    assert "disk is full" in str(errors[0])
-    assert bed.written == (["before"] if errors[2] else ["before", "c"])
+    bed.write("a")
+    with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+        bed.write("b", "INSERT INTO written VALUES (hex(zeroblob(1000000)))")
+    assert bed.transactions.is_lost
+    with pytest.raises(LostTransactionError, match="disk is full"):
+        bed.transactions.commit()
     bed.write("later")
-    assert "later" in bed.written
+    bed.transactions.commit()
+    assert bed.written == ["before", "later"]
 
 
-def test_a_commit_that_fails_is_told_to_all_that_share_it(bed: Bed) -> None:
+def test_a_commit_that_fails_undoes_everything(bed: Bed) -> None:
+    undone: list[str] = []
     bed.connection.execute("PRAGMA foreign_keys = ON")
     bed.connection.execute("CREATE TABLE one (id INTEGER PRIMARY KEY)")
     bed.connection.execute("CREATE TABLE many (one_id REFERENCES one(id) DEFERRABLE INITIALLY DEFERRED)")
-    done = bed.behind(nothing, lambda: bed.write("b", lambda: bed.connection.execute("INSERT INTO many VALUES (7)")))
-    for each in done:
-        assert isinstance(each.exception(SECONDS), LostTransactionError)
-    assert bed.written == []
+    bed.write("a", "INSERT INTO many VALUES (7)")
+    bed.transactions.if_undone(lambda: undone.append("a"))
+    with pytest.raises(LostTransactionError, match="FOREIGN KEY"):
+        bed.transactions.commit()
+    assert (bed.written, undone) == ([], ["a"])
     bed.write("later")
+    bed.transactions.commit()
     assert bed.written == ["later"]
 
 
@@ -162,6 +119,55 @@ def test_closing_keeps_what_is_not_yet_committed(tmp_path: Path) -> None:
     bed.close()
     with closing(sqlite3.connect(tmp_path / "data")) as again:
         assert again.execute("SELECT what FROM written").fetchall() == [("a",)]
+
+
+def asking(query: str, variables: Mapping[str, Any]) -> bytes:
+    """Return the body of a request."""
+    return json.dumps({"query": query, "variables": variables}).encode()
+
+
+def setting(run: str, message: str) -> bytes:
+    """Return the body of a request that sets a flow run Running."""
+    state = {"type": "Running", "message": message}
+    return asking(SET_STATES, {"i": {"states": [{"flow_run_id": run, "state": state}]}})
+
+
+def statements(api: LocalApi) -> list[str]:
+    """Return a list to which whatever SQLite is told from now on is added."""
+    told: list[str] = []
+    api.database._connection.set_trace_callback(told.append)
+    return told
+
+
+def test_requests_that_come_together_share_a_commit(api: LocalApi) -> None:
+    runs = api.create_flow_runs(api.create_flow(), 5)
+    told = statements(api)
+    answers = api.post_all([setting(run, "together") for run in runs])
+    assert [status for status, _ in answers] == [200] * 5
+    assert told.count("COMMIT") == 1
+
+
+def test_who_read_what_was_not_kept_is_told_so(api: LocalApi) -> None:
+    first, second = api.create_flow_runs(api.create_flow(), 2)
+    allow_pages(api, 10)
+    before, lost, read, full, kept = api.post_all(
+        [
+            asking(READ, {"id": first}),
+            setting(first, "lost"),
+            asking(READ, {"id": first}),
+            setting(second, BIG),
+            asking(READ, {"id": first}),
+        ]
+    )
+    assert [before[0], lost[0], read[0], full[0], kept[0]] == [200, 500, 500, 500, 200]
+    assert before[1] == kept[1] == {"data": {"flow_run_by_pk": {"version": 1, "state": "Scheduled"}}}
+    assert "disk is full" in lost[1]["errors"][0]["message"]
+
+
+def test_nobody_waits_long_for_others(api: LocalApi) -> None:
+    hello = asking("{ hello }", {})
+    assert len(api.post_all([hello] * 10, seconds_each=0.02)) < 10
+    assert len(api.post_all([hello] * 10, seconds_each=60)) == 1
 
 
 def test_nothing_acknowledged_to_many_at_once_is_lost_by_kill_9(tmp_path: Path) -> None:

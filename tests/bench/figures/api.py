@@ -78,8 +78,8 @@ class _Connection:
     def request(self, query: str, variables: Mapping[str, Any] | None) -> bytes:
         """Return a request as Prefect sends it: the variables are text."""
         body = json.dumps({"query": query, "variables": json.dumps(variables)}).encode()
-        head = f"POST / HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        return head.encode() + body
+        lines = ("POST / HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {len(body)}")
+        return "\r\n".join([*lines, "", ""]).encode() + body
 
     def exchange(self, request: bytes) -> bytes:
         """Send a request and return its answer."""
