@@ -32,7 +32,7 @@ _DEPENDENCIES = (
     *("python3-systemd", "libpam-systemd", "python3-venv"),
     *("autopkgtest", "dpkg-dev", "fish", "zsh"),
 )
-_MORE = {12: (), 13: ("python3-graphql-core",)}
+_MORE = {12: (), 13: ("python3-aiohttp", "python3-graphql-core")}
 
 # Runs outside, with the new root as its argument and then the packages to bring along.
 _HOOK = f"""\

@@ -17,8 +17,8 @@ from support.cache import SetUpError, loudly, made_once
 REQUIREMENTS = ("prefect==1.4.1", "marshmallow<4")
 # dask asks for these before Python 3.12, and `pip download` goes by the Python that it runs on
 _FOR_OLDER_PYTHON = ("importlib_metadata>=4.13.0",)
-# what only the embedded API needs; Debian 12 has an older one with another API
-SERVER_REQUIREMENTS = ("graphql-core>=3.2,<4",)
+# what only the embedded API needs; Debian 12 has a graphql-core with another API
+SERVER_REQUIREMENTS = ("aiohttp>=3.8,<4", "graphql-core>=3.2,<4")
 # what builds this checkout's own wheel
 _BUILD_REQUIREMENTS = ("setuptools>=66",)
 _WHEELS = (*REQUIREMENTS, *SERVER_REQUIREMENTS, *_FOR_OLDER_PYTHON, *_BUILD_REQUIREMENTS)
