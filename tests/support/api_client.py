@@ -47,7 +47,7 @@ class ApiClient(ABC):
     def mutate(self, name: str, given: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON is of any type
         """Do a mutation of one input and return its object (all of its fields that are not objects themselves)."""
         selection = _SELECTIONS.get(name, "{ id }")
-        query = f"mutation($input: {_INPUTS.get(name, f'{name}_input')}!) {{ {name}(input: $input) {selection} }}"
+        query = f"mutation($input: {name}_input!) {{ {name}(input: $input) {selection} }}"
         return self.graphql(query, {"input": given}, headers=headers)[name]
 
     # Making things
@@ -306,4 +306,3 @@ _SELECTIONS = {
     "set_secret": _SUCCESS,
     "delete_secret": _SUCCESS,
 }
-_INPUTS = {"archive_flow": "flow_input", "delete_flow": "flow_input"}

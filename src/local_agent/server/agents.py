@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from local_agent.server.json_text import to_json
+from local_agent.server.labels import sorted_once
 from local_agent.server.request import Request
 
 
@@ -12,7 +13,7 @@ def register_agent(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Register an agent. One with the same name, type, version of Prefect and labels is the same agent."""
     database = request.database
     tenant_id = given.get("tenant_id") or request.tenant_id()
-    labels = sorted(given.get("labels") or [])
+    labels = sorted_once(given.get("labels") or [])
     same = database.value(
         "SELECT id FROM agent WHERE tenant_id = ? AND name IS ? AND type = ? AND core_version IS ? AND labels = ?",
         (tenant_id, given.get("name"), given["type"], request.core_version, to_json(labels)),

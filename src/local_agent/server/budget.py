@@ -13,11 +13,13 @@ class Budget:
     """The bounds of a request. Those of its document are looked at before it is validated (costs.py)."""
 
     # Of the text of a document. The largest that Prefect sends has 1.5 kB; its values travel as variables.
-    document_bytes: int = 128 * 1024
-    # 500 states in one request, as this agent sends them at most, have 45,000 tokens between them.
-    tokens: int = 50_000
+    document_bytes: int = 64 * 1024
+    # Parsing and validation take about 6 ms for 1000 of them.
+    tokens: int = 15_000
     # Selections within selections; the real Server allows 7.
     depth: int = 15
+    # Objects in a variable that is a filter: each is compared with every field of its type.
+    filter_objects: int = 1000
     # Objects and lists within the arguments of a field.
     value_depth: int = 30
     # Fields of the operation itself: this agent sends at most 100 mutations at once.
@@ -25,11 +27,13 @@ class Budget:
     # The same field by the same name beside itself: validation compares each with each.
     same_fields: int = 30
     # Fields in all, with those of a fragment counted wherever it is used.
-    fields: int = 3000
+    fields: int = 2000
     # Fragments that a document defines.
     fragments: int = 100
+    # Variables of an operation.
+    variables: int = 600
     # Directives in the whole document.
-    directives: int = 500
+    directives: int = 100
     # Conditions in one statement's filters, and ids or other values beside each other in them.
     conditions: int = 400
     # Rows of an answer, and its size.

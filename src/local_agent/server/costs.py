@@ -58,8 +58,28 @@ def check_document(document: DocumentNode, budget: Budget) -> None:
     for node in document.definitions:
         if isinstance(node, OperationDefinitionNode):
             _check_root(node, fragments, budget)
-            for each in node.variable_definitions or ():
-                count.value(each.default_value, 1)
+            _check_variables(node, count, budget)
+
+
+def _check_variables(node: OperationDefinitionNode, count: _Count, budget: Budget) -> None:
+    variables = node.variable_definitions or ()
+    if len(variables) > budget.variables:
+        raise TooCostlyError(f"The {node.operation.value} has {len(variables)} variables; at most {budget.variables}")
+    for each in variables:
+        count.value(each.default_value, 1)
+
+
+def check_filter(value: object, budget: Budget) -> None:
+    """Raise TooCostlyError for a filter in a variable that has more objects than the budget allows."""
+    left = [value]
+    seen = 0
+    while left:
+        each = left.pop()
+        if isinstance(each, dict | list):
+            seen += 1
+            left += each.values() if isinstance(each, dict) else each
+        if seen > budget.filter_objects:
+            raise TooCostlyError(f"A filter in a variable has more than {budget.filter_objects} objects and lists")
 
 
 def _check_root(node: OperationDefinitionNode, fragments: dict[str, FragmentDefinitionNode], budget: Budget) -> None:

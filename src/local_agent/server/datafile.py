@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from local_agent.errors import StateError
-from local_agent.server import labels, tables
+from local_agent.server import intervals, labels, tables
 from local_agent.server.tables import Table
 
 SCHEMA_VERSION = 1
@@ -165,9 +165,16 @@ def _create_indexes(connection: sqlite3.Connection) -> None:
         for name, statement in index_definitions(table).items():
             if name in known and statement.startswith("DROP"):
                 connection.execute(statement)
-                labels.normalise_all(connection)
+                _renew(connection, name)
             elif name not in known and not statement.startswith("DROP"):
                 connection.execute(statement)
+
+
+def _renew(connection: sqlite3.Connection, dropped: str) -> None:
+    """Bring rows of an earlier version, which is known by an index that it made, into the form that they have now."""
+    if dropped == "flow_run_4":
+        labels.normalise_all(connection)
+        intervals.normalise_all(connection)
 
 
 # No GraphQL type shows this table: a secret's value is only given out by name.

@@ -14,9 +14,13 @@ from graphql import (
     FragmentDefinitionNode,
     GraphQLError,
     GraphQLSchema,
+    ListTypeNode,
+    NamedTypeNode,
+    NonNullTypeNode,
     OperationDefinitionNode,
     OperationType,
     StringValueNode,
+    TypeNode,
     Visitor,
     get_variable_values,
     parse,
@@ -182,6 +186,9 @@ class Documents:
     def _order(self, prepared: Prepared, variables: Mapping[str, Any], operation_name: str | None) -> Order:
         operation = _chosen(prepared, operation_name)
         definitions = operation.variable_definitions or ()
+        for each in definitions:
+            if _type_name(each.type).endswith("_bool_exp"):
+                costs.check_filter(variables.get(each.variable.name.value), self._budget)
         try:
             values = get_variable_values(self._schema, definitions, dict(variables), max_errors=_MOST_ERRORS)
         except RecursionError:
@@ -242,6 +249,13 @@ def _with_clean_texts(query: str, document: DocumentNode) -> DocumentNode:
     """Replace what SQLite cannot keep in texts that are written with escapes (backslash u0000)."""
     cleaned: DocumentNode = visit(document, _Cleaner()) if "\\u" in query else document
     return cleaned
+
+
+def _type_name(node: TypeNode) -> str:
+    while isinstance(node, ListTypeNode | NonNullTypeNode):
+        node = node.type
+    assert isinstance(node, NamedTypeNode)
+    return node.name.value
 
 
 def _chosen(prepared: Prepared, name: str | None) -> OperationDefinitionNode:

@@ -6,25 +6,30 @@ import base64
 import binascii
 import json
 import zlib
+from contextlib import suppress
 from typing import Any
 
-from local_agent.server import states
+from local_agent.server import json_text, labels, serialized, shapes, states
 from local_agent.server.database import new_id
+from local_agent.server.json_text import shortened
 from local_agent.server.reads import Row
 from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
+from local_agent.server.serialized import Edge, Flow, Task
 
-# What a compressed flow may unpack to: far beyond any real flow, and still far from filling the memory.
-_MOST_BYTES = 64_000_000
+# What a compressed flow may unpack to: far beyond any real flow, whose tasks come apart from it.
+_MOST_BYTES = 8_000_000
 
 
 def create_flow_from_compressed_string(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Register a flow that comes as base64 of gzip of JSON, as Prefect sends it."""
     try:
-        serialized = json.loads(_unpacked(base64.b64decode(given["serialized_flow"])))
+        whole = json_text.parse(_unpacked(base64.b64decode(given["serialized_flow"])))
+    except json_text.RefusedJsonError as error:
+        raise RefusedError(f"Unable to decompress serialized flow: {error}") from None
     except (ValueError, zlib.error, binascii.Error, EOFError, OSError):
         raise RefusedError("Unable to decompress serialized flow") from None
-    return create_flow(request, {**given, "serialized_flow": serialized})
+    return create_flow(request, {**given, "serialized_flow": whole})
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -37,9 +42,7 @@ def _unpacked(data: bytes) -> bytes:
 
 def create_flow(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Register a flow, or a new version of one; the versions before it are archived."""
-    flow = given["serialized_flow"]
-    if not isinstance(flow, dict) or not flow.get("name"):
-        raise RefusedError("A serialized flow must be an object with a name")
+    flow = serialized.flow(given["serialized_flow"])
     project = request.database.row("SELECT id, tenant_id FROM project WHERE id = ?", (given["project_id"],))
     if project is None:
         raise RefusedError("Invalid project.")
@@ -47,17 +50,20 @@ def create_flow(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     group_id, existing = _group(request, project["tenant_id"], version_group_id, given.get("idempotency_key"))
     if existing:
         return {"id": existing}
-    flow_id = _insert_flow(request, project, group_id, version_group_id, given)
+    flow_id = _insert_flow(request, project, group_id, version_group_id, flow, given.get("description"))
     _archive_others(request, version_group_id, flow_id)
-    if given.get("set_schedule_active", True):
-        set_schedule_active(request, {"flow_id": flow_id})
+    # Absent means yes, as on the real Server; so does null.
+    if given.get("set_schedule_active") is not False:
+        # What cannot be scheduled is registered all the same.
+        with suppress(RefusedError):
+            set_schedule_active(request, {"flow_id": flow_id})
     return {"id": flow_id}
 
 
-def _version_group(request: Request, project: Row, flow: dict[str, Any]) -> str | None:
+def _version_group(request: Request, project: Row, flow: Flow) -> str | None:
     found = request.database.value(
         "SELECT version_group_id FROM flow WHERE project_id = ? AND name = ? ORDER BY created DESC, rowid DESC",
-        (project["id"], flow["name"]),
+        (project["id"], flow.name),
     )
     return None if found is None else str(found)
 
@@ -84,28 +90,25 @@ def _group(request: Request, tenant_id: str, name: str, key: str | None) -> tupl
     return group["id"], None
 
 
-def _insert_flow(request: Request, project: Row, group_id: str, version_group_id: str, given: dict[str, Any]) -> str:
-    flow = given["serialized_flow"]
+def _insert_flow(
+    request: Request, project: Row, group_id: str, version_group_id: str, flow: Flow, description: str | None
+) -> str:
     newest = "SELECT coalesce(max(version), 0) FROM flow WHERE tenant_id = ? AND version_group_id = ?"
     flow_id = request.database.insert(
         "flow",
         tenant_id=project["tenant_id"],
         project_id=project["id"],
         flow_group_id=group_id,
-        name=flow["name"],
-        description=given.get("description"),
+        name=flow.name,
+        description=description,
         version=request.database.value(newest, (project["tenant_id"], version_group_id)) + 1,
         version_group_id=version_group_id,
-        core_version=flow.get("__version__"),
-        serialized_flow=flow,
-        environment=flow.get("environment"),
-        run_config=flow.get("run_config"),
-        storage=flow.get("storage"),
-        parameters=flow.get("parameters") or [],
-        schedule=flow.get("schedule"),
+        core_version=flow.core_version,
+        serialized_flow=flow.whole,
+        **flow.columns,
     )
-    _insert_tasks(request, flow_id, flow.get("tasks") or [])
-    _insert_edges(request, flow_id, flow.get("edges") or [])
+    _insert_tasks(request, flow_id, project["tenant_id"], flow.tasks)
+    _insert_edges(request, flow_id, project["tenant_id"], flow.edges)
     return flow_id
 
 
@@ -118,90 +121,53 @@ def _flow(request: Request, flow_id: str) -> Row:
 
 def register_tasks(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Add tasks to a flow; those it has already stay as they are. Prefect sends a large flow's tasks in batches."""
+    tasks = serialized.tasks(given["serialized_tasks"], "serialized_tasks")
     flow = _flow(request, given["flow_id"])
-    tasks = _objects(given["serialized_tasks"], "tasks")
-    serialized = json.loads(flow["serialized_flow"])
-    known = serialized.get("tasks") or []
+    whole = json.loads(flow["serialized_flow"])
+    known = whole.get("tasks") or []
     slugs = {task.get("slug") for task in known}
-    serialized["tasks"] = known + [task for task in tasks if task.get("slug") not in slugs]
-    request.database.update("flow", flow["id"], serialized_flow=serialized)
-    _insert_tasks(request, flow["id"], tasks)
+    whole["tasks"] = known + [task for task in given["serialized_tasks"] if task.get("slug") not in slugs]
+    request.database.update("flow", flow["id"], serialized_flow=whole)
+    _insert_tasks(request, flow["id"], flow["tenant_id"], tasks)
     return {"success": True}
 
 
 def register_edges(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Add edges to a flow, between tasks that it has."""
+    edges = serialized.edges(given["serialized_edges"], "serialized_edges")
     flow = _flow(request, given["flow_id"])
-    _insert_edges(request, flow["id"], _objects(given["serialized_edges"], "edges"))
+    _insert_edges(request, flow["id"], flow["tenant_id"], edges)
     return {"success": True}
 
 
-def _objects(value: object, what: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise RefusedError(f"The serialized {what} must be a list of objects")
-    return value
-
-
-def _insert_tasks(request: Request, flow_id: str, tasks: list[dict[str, Any]]) -> None:
-    tenant_id = _flow(request, flow_id)["tenant_id"]
-    rows = [_task(task, flow_id, tenant_id) for task in tasks]
+def _insert_tasks(request: Request, flow_id: str, tenant_id: str, tasks: list[Task]) -> None:
+    rows = [{"tenant_id": tenant_id, "flow_id": flow_id, **task.columns} for task in tasks]
     request.database.insert_many("task", rows, or_ignore=True)
 
 
-def _task(task: dict[str, Any], flow_id: str, tenant_id: str) -> dict[str, Any]:
-    if not task.get("slug"):
-        raise RefusedError("Every task needs a slug")
-    trigger = task.get("trigger")
-    retry_delay = task.get("retry_delay")
-    return {
-        "tenant_id": tenant_id,
-        "flow_id": flow_id,
-        "name": task.get("name"),
-        "slug": task["slug"],
-        "type": task.get("type"),
-        "max_retries": task.get("max_retries") or 0,
-        "retry_delay": None if retry_delay is None else str(retry_delay),
-        "trigger": trigger.get("fn") if isinstance(trigger, dict) else trigger,
-        "tags": task.get("tags") or [],
-        "mapped": bool(task.get("mapped")),
-        "auto_generated": bool(task.get("auto_generated")),
-        "cache_key": task.get("cache_key"),
-        "is_reference_task": bool(task.get("is_reference_task")),
-        "is_root_task": bool(task.get("is_root_task")),
-        "is_terminal_task": bool(task.get("is_terminal_task")),
-    }
-
-
-def _insert_edges(request: Request, flow_id: str, edges: list[dict[str, Any]]) -> None:
+def _insert_edges(request: Request, flow_id: str, tenant_id: str, edges: list[Edge]) -> None:
     if not edges:
         return
-    tenant_id = _flow(request, flow_id)["tenant_id"]
     tasks = request.database.rows("SELECT slug, id FROM task WHERE flow_id = ?", (flow_id,))
     ids = {task["slug"]: task["id"] for task in tasks}
     try:
-        rows = [_edge(edge, flow_id, tenant_id, ids) for edge in edges]
+        rows = [
+            {
+                "tenant_id": tenant_id,
+                "flow_id": flow_id,
+                "upstream_task_id": ids[edge.upstream],
+                "downstream_task_id": ids[edge.downstream],
+                "key": edge.key,
+                "mapped": edge.mapped,
+            }
+            for edge in edges
+        ]
     except KeyError as error:
         raise RefusedError(
             "Edges could not be registered - some edges reference tasks that do not exist within this flow:"
             f" {error.args[0]}"
         ) from None
     request.database.insert_many("edge", rows, or_ignore=True)
-
-
-def _edge(edge: dict[str, Any], flow_id: str, tenant_id: str, ids: dict[str, str]) -> dict[str, Any]:
-    return {
-        "tenant_id": tenant_id,
-        "flow_id": flow_id,
-        "upstream_task_id": ids[_slug(edge.get("upstream_task"))],
-        "downstream_task_id": ids[_slug(edge.get("downstream_task"))],
-        "key": edge.get("key"),
-        "mapped": bool(edge.get("mapped")),
-    }
-
-
-def _slug(task: object) -> str:
-    """Prefect names an edge's tasks as objects with a slug and nothing else."""
-    return str(task.get("slug") if isinstance(task, dict) else task)
 
 
 def _archive_others(request: Request, version_group_id: str, flow_id: str) -> None:
@@ -237,19 +203,41 @@ def delete_flow(request: Request, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def set_schedule_active(request: Request, given: dict[str, Any]) -> dict[str, Any]:
-    """Note that a flow's schedule shall be followed. Nobody follows it yet: that is said on the console."""
+    """Note that a flow's schedule shall be followed. Nobody follows it yet: that is said on the console.
+
+    Raise RefusedError if it has parameters that must be given, and no clock or group gives them.
+    """
     sql = (
-        "SELECT f.name, coalesce(g.schedule, f.schedule) AS schedule FROM flow f"
+        "SELECT f.name, f.schedule, f.parameters, g.schedule AS group_schedule, g.default_parameters FROM flow f"
         " JOIN flow_group g ON g.id = f.flow_group_id WHERE f.id = ?"
     )
     flow = request.database.row(sql, (given["flow_id"],))
-    if flow is None or flow["schedule"] is None:
+    if flow is None:
+        return {"success": False}
+    _check_parameters(flow)
+    if flow["schedule"] is None and flow["group_schedule"] is None:
         return {"success": False}
     request.say(
-        f"error: flow {flow['name']} has a schedule, and this API starts nothing by schedule yet;"
-        f" start its runs yourself (prefect run --name '{flow['name']}', from a systemd timer for example)"
+        f"error: flow {_printable(flow['name'])} has a schedule, and this API starts nothing by schedule yet;"
+        " start its runs yourself (prefect run --name NAME, from a systemd timer for example)"
     )
     return {"success": request.database.update("flow", given["flow_id"], is_schedule_active=True)}
+
+
+def _printable(name: str) -> str:
+    """Return a name that comes from a client as the console shows it: it must not steer a terminal."""
+    return shortened("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name))
+
+
+def _check_parameters(flow: Row) -> None:
+    if flow["schedule"] is None:
+        return
+    declared = serialized.parameters(json.loads(flow["parameters"]), "parameters")
+    given = json.loads(flow["default_parameters"]) or {}
+    needed = {each.name for each in declared if each.is_required and each.name not in given}
+    clocks = serialized.schedule(json.loads(flow["schedule"]), "schedule")
+    if needed and not all(needed <= set(clock.get("parameter_defaults") or {}) for clock in clocks):
+        raise RefusedError("Can not schedule a flow that has required parameters.")
 
 
 def set_schedule_inactive(request: Request, given: dict[str, Any]) -> dict[str, Any]:
@@ -291,13 +279,13 @@ def _set_settings(request: Request, given: dict[str, Any], **settings: bool) -> 
 
 def set_group_labels(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Give the runs of all versions of a flow these labels; null takes them back."""
-    labels = given.get("labels")
-    return _set_group(request, given, labels=sorted(set(labels)) if labels is not None else None)
+    own = given.get("labels")
+    return _set_group(request, given, labels=None if own is None else labels.sorted_once(shapes.texts(own, "labels")))
 
 
 def set_group_run_config(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Give the runs of all versions of a flow this run config; null takes it back."""
-    return _set_group(request, given, run_config=given.get("run_config"))
+    return _set_group(request, given, run_config=serialized.run_config(given.get("run_config"), "run_config"))
 
 
 def set_group_description(request: Request, given: dict[str, Any]) -> dict[str, Any]:
@@ -307,7 +295,7 @@ def set_group_description(request: Request, given: dict[str, Any]) -> dict[str, 
 
 def set_group_default_parameters(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Give the runs of all versions of a flow these parameters, unless they bring their own."""
-    return _set_group(request, given, default_parameters=given["parameters"])
+    return _set_group(request, given, default_parameters=shapes.mapping(given["parameters"], "parameters"))
 
 
 def _set_group(request: Request, given: dict[str, Any], **values: object) -> dict[str, Any]:

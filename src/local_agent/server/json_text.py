@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from local_agent.server.refusals import RefusedError
 
 # SQLite reads JSON that is nested up to 1000 deep, and an answer wraps a value in a few levels more.
 MOST_DEPTH = 256
+
+# Each takes up to a hundred times its length in memory. 10,000 lines of a log, as no Prefect sends them at once, have
+# 10,000 objects and 70,000 values.
+MOST_CONTAINERS = 100_000
+MOST_VALUES = 1_000_000
 
 # How JSON writes half characters (a file name that is no UTF-8 becomes one) and NULs.
 _SUSPICIOUS = ("\\ud", "\\u0000")
@@ -44,19 +50,29 @@ def parse(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON value
     """
     try:
         decoded = text if isinstance(text, str) else text.decode()
+        containers = decoded.count("[") + decoded.count("{")
+        _check_size(containers, decoded.count(","))
         value = _DECODER.decode(decoded)
     except RecursionError:
-        raise RefusedJsonError(f"it is nested more than {MOST_DEPTH} deep") from None
+        raise RefusedJsonError(_too_deep(_path_in(decoded))) from None
     except RefusedJsonError:
         raise
     except ValueError as error:
         # Python's own words name the place; those on integers of 4300 digits and more do not matter to a client.
         raise RefusedJsonError(str(error).partition(";")[0]) from None
     # Fewer brackets than levels allowed: nothing to look for, as in nearly every request.
-    if decoded.count("[") + decoded.count("{") > MOST_DEPTH:
+    if containers > MOST_DEPTH:
         check_depth(value)
     lowered = decoded.lower()
     return cleaned(value) if any(each in lowered for each in _SUSPICIOUS) else value
+
+
+def _check_size(containers: int, commas: int) -> None:
+    # Brackets and commas within texts are counted too: that is quick, and a text of so many is no use to anybody.
+    if containers > MOST_CONTAINERS:
+        raise RefusedJsonError(f"it has more than {MOST_CONTAINERS} objects and lists")
+    if commas > MOST_VALUES:
+        raise RefusedJsonError(f"it has more than {MOST_VALUES} values")
 
 
 def _finite(text: str) -> float:
@@ -84,8 +100,33 @@ def check_depth(value: object) -> None:
         level = [inner for path, each in level for inner in _inside(path, each)]
         if not level:
             return
-    path = level[0][0]
-    raise RefusedJsonError(f"it is nested more than {MOST_DEPTH} deep at {shortened(path)}")
+    raise RefusedJsonError(_too_deep(level[0][0]))
+
+
+def _too_deep(path: str) -> str:
+    return f"it is nested more than {MOST_DEPTH} deep at {shortened(path) or 'its beginning'}"
+
+
+# Only what makes up a path. No repetition is ever tried in another way.
+_SIGN = re.compile(r'"(?:[^"\\]|\\.)*+"(?:\s*+(?P<colon>:))?+|[\[\]{},]')
+
+
+def _path_in(text: str) -> str:
+    """Return where JSON that Python does not read becomes too deep."""
+    steps: list[str | int] = []
+    for sign in _SIGN.finditer(text):
+        found = sign[0]
+        if sign["colon"] and steps:
+            steps[-1] = found[: found.rindex('"')].strip('"')
+        elif found in "[{":
+            steps.append(0 if found == "[" else "")
+        elif found in "]}" and steps:
+            steps.pop()
+        elif found == "," and steps and isinstance(steps[-1], int):
+            steps[-1] += 1
+        if len(steps) > MOST_DEPTH:
+            break
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps[:20]).lstrip(".")
 
 
 def _inside(path: str, value: object) -> list[tuple[str, object]]:

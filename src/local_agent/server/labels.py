@@ -8,18 +8,25 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from local_agent.server.json_text import to_json
+from local_agent.server.refusals import RefusedError
+
+# Each label of an agent costs a look into the index at every poll; nobody has so many.
+MOST = 300
 
 
 def sorted_once(given: Iterable[str]) -> list[str]:
-    """Return labels as they are kept."""
-    return sorted(set(given))
+    """Return labels as they are kept. Raise RefusedError for more than any run or agent has."""
+    once = sorted(set(given))
+    if len(once) > MOST:
+        raise RefusedError(f"At most {MOST} labels are taken, not {len(once)}")
+    return once
 
 
 def normalise_all(connection: sqlite3.Connection) -> None:
     """Sort the labels of runs that an earlier version stored as they came, some of them twice."""
     changed = []
     for rowid, text in connection.execute("SELECT rowid, labels FROM flow_run WHERE labels <> '[]'"):
-        kept = to_json(sorted_once(json.loads(text)))
+        kept = to_json(sorted_once(json.loads(text)[:MOST]))
         if kept != text:
             changed.append((kept, rowid))
     connection.executemany("UPDATE flow_run SET labels = ? WHERE rowid = ?", changed)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from local_agent.server import shapes
 from local_agent.server.request import Request
 
 
 def write_run_logs(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Write lines. Those of runs that do not exist are dropped: a log must never fail the run that writes it."""
+    shapes.items(given["logs"], "logs")
     tenants = _tenants(request, {line["flow_run_id"] for line in given["logs"]})
     now = request.database.now()
     rows = [

@@ -43,14 +43,14 @@ type Mutation {
   create_flow_from_compressed_string(input: create_flow_from_compressed_string_input!): id_payload
   register_tasks(input: register_tasks_input!): success_payload
   register_edges(input: register_edges_input!): success_payload
-  archive_flow(input: flow_input!): success_payload
-  delete_flow(input: flow_input!): success_payload
+  archive_flow(input: archive_flow_input!): success_payload
+  delete_flow(input: delete_flow_input!): success_payload
   set_schedule_active(input: set_schedule_active_input!): success_payload
   set_schedule_inactive(input: set_schedule_inactive_input!): success_payload
-  enable_flow_heartbeat(input: flow_input!): success_payload
-  disable_flow_heartbeat(input: flow_input!): success_payload
-  enable_flow_lazarus_process(input: flow_input!): success_payload
-  disable_flow_lazarus_process(input: flow_input!): success_payload
+  enable_flow_heartbeat(input: enable_flow_heartbeat_input!): success_payload
+  disable_flow_heartbeat(input: disable_flow_heartbeat_input!): success_payload
+  enable_flow_lazarus_process(input: enable_flow_lazarus_process_input!): success_payload
+  disable_flow_lazarus_process(input: disable_flow_lazarus_process_input!): success_payload
   set_flow_group_labels(input: set_flow_group_labels_input!): success_payload
   set_flow_group_run_config(input: set_flow_group_run_config_input!): success_payload
   set_flow_group_description(input: set_flow_group_description_input!): success_payload
@@ -125,7 +125,12 @@ input create_flow_from_compressed_string_input {
 }
 input register_tasks_input { flow_id: UUID! serialized_tasks: JSON! }
 input register_edges_input { flow_id: UUID! serialized_edges: JSON! }
-input flow_input { flow_id: UUID! }
+input archive_flow_input { flow_id: UUID! }
+input delete_flow_input { flow_id: UUID! }
+input enable_flow_heartbeat_input { flow_id: UUID! }
+input disable_flow_heartbeat_input { flow_id: UUID! }
+input enable_flow_lazarus_process_input { flow_id: UUID! }
+input disable_flow_lazarus_process_input { flow_id: UUID! }
 input set_schedule_active_input { flow_id: UUID! }
 input set_schedule_inactive_input { flow_id: UUID! }
 input set_flow_group_labels_input { flow_group_id: UUID! labels: [String!] }

@@ -8,14 +8,10 @@ from typing import Any
 
 from local_agent.server import labels
 from local_agent.server.reads import Reads, Row
-from local_agent.server.refusals import RefusedError
 from local_agent.server.request import Request
 from local_agent.server.tables import RUNNING_SQL, WAITING_SQL
 
 PAGE = 25
-
-# Each costs a look into the index; nobody has so many.
-_MOST_LABELS = 300
 
 # A run fits if all its labels are the agent's; a run without labels only fits an agent without labels. The real
 # Server looks at labels only after it has taken the first 75 runs, so that 75 runs nobody wants hide all others.
@@ -58,9 +54,7 @@ class _Looks:
 def get_runs_in_queue(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Return the ids of at most 25 flow runs that are due before a time and fit the labels, the earliest first."""
     database = request.database
-    own = given.get("labels") or []
-    if len(own) > _MOST_LABELS:
-        raise RefusedError(f"An agent has at most {_MOST_LABELS} labels, not {len(own)}")
+    own = labels.sorted_once(given.get("labels") or [])
     before = given.get("before") or database.now()
     found = [
         *_runs(database, _DUE, WAITING_SQL, given["tenant_id"], own, before),

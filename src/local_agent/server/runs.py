@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from local_agent.server import names, states
+from local_agent.server import labels, names, serialized, shapes, states
 from local_agent.server.database import new_id
 from local_agent.server.reads import Row
 from local_agent.server.refusals import RefusedError
@@ -51,15 +51,15 @@ def _insert_flow_run(request: Request, flow: Row, given: dict[str, Any]) -> str:
     database = request.database
     now = database.now()
     start_time = given.get("scheduled_start_time") or now
-    run_config = given.get("run_config")
+    run_config = serialized.run_config(given.get("run_config"), "run_config")
     run_id = database.insert(
         "flow_run",
         tenant_id=flow["tenant_id"],
         flow_id=flow["id"],
         name=given.get("flow_run_name") or names.new_name(),
         labels=_labels(flow, given),
-        parameters=_parameters(flow, given.get("parameters") or {}),
-        context=given.get("context") or {},
+        parameters=_parameters(flow, shapes.mapping_or_none(given.get("parameters"), "parameters") or {}),
+        context=shapes.mapping_or_none(given.get("context"), "context") or {},
         run_config=_run_config(flow) if run_config is None else run_config,
         scheduled_start_time=start_time,
         idempotency_key=given.get("idempotency_key"),
@@ -77,18 +77,20 @@ def _load(text: str | None) -> Any:  # noqa: ANN401 - any JSON value
 def _labels(flow: Row, given: dict[str, Any]) -> list[str]:
     """The first of these that is there: the request's own, its run config's, the group's, the flow's."""
     if given.get("labels") is not None:
-        return sorted(given["labels"])
+        return labels.sorted_once(given["labels"])
     group_labels = _load(flow["group_labels"])
     if given.get("run_config") is None and group_labels is not None:
-        return sorted(group_labels)
+        return labels.sorted_once(shapes.texts(group_labels, "the flow group's labels"))
     configs = (
-        given.get("run_config"),
-        _load(flow["group_run_config"]),
-        _load(flow["run_config"]),
-        _load(flow["environment"]),
+        (given.get("run_config"), "run_config"),
+        (_load(flow["group_run_config"]), "the flow group's run_config"),
+        (_load(flow["run_config"]), "the flow's run_config"),
+        (_load(flow["environment"]), "the flow's environment"),
     )
-    config: dict[str, Any] = next((config for config in configs if config is not None), {})
-    return sorted(config.get("labels") or [])
+    for config, whose in configs:
+        if config is not None:
+            return labels.sorted_once(shapes.texts(shapes.mapping(config, whose).get("labels"), f"{whose}.labels"))
+    return []
 
 
 def _run_config(flow: Row) -> Any:  # noqa: ANN401 - any JSON value
@@ -97,10 +99,11 @@ def _run_config(flow: Row) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _parameters(flow: Row, given: dict[str, Any]) -> dict[str, Any]:
-    declared = _load(flow["parameters"]) or []
-    defaults = {each["name"]: each["default"] for each in declared if each.get("default")}
-    values = {**defaults, **(_load(flow["default_parameters"]) or {}), **given}
-    missing = sorted(each["name"] for each in declared if each.get("required") and each["name"] not in values)
+    declared = serialized.parameters(_load(flow["parameters"]), "the flow's parameters")
+    defaults = {each.name: each.default for each in declared if each.default}
+    of_group = shapes.mapping_or_none(_load(flow["default_parameters"]), "the flow group's parameters")
+    values = {**defaults, **(of_group or {}), **given}
+    missing = sorted(each.name for each in declared if each.is_required and each.name not in values)
     if missing:
         raise RefusedError(f"Required parameters were not supplied: {', '.join(missing)}")
     return values
@@ -118,7 +121,7 @@ def _insert_task_runs(request: Request, flow: Row, run_id: str) -> None:
             "task_run_id": run["id"],
             "timestamp": run["state_timestamp"],
             "state": pending.type,
-            "version": 0,
+            "version": 1,
             "message": pending.message,
             "serialized_state": pending.text,
         }
@@ -136,7 +139,8 @@ def _new_task_run(task: Row, run_id: str, map_index: int, state: states.State, n
         "task_id": task["id"],
         "map_index": map_index,
         "cache_key": task["cache_key"],
-        "version": 0,
+        # The first state's is 1, as on the real Server.
+        "version": 1,
         "state": state.type,
         "state_timestamp": now,
         "state_message": state.message,
@@ -172,7 +176,7 @@ def _create_task_run(request: Request, flow_run_id: str, task_id: str, map_index
     pending = states.made("Pending", "Task run created", database.now())
     run = _new_task_run(task, flow_run_id, map_index, pending, database.now())
     database.insert_many("task_run", [run])
-    states.insert_state(request, "task_run", task["tenant_id"], run["id"], pending, 0)
+    states.insert_state(request, "task_run", task["tenant_id"], run["id"], pending, 1)
     return {name: run[name] for name in ("id", "version", "state", "serialized_state")}
 
 
@@ -213,7 +217,9 @@ def _rename(request: Request, table: str, run_id: str, name: str) -> dict[str, A
 
 def set_flow_run_labels(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Give a flow run other labels."""
-    return {"success": request.database.update("flow_run", given["flow_run_id"], labels=sorted(given["labels"]))}
+    return {
+        "success": request.database.update("flow_run", given["flow_run_id"], labels=labels.sorted_once(given["labels"]))
+    }
 
 
 def update_flow_run_heartbeat(request: Request, given: dict[str, Any]) -> dict[str, Any]:

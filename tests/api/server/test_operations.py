@@ -53,7 +53,7 @@ def test_mapped_task_runs_are_made_when_they_are_asked_for(api: LocalApi, run: s
     task = parent["task"]["id"]
     given = {"flow_run_id": run, "task_id": task, "map_index": 2}
     made = api.mutate("get_or_create_task_run_info", given)
-    assert (made["version"], made["state"]) == (0, "Pending")
+    assert (made["version"], made["state"]) == (1, "Pending")
     assert made["serialized_state"]["message"] == "Task run created"
     assert api.mutate("get_or_create_task_run_info", given) == made
     assert api.mutate("get_or_create_task_run", given)["id"] == made["id"]
@@ -62,7 +62,7 @@ def test_mapped_task_runs_are_made_when_they_are_asked_for(api: LocalApi, run: s
     assert api.mutate("get_or_create_task_run_info", {**same, "map_index": None})["id"] == parent["id"]
     assert [task_run["map_index"] for task_run in api.task_runs(run)] == [-1, 2]
     query = "query($id: UUID!) { get_task_run_info(task_run_id: $id) { version state } }"
-    assert api.graphql(query, {"id": made["id"]}) == {"get_task_run_info": {"version": 0, "state": "Pending"}}
+    assert api.graphql(query, {"id": made["id"]}) == {"get_task_run_info": {"version": 1, "state": "Pending"}}
 
 
 @pytest.mark.parametrize("wrong", ["task_id", "flow_run_id"])

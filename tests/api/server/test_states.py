@@ -37,7 +37,7 @@ def test_new_run_is_scheduled_for_now_and_its_tasks_pending(api: LocalApi, run: 
     assert (found["version"], found["auto_scheduled"], found["times_resurrected"]) == (1, False, 0)
     assert found["name"]
     tasks = [(task["task"]["slug"], task["map_index"], task["state"], task["version"]) for task in api.task_runs(run)]
-    assert tasks == [("one-1", -1, "Pending", 0), ("two-1", -1, "Pending", 0)]
+    assert tasks == [("one-1", -1, "Pending", 1), ("two-1", -1, "Pending", 1)]
 
 
 def test_life_of_a_run_in_its_columns(api: LocalApi, run: str) -> None:
@@ -211,7 +211,7 @@ def test_tasks_run_only_while_their_flow_run_does(api: LocalApi, run: str) -> No
     api.set_task_state(task, "Running")
     api.set_task_state(task, "Success")
     first, second = api.task_runs(run)
-    assert (first["state"], first["version"], second["state"]) == ("Success", 2, "Pending")
+    assert (first["state"], first["version"], second["state"]) == ("Success", 3, "Pending")
 
 
 def test_cached_inputs_are_carried_forward(api: LocalApi, run: str) -> None:
