@@ -232,10 +232,12 @@ class Agent:
         await self._wait_while(lambda: self._stories.claiming, _CLAIM_SECONDS)
 
     async def _connect(self) -> None:
-        await self._backend.connect()
+        choice = await self._backend.connect()
         self._connected = self._was_connected = True
         settings = self._settings()
         self._log.say(events.REGISTERED, api=settings.api, labels=list(settings.effective_labels))
+        if choice:
+            self._say_once(choice, events.TENANT_CHOSEN, choice=choice)
 
     async def _hand_over(self, page: QueuePage) -> bool:
         """Begin the story of each run that this agent may take. Return whether there was one."""

@@ -40,6 +40,7 @@ class Subject:
 
 STARTED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c101", 6, "local-agent {version} started: {launcher} launcher, {manager}")
 REGISTERED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c102", 6, "Registered at {api} with labels {labels}")
+TENANT_CHOSEN = Event("b1b4c0a2e7c94b0c8f6d1c3a5e2f7d90", 4, "{choice}")
 API_LOST = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c103", 4, "{reason}; trying again until it answers")
 API_BACK = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c104", 5, "The API answers again after {outage}")
 SETTING_WARNING = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c105", 4, "{warning}")

@@ -202,8 +202,9 @@ class Backend:
     async def flush_logs(self) -> None:
         """There are none."""
 
-    async def connect(self) -> None:
+    async def connect(self) -> str:
         """Know the agent."""
+        return ""
 
     async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Return an empty page."""

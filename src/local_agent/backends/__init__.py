@@ -33,8 +33,11 @@ class Backend(Protocol):
     where it says "certain" it does not return before it knows.
     """
 
-    async def connect(self) -> None:
-        """Make this agent known to the API. To be called again after an outage is harmless."""
+    async def connect(self) -> str:
+        """Make this agent known to the API. To be called again after an outage is harmless.
+
+        Return what was chosen here because nobody had said it, as a sentence for the administrator; usually nothing.
+        """
 
     async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Return what the queue holds for this agent's labels and starts before `before`, less what is `known`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -45,6 +46,15 @@ async def test_a_server_without_a_tenant_is_set_up_later(api: Api, proxy: Faulty
         async with backend_bed(api, proxy):
             pass
     assert "create-tenant" in caught.value.hint
+
+
+async def test_one_of_several_tenants_is_named(api: Api, proxy: FaultyProxy) -> None:
+    two = [{"id": api.tenant_id}, {"id": str(uuid.uuid4())}]
+    proxy.add(answer_of({"tenant": two}), "tenant { id }")
+    async with backend_bed(api, proxy) as bed:
+        choice = await bed.backend.connect()
+        assert "2 tenants" in choice
+        assert f"the first, {api.tenant_id}" in choice
 
 
 async def test_only_what_fits_its_labels_is_due(api: Api, proxy: FaultyProxy) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from api.server.local import LocalApi, local_api
+from local_agent.server import likeness
+from support.api_client import ApiError
 
 NAMES = ("alpha", "Beta", "gamma_1", "100%", "delta")
 
@@ -227,3 +229,110 @@ def test_columns_of_every_kind(api: LocalApi) -> None:
     run: dict[str, Any] = api.graphql(query)["flow_run"][0]
     assert run.pop("created").startswith("2026-11-22T07:00:00.")
     assert run == {"labels": [], "auto_scheduled": False, "version": 1, "parameters": {}, "heartbeat": None}
+
+
+STORED = {"x": 77, "y": [1, 2, {"k": [True, None]}], "o": {"k": 1, "l": {"m": "n"}}, "n": None}
+
+
+@pytest.fixture(scope="module")
+def jsonb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApi]:
+    """An API with a run that has STORED as its parameters, and labels a and b."""
+    with local_api(Path(tmp_path_factory.mktemp("jsonb")) / "server.db") as filled:
+        filled.create_flow_run(filled.create_flow(), parameters=STORED, labels=["b", "a"])
+        yield filled
+
+
+@pytest.mark.parametrize(
+    ("where", "fits"),
+    [
+        ({"_contains": {"x": 77}}, True),
+        ({"_contains": {"x": 77.0}}, True),
+        ({"_contains": {"x": "77"}}, False),
+        ({"_contains": {"y": 77}}, False),
+        ({"_contains": {"nosuch": 77}}, False),
+        ({"_contains": {"n": None}}, True),
+        ({"_contains": {"nosuch": None}}, False),
+        ({"_contains": {"y": [2, 1, 1]}}, True),
+        ({"_contains": {"y": [3]}}, False),
+        ({"_contains": {"y": [{"k": [True]}]}}, True),
+        ({"_contains": {"y": [{"k": [1]}]}}, False),
+        ({"_contains": {"y": 1}}, False),
+        ({"_contains": {"o": {"l": {}}}}, True),
+        ({"_contains": {"o": {"l": []}}}, False),
+        ({"_contains": {}}, True),
+        ({"_contains": []}, False),
+        ({"_contains": "x"}, False),
+        ({"_contained_in": {**STORED, "more": 1}}, True),
+        ({"_contained_in": {"x": 77}}, False),
+        ({"_eq": dict(reversed(STORED.items()))}, True),
+        ({"_eq": {**STORED, "x": 77.0}}, True),
+        ({"_eq": {**STORED, "x": True}}, False),
+        ({"_eq": {**STORED, "y": [2, 1, {"k": [True, None]}]}}, False),
+        ({"_neq": dict(reversed(STORED.items()))}, False),
+        ({"_in": [1, dict(reversed(STORED.items()))]}, True),
+        ({"_nin": [1, dict(reversed(STORED.items()))]}, False),
+        ({"_nin": [1, {}]}, True),
+        ({"_has_key": "n"}, True),
+        ({"_has_key": "k"}, False),
+        ({"_has_keys_all": ["x", "y"]}, True),
+        ({"_has_keys_all": ["x", "z"]}, False),
+        ({"_has_keys_any": ["z", "y"]}, True),
+        ({"_has_keys_any": ["z"]}, False),
+    ],
+)
+def test_objects_as_postgresql_compares_them(jsonb: LocalApi, where: dict[str, Any], fits: bool) -> None:
+    query = "query($w: jsonb_comparison_exp) { flow_run(where: {parameters: $w}) { id } }"
+    assert len(jsonb.graphql(query, {"w": where})["flow_run"]) == fits
+
+
+@pytest.mark.parametrize(
+    ("where", "fits"),
+    [
+        ('{_contains: "a"}', True),
+        ('{_contains: ["a", "b"]}', True),
+        ('{_contains: "c"}', False),
+        ('{_has_key: "a"}', True),
+        ('{_contained_in: ["c", "b", "a"]}', True),
+        ('{_eq: ["b", "a"]}', False),
+        ('{_eq: ["a", "b"]}', True),
+    ],
+)
+def test_lists_as_postgresql_compares_them(jsonb: LocalApi, where: str, fits: bool) -> None:
+    assert len(jsonb.graphql(f"{{ flow_run(where: {{labels: {where}}}) {{ id }} }}")["flow_run"]) == fits
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "fits"),
+    [
+        ("abc", "abc", True),
+        ("abc", "ab", False),
+        ("abc", "%", True),
+        ("abc", "a%c", True),
+        ("abc", "a_c", True),
+        ("abc", "%b%", True),
+        ("aXbXc", "a%b%c", True),
+        ("abcabc", "%abc", True),
+        ("ab", "ab%ab", False),
+        ("a%c", "a\\%c", True),
+        ("abc", "a\\%c", False),
+        ("a\nb", "a_b", True),
+        ("ab", "%a_b", False),
+        ("xaab", "%a_b", True),
+        ("ab.b", "%_.b", True),
+        ("", "", True),
+        ("", "_", False),
+    ],
+)
+def test_patterns(value: str, pattern: str, fits: bool) -> None:
+    assert likeness.like(value, pattern) == fits
+
+
+@pytest.mark.parametrize("pattern", ["%_" * 64, "%a" * 64, "%a_" * 42, "a%" * 60 + "b", "%" * 128])
+def test_a_pattern_takes_no_longer_for_being_clever(pattern: str) -> None:
+    # With backtracking the first takes longer than anybody has lived.
+    likeness.like("a" * 100_000, pattern)
+
+
+def test_a_long_pattern_is_refused(api: LocalApi) -> None:
+    with pytest.raises(ApiError, match="at most 128 characters, not 129"):
+        names(api, f'where: {{name: {{_ilike: "{"x" * 129}"}}}}')

@@ -66,6 +66,7 @@ class Prefect1Backend:
         self._environ = environ
         self._clock = clock
         self._tenant_id = now.tenant_id or ""
+        self._choice = ""
         self._writer = StateWriter(transport, clock.monotonic)
         self._claims = Claims(
             transport,
@@ -77,8 +78,8 @@ class Prefect1Backend:
         self._ends = Ends(transport, clock, timeout_seconds=now.request_timeout_seconds)
         self._logs = RunLogs(transport, clock, now.name)
 
-    async def connect(self) -> None:
-        """Learn the tenant, register this agent, say hello."""
+    async def connect(self) -> str:
+        """Learn the tenant, register this agent, say hello. Return which tenant it is, if it was one of several."""
         settings = self._settings()
         self._transport.use_key(settings.api_key.reveal() if settings.api_key else "")
         if not self._tenant_id:
@@ -101,6 +102,7 @@ class Prefect1Backend:
         await self._transport.ask(queries.HELLO)
         if settings.agent_config_id:
             await self._transport.ask(queries.agent_config(settings.agent_config_id))
+        return self._choice
 
     async def _ask_tenant(self, *, has_key: bool) -> str:
         if has_key:
@@ -118,6 +120,11 @@ class Prefect1Backend:
             raise ApiUnreachableError(
                 f"the Prefect Server at {self._transport.url} has no tenant yet",
                 hint="create one: prefect server create-tenant --name default",
+            )
+        if len(tenants) > 1:
+            self._choice = (
+                f"This API has {len(tenants)} tenants, and tenant_id is not set: this agent takes flow runs of the"
+                f" first, {tenants[0]}"
             )
         return tenants[0]
 
