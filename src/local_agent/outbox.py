@@ -186,10 +186,16 @@ class OutboxStream(io.TextIOBase):
 @contextlib.contextmanager
 def complaints_never_block(descriptor: int, within_seconds: float) -> Iterator[None]:
     """Have everything that is written to sys.stderr go through an outbox for the length of the context."""
-    outbox = Outbox(DescriptorSink(descriptor, "standard error"), _plain_notice)
+    with lines_never_block(descriptor, "standard error", within_seconds) as stream, contextlib.redirect_stderr(stream):
+        yield
+
+
+@contextlib.contextmanager
+def lines_never_block(descriptor: int, name: str, within_seconds: float) -> Iterator[OutboxStream]:
+    """Give a text stream that goes through an outbox for the length of the context."""
+    outbox = Outbox(DescriptorSink(descriptor, name), _plain_notice)
     try:
-        with contextlib.redirect_stderr(OutboxStream(outbox)):
-            yield
+        yield OutboxStream(outbox)
     finally:
         outbox.close(within_seconds)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,9 @@ import click
 
 from local_agent import http_guard
 from local_agent.errors import ConfigError, CredentialError
+from local_agent.outbox import complaints_never_block, lines_never_block
+
+_LAST_WORDS_SECONDS = 1.5
 
 
 def default_data_path(environment: Mapping[str, str]) -> Path:
@@ -156,4 +160,9 @@ def command(
         allow_hosts=tuple(map(read_host, allow_hosts)),
         allow_origins=tuple(map(read_origin, allow_origins)),
     )
-    app.run(settings, announce=click.echo, complain=partial(click.echo, err=True))
+    # nobody who asks this API waits for who reads what it says
+    with (
+        lines_never_block(sys.stdout.fileno(), "the console", _LAST_WORDS_SECONDS) as console,
+        complaints_never_block(sys.stderr.fileno(), _LAST_WORDS_SECONDS),
+    ):
+        app.run(settings, announce=partial(print, file=console), complain=partial(print, file=sys.stderr))

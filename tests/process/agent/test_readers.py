@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,37 +15,9 @@ import pytest
 from support.agent import AgentProcess
 from support.api import Api
 from support.api_client import wait_until
-
-
-class PipedAgent(AgentProcess):
-    """An agent whose console is a pipe that is read when the test says so, full from the start."""
-
-    def start(self) -> None:
-        """Start it with both of its outputs in the full pipe."""
-        self.reading, writing = os.pipe()
-        os.set_blocking(writing, False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(writing, b"." * 4096)
-        os.set_blocking(writing, True)  # of the description that the agent gets: its writes block
-        self._process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, env=self.environment
-        )
-        os.close(writing)
-
-    def drain(self) -> None:
-        """Read what is there, into `console`."""
-        os.set_blocking(self.reading, False)
-        with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self.reading, 1 << 20):
-                with self._console_path.open("ab") as console:
-                    console.write(chunk)
-
-    @property
-    def said(self) -> str:
-        """What it has printed, as far as it can be read now."""
-        self.drain()
-        return self.console
+from support.checkout import CHECKOUT
+from support.piped import PipedAgent, full_pipe
+from support.ports import ports_to_try
 
 
 @pytest.fixture
@@ -52,7 +25,6 @@ def agent(api: Api, folder: Path) -> Iterator[PipedAgent]:
     """An agent with a full pipe for a console."""
     with PipedAgent(folder, api.url, "--show-flow-logs", "--log-level", "DEBUG") as agent:
         yield agent
-    os.close(agent.reading)
 
 
 def test_a_console_that_nobody_reads_holds_up_nothing(api: Api, agent: PipedAgent) -> None:
@@ -81,7 +53,6 @@ def test_once_somebody_reads_everything_is_there(api: Api, agent: PipedAgent) ->
 def test_an_agent_that_cannot_start_ends_though_nobody_reads_why(api: Api, folder: Path) -> None:
     with PipedAgent(folder, api.url, "--poll-interval", "never") as agent:
         assert agent.wait() == 78
-    os.close(agent.reading)
 
 
 def test_a_progress_bar_costs_what_is_new_of_it(api: Api, folder: Path) -> None:
@@ -106,9 +77,33 @@ def test_a_progress_bar_costs_what_is_new_of_it(api: Api, folder: Path) -> None:
 def test_a_terminal_that_is_gone_ends_the_talking_and_nothing_else(api: Api, folder: Path) -> None:
     with PipedAgent(folder, api.url) as agent:
         agent.wait_until_up()
-        os.close(agent.reading)
+        agent.hang_up()
         run = agent.new_run(api, "report Running\nreport Success")
         api.wait_for_state(run, "Success")
         wait_until(lambda: not agent.records(), lambda: "still there")
         agent.send(signal.SIGTERM)
         assert agent.wait() == 0
+
+
+def test_the_embedded_api_answers_though_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    reading, writing = full_pipe()
+    port = str(ports_to_try()[0])
+    command = [sys.executable, "-m", "local_agent", "server", "--port", port, "--data", str(tmp_path / "server.db")]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "src")}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, env=environment) as server:
+        try:
+            wait_until(lambda: _answers(f"http://127.0.0.1:{port}/stats"), lambda: "it does not answer")
+            server.terminate()
+            assert server.wait(60) == 0
+        finally:
+            server.kill()
+    os.close(reading)
+    os.close(writing)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import re
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from support.api import Api, wait_until
+from support.long_form import is_long_form
 from support.machine import Machine
 from system.agent.conftest import Instance
 
@@ -56,6 +60,33 @@ def test_runs_start_and_end_while_journald_is_stopped(quiet: Instance, api: Api,
     for run in runs:
         wait_until(lambda run=run: f"({run}) of" in quiet.journal("-o", "cat"), quiet.journal)  # type: ignore[misc]
     assert "were lost" not in quiet.journal("-o", "cat"), "so many find a place"
+
+
+@pytest.mark.timeout(3600)
+def test_journald_stops_and_goes_on_again_and_again(quiet: Instance, api: Api, machine: Machine) -> None:
+    """Long form: as often as it takes to meet each moment of a run."""
+    chance = random.Random(7)
+    pid = quiet.show("MainPID")["MainPID"]
+    runs: list[str] = []
+    for _ in range(30 if is_long_form() else 2):
+        machine.run(_SIGNALS.format("STOP"))
+        runs += [_run(api, f"quiet-{number}") for number in range(chance.randint(5, 25))]
+        _wait(chance.uniform(0, 20 if is_long_form() else 2))
+        machine.run(_SIGNALS.format("CONT"))
+        _wait(chance.uniform(0, 3))
+    for run in runs:
+        api.wait_for_state(run, "Failed")
+    assert quiet.show("NRestarts", "MainPID") == {"NRestarts": "0", "MainPID": pid}
+    wait_until(lambda: not set(runs) - set(_ended(quiet)), lambda: str(set(runs) - set(_ended(quiet))))
+
+
+def _ended(instance: Instance) -> list[str]:
+    return re.findall(r"\((.{36})\) of \S+ ended: ", instance.journal("-o", "cat"))
+
+
+def _wait(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > until, lambda: "", seconds=seconds + 60)
 
 
 def test_it_ends_when_told_to_while_journald_is_stopped(quiet: Instance, api: Api, machine: Machine) -> None:
