@@ -58,18 +58,18 @@ packages: debians
 demo: venv prefect
 	@$(PYTHON) packaging/demo/demo.py --prefect-python "$$(PYTHONPATH=tests $(PYTHON) tests/support/prefect_venv.py)"
 
-.PHONY: prometheus
-prometheus: test-setup
-	@PYTHONPATH=tests $(PYTHON) tests/support/prometheus.py >/dev/null
+.PHONY: unpacked
+unpacked: test-setup
+	@PYTHONPATH=tests $(PYTHON) tests/support/unpacked.py >/dev/null
 
 .PHONY: test
-test: test-setup prefect debians kernel prometheus packages
+test: test-setup prefect debians kernel unpacked packages
 	$(PYTEST) $(ARGS)
 
 .PHONY: $(TIERS:%=test-%)
 test-static test-unit test-api test-process test-chaos: test-setup
-test-process: prometheus
-test-prefect test-bench: test-setup prefect
+test-process: unpacked
+test-prefect test-bench: test-setup prefect unpacked
 test-system: debians
 test-vm: debians kernel
 test-package: packages

@@ -14,6 +14,7 @@ from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError, UnavailableError
 from local_agent.events import Subject
 from local_agent.watch import Watch
+from local_agent.wording import in_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
@@ -44,6 +45,7 @@ _SHUT_DOWN_SECONDS = 4.0
 # what is not told by then waits on disk
 _LAST_REPORTS_SECONDS = 5.0
 _SEE_ENDS_SECONDS = 0.05
+_WRONG_CLOCK_SECONDS = 10.0  # an answer tells whole seconds, and may have been under way for some
 _MOST_STRANGERS = 10_000
 
 
@@ -104,6 +106,8 @@ class Agent:
         self._was_connected = False
         self._paused_for = ""
         self._unfit_for = ""
+        self._wrong_clock = ""
+        self._trouble = ""
         self._hostname_looked_at: float | None = None
         admission.when_one_leaves(self._poke_if_full)
 
@@ -151,7 +155,9 @@ class Agent:
         free = self._admission.free()
         places = "" if free is None else f", {free} slot{'' if free == 1 else 's'} free"
         paused = f"; takes none: {self._paused_for}" if self._paused_for else ""
-        return f"{len(self._stories.live)} running{places}; {self._reachability.in_words()}{paused}"
+        trouble = f"; claims and ends do not get through: {self._trouble}" if self._trouble else ""
+        clock = f"; this machine's clock is {self._wrong_clock} the API's" if self._wrong_clock else ""
+        return f"{len(self._stories.live)} running{places}; {self._reachability.in_words()}{paused}{clock}{trouble}"
 
     async def run(self, records: Iterable[Record]) -> None:
         """Finish the stories of `records`, take new ones. Return after --max-polls; otherwise run until cancelled.
@@ -206,7 +212,7 @@ class Agent:
             reason = self._admission.reason_against()
             self._note_pause(reason)
             known = _EVERYTHING if reason else self._known()
-            page = await self._backend.due_runs(self._clock.now() + _PREFETCH, known)
+            page = await self._backend.due_runs(self._backend.earlier_now() + _PREFETCH, known)
             await self._look_for_hostname_labels(page)
         except (UnavailableError, CredentialError) as error:
             if isinstance(error, CredentialError) and not self._was_connected:
@@ -218,6 +224,8 @@ class Agent:
             self._connected = False
             return backoff.next_seconds(_OUTAGE_DELAY_SECONDS)
         self._reachability.answered()
+        self._note_clock()
+        self._note_trouble()
         if await self._hand_over(page):
             backoff.reset()
             if not page.is_full:
@@ -260,6 +268,23 @@ class Agent:
         if bool(reason) != bool(self._paused_for) or (unfit and not self._unfit_for):
             self._log.say(events.INTAKE_PAUSED if reason else events.INTAKE_RESUMED, reason=reason)
         self._paused_for, self._unfit_for = reason, unfit
+
+    def _note_clock(self) -> None:
+        """Say once when this machine's clock is far from the API's, and once when it is right again."""
+        ahead = self._backend.clock_ahead_seconds or 0.0
+        is_wrong = abs(ahead) > _WRONG_CLOCK_SECONDS
+        if is_wrong and not self._wrong_clock:
+            self._log.say(events.CLOCK_WRONG, how=_how_far(ahead))
+        elif self._wrong_clock and not is_wrong:
+            self._log.say(events.CLOCK_RIGHT)
+        self._wrong_clock = _how_far(ahead) if is_wrong else ""
+
+    def _note_trouble(self) -> None:
+        """Say once when the API answers and yet takes nothing, and once when it does again."""
+        reason = self._backend.trouble
+        if bool(reason) != bool(self._trouble):
+            self._log.say(events.NOTHING_TAKEN if reason else events.TAKEN_AGAIN, reason=reason)
+        self._trouble = reason
 
     def _is_for_us(self, run: FlowRun) -> bool:
         reason = self._backend.unsupported(run)
@@ -365,6 +390,10 @@ class Agent:
         until = self._clock.monotonic() + most_seconds
         while busy() and self._clock.monotonic() < until:
             await self._clock.sleep(_LOOK_SECONDS)
+
+
+def _how_far(ahead_seconds: float) -> str:
+    return f"{in_time(abs(ahead_seconds))} {'ahead of' if ahead_seconds > 0 else 'behind'}"
 
 
 def _subject(run: FlowRun) -> Subject:

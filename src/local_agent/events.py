@@ -59,6 +59,16 @@ UNNAMED_BESIDE = Event(
     "Another agent without an --instance name runs here; this one remembers its flow runs in {folder}",
 )
 MESSAGES_LOST = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c130", 4, "{count} messages of this agent were lost while {reason}")
+CLOCK_WRONG = Event(
+    "1f0c9f5a6d9e4c52a7f3f3b1f7a0c112",
+    4,
+    "This machine's clock is {how} the API's: flow runs start when both have reached their start time",
+)
+CLOCK_RIGHT = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c113", 5, "This machine's clock and the API's agree again")
+NOTHING_TAKEN = Event(
+    "1f0c9f5a6d9e4c52a7f3f3b1f7a0c114", 4, "The queue answers, but claims and ends do not get through: {reason}"
+)
+TAKEN_AGAIN = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c115", 5, "Claims and ends get through to the API again")
 
 TAKEN = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c201", 7, "Took flow run {run} from the queue")
 CLAIM_LOST = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c202", 7, "Flow run {run} went to another agent, or was cancelled")

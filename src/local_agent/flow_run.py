@@ -153,7 +153,7 @@ class Stories:
             await self.resume(record)
 
     async def _until_due(self, run: FlowRun) -> None:
-        while (wait := (run.due - self._clock.now()).total_seconds() + _ROUNDING_SECONDS) > 0:
+        while (wait := (run.due - self._backend.earlier_now()).total_seconds() + _ROUNDING_SECONDS) > 0:
             await self._clock.sleep(min(wait, _NAP_SECONDS))
 
     async def _record(self, run: FlowRun) -> Record | None:
@@ -206,6 +206,8 @@ class Stories:
             process=process.identity,
             limits=limits,
             sends_heartbeat=child.sends_heartbeat,
+            gate_at_seconds=self._clock.now().timestamp(),
+            gate_at_monotonic_seconds=self._clock.monotonic(),
         )
         try:
             await self._save(running)
@@ -283,11 +285,24 @@ class Stories:
         if end.cause is Cause.NEVER_STARTED:
             await self._give_back(record, sentence(end).lower(), process)
             return
+        if end.is_clean and self._may_have_begun_early(record):
+            end = replace(end, may_have_begun_early=True)
         await self._note_end(record, end)
         policy = self._settings().on_crash
         outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
         self._say_end(record, end, outcome)
         await self._forget(record, process)
+
+    def _may_have_begun_early(self, record: Record) -> bool:
+        """Tell whether the wall clock may have stood before the run's start when its process looked at it.
+
+        Then Prefect's own code ends with 0 and has done nothing. The clock stood there when the gate opened, or was set
+        back since: what it showed then is what it shows now less the time that has passed on the monotonic one.
+        """
+        if record.gate_at_seconds is None or record.gate_at_monotonic_seconds is None:
+            return False
+        passed = self._clock.monotonic() - record.gate_at_monotonic_seconds
+        return min(record.gate_at_seconds, self._clock.now().timestamp() - passed) < record.due.timestamp()
 
     async def _note_end(self, record: Record, end: End) -> None:
         """Keep the evidence on disk until the API has taken it. A full disk must not keep the API from being told."""

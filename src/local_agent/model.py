@@ -122,6 +122,7 @@ class End:
     cost: Cost = Cost()
     limits: Limits | None = None
     last_lines: tuple[str, ...] = ()
+    may_have_begun_early: bool = False  # by a wall clock that stood before the run's start, or was set back since
 
     @property
     def is_clean(self) -> bool:
@@ -205,6 +206,8 @@ class Record:
     version: int = 0  # of the state that the claim rests on
     task_runs: tuple[str, ...] = ()
     sends_heartbeat: bool = True  # False where the flow run chose to have none
+    gate_at_seconds: float | None = None  # what the wall clock showed when the gate was about to open (Unix time)
+    gate_at_monotonic_seconds: float | None = None  # and the monotonic clock of that boot
 
     @property
     def label(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent import __version__
 from local_agent.errors import StateError
+from local_agent.plain import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -66,11 +67,13 @@ class Operations:
     def _api(self, url: str) -> dict[str, Any]:
         lost = self.reachability.lost_for_seconds
         return {
-            "url": url,
+            "url": shown_url(url),
             "reachable": lost is None,
             "for_seconds": self.reachability.reachable_for_seconds if lost is None else lost,
             "reason": self.reachability.reason,
             "answered_seconds_ago": self.reachability.answered_seconds_ago,
+            "writes_fail_because": self.backend.trouble,
+            "clock_ahead_seconds": self.backend.clock_ahead_seconds,
         }
 
     def _run(self, live: Live) -> dict[str, Any]:

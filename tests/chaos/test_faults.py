@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,23 +18,12 @@ from support.agent import AgentProcess
 from support.api import Api
 from support.api_client import moment, wait_until
 from support.faults import FaultyProxy
+from support.shifted_api import ShiftedApi
 
 _TIMEOUT_SECONDS = 1.0
 _SLOW_SECONDS = 1.5
 _ENOUGH_SECONDS = 240.0
 _MUST_MEET_ALL = ("poll", "set states", "read a claim back", "read an end")
-
-
-class ShiftedApi(Api):
-    """An embedded API whose clock is off by so many seconds from its next start on."""
-
-    shift_seconds = 0.0
-
-    @property
-    def command(self) -> list[str]:
-        """The command line that starts it."""
-        script = Path(__file__).with_name("shifted_server.py")
-        return [sys.executable, str(script), str(self.shift_seconds), str(self._port), str(self.data)]
 
 
 @pytest.fixture

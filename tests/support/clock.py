@@ -37,3 +37,7 @@ class SkippingClock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self._passed += seconds
+
+    def set_wall_clock(self, seconds: float) -> None:
+        """Set the wall clock so much forward, or back; the monotonic one goes on."""
+        self._start += timedelta(seconds=seconds)

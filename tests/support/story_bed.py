@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -50,6 +50,8 @@ class Plot:
     faults: int = 0
     alive_after_restart: bool = True
     stuck_in_launch: asyncio.Event | None = None
+    at_the_gate: Callable[[], None] = lambda: None
+    reported: list[End] = field(default_factory=list)
     trail: list[str] = field(default_factory=list)
 
 
@@ -95,6 +97,7 @@ class Process:
     def open_gate(self) -> None:
         """Let it start."""
         self._plot.trail.append("gate")
+        self._plot.at_the_gate()
 
     async def abandon(self) -> None:
         """Shut the gate."""
@@ -163,8 +166,9 @@ class Launcher:
 class Backend:
     """An API of the plot."""
 
-    def __init__(self, plot: Plot) -> None:
+    def __init__(self, plot: Plot, clock: SkippingClock) -> None:
         self._plot = plot
+        self._clock = clock
 
     def child(self, run: FlowRun) -> Child:
         """Return any command."""
@@ -196,6 +200,7 @@ class Backend:
         if self._plot.report_failures:
             self._plot.report_failures -= 1
             raise ApiUnreachableError("no answer")
+        self._plot.reported.append(end)
         self._plot.trail.append(f"report: {end.cause.value}")
         return Outcome.REPORTED
 
@@ -205,6 +210,13 @@ class Backend:
     async def connect(self) -> str:
         """Know the agent."""
         return ""
+
+    clock_ahead_seconds: float | None = None
+    trouble = ""
+
+    def earlier_now(self) -> datetime:
+        """Return the story's time."""
+        return self._clock.now()
 
     async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Return an empty page."""
@@ -234,7 +246,7 @@ class Bed:
         self.admission = Admission(lambda: settings)
         launcher = Launcher(plot)
         self.fitness = Fitness((), self.clock)
-        self.backend = Backend(plot)
+        self.backend = Backend(plot, self.clock)
         self.stories = Stories(
             backend=self.backend,  # type: ignore[arg-type]  # only what a story asks of it
             launcher=launcher,

@@ -17,6 +17,7 @@ from support import samples
 from support.clock import START
 from support.story_bed import CODE_3, PROCESS, Bed, Plot, story_bed
 
+CLEAN = End(Cause.EXITED, exit_code=0)
 _NEVER_STARTED = End(Cause.NEVER_STARTED)
 
 
@@ -239,3 +240,26 @@ async def test_after_a_fault_of_ours_a_run_without_a_record_needs_nothing(tmp_pa
     async with story_bed(tmp_path) as bed:
         await bed.stories.take_up(samples.flow_run().id)
         assert bed.trail == []
+
+
+@pytest.mark.parametrize(
+    ("end", "due_seconds_ago", "step_seconds", "early"),
+    [
+        (CLEAN, 0.5, -3, True),
+        (CLEAN, 0.5, 0, False),
+        (CLEAN, 0.5, 3600, False),
+        (CLEAN, 0.5, -0.2, False),
+        (CLEAN, 7200, -3, False),
+        (CLEAN, 7200, -86400, True),
+        (CODE_3, 0.5, -3, False),
+    ],
+)
+async def test_a_clock_that_is_set_back_while_a_run_starts(
+    tmp_path: Path, end: End, due_seconds_ago: float, step_seconds: float, *, early: bool
+) -> None:
+    """What the process saw of the clock tells whether an exit code 0 without a word is no run at all."""
+    async with story_bed(tmp_path, Plot(end=end)) as bed:
+        bed.plot.at_the_gate = lambda: bed.clock.set_wall_clock(step_seconds)
+        await bed.stories.new(samples.flow_run(due=START - timedelta(seconds=due_seconds_ago)))
+        assert [one.may_have_begun_early for one in bed.plot.reported] == [early]
+        bed.check_that_nothing_is_held()

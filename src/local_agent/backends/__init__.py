@@ -39,6 +39,17 @@ class Backend(Protocol):
         Return what was chosen here because nobody had said it, as a sentence for the administrator; usually nothing.
         """
 
+    @property
+    def clock_ahead_seconds(self) -> float | None:
+        """How far this machine's clock is ahead of the API's, None where nothing is known of that one."""
+
+    @property
+    def trouble(self) -> str:
+        """What has kept this agent from claiming runs or telling their ends lately, although the queue answers."""
+
+    def earlier_now(self) -> datetime:
+        """Return the time by which runs are due: this machine's, or the API's where this one is far ahead of it."""
+
     async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Return what the queue holds for this agent's labels and starts before `before`, less what is `known`."""
 

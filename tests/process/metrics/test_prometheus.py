@@ -19,7 +19,7 @@ from support.agent import AgentProcess
 from support.api import Api
 from support.api_client import wait_until
 from support.checkout import CHECKOUT
-from support.prometheus import binaries
+from support.unpacked import prometheus as binaries
 
 pytestmark = pytest.mark.timeout(300)
 

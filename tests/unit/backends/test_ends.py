@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -107,6 +108,17 @@ def test_submitted_with_its_gate_open_is_finished(end: End, kind: str, message: 
     assert decision.outcome is REPORTED
     assert _set(decision) == [("run", kind)]
     assert _message(decision) == message
+
+
+@pytest.mark.parametrize("policy", [_FAIL, _LEAVE, _TWICE])
+def test_what_may_have_begun_before_its_time_is_started_again(policy: CrashPolicy) -> None:
+    early = replace(_CLEAN, may_have_begun_early=True)
+    decision = _decide(_facts("Submitted"), early, policy)
+    assert decision.outcome is Outcome.RESCHEDULED
+    assert _set(decision) == [("run", "Scheduled")]
+    assert states.attempt_of(decision.changes[0].state) == 0, "it was no crash"
+    assert "clock stood before its start time" in _message(decision)
+    assert _set(_decide(_facts("Running"), early)) == [("run", "Failed")], "it did run"
 
 
 def test_the_last_lines_explain_a_run_that_never_reported() -> None:

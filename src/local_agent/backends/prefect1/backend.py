@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from local_agent.backends.prefect1.parse import RunFacts
     from local_agent.backends.prefect1.transport import Answer, Transport
     from local_agent.clock import Clock
     from local_agent.model import Child, Claim, CrashPolicy, End, Record
@@ -67,6 +69,7 @@ class Prefect1Backend:
         self._clock = clock
         self._tenant_id = now.tenant_id or ""
         self._choice = ""
+        self._agent_id = ""
         self._writer = StateWriter(transport, clock.monotonic)
         self._claims = Claims(
             transport,
@@ -99,6 +102,7 @@ class Prefect1Backend:
             lambda row: get_id(row, "id"),
         )
         self._transport.use_agent_id(agent_id)
+        self._agent_id = agent_id
         await self._transport.ask(queries.HELLO)
         if settings.agent_config_id:
             await self._transport.ask(queries.agent_config(settings.agent_config_id))
@@ -130,19 +134,44 @@ class Prefect1Backend:
 
     async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Poll the queue, and ask for the details of what is new on the page."""
+        sent_at = self._transport.api_clock.mark()
         ids, strange = await self._queue(before, self._settings().effective_labels)
+        if self._transport.api_clock.is_to_be_asked:
+            await self._ask_the_time(sent_at, self._transport.api_clock.mark())
         new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
         if not new:
             return QueuePage(frozenset(ids), (), is_full=False, problems=strange)
         runs, problems = await self._details(new)
         return QueuePage(frozenset(ids), runs, is_full=len(ids) >= PAGE, problems=(*strange, *problems))
 
+    @property
+    def clock_ahead_seconds(self) -> float | None:
+        """How far this machine's clock is ahead of the API's."""
+        return self._transport.api_clock.ahead_seconds
+
+    @property
+    def trouble(self) -> str:
+        """What has kept this agent from claiming flow runs or telling their ends lately."""
+        return self._writer.trouble or self._ends.trouble
+
+    def earlier_now(self) -> datetime:
+        """Return this machine's time, or the API's where this machine's is far ahead."""
+        return self._transport.api_clock.earlier_now()
+
+    async def _ask_the_time(self, sent_at: float, answered_at: float) -> None:
+        """Ask when this agent has polled. An API that does not tell is no fault."""
+        times: tuple[datetime | None, ...] = ()
+        with contextlib.suppress(LocalAgentError):
+            answer = await self._transport.ask(queries.last_queried(self._agent_id))
+            times = rows(answer, "agent", lambda row: get_time(row, "last_queried"))
+        self._transport.api_clock.hear(times[0] if times else None, sent_at, answered_at)
+
     async def due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
         """Poll as an agent with one label more would. Polling takes nothing: only a claim does."""
-        ids, _ = await self._queue(self._clock.now(), (*self._settings().effective_labels, label))
+        ids, _ = await self._queue(self.earlier_now(), (*self._settings().effective_labels, label))
         new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
         # what became due since the last poll may be this agent's without the label, too
-        own = (await self._queue(self._clock.now(), self._settings().effective_labels))[0] if new else ()
+        own = (await self._queue(self.earlier_now(), self._settings().effective_labels))[0] if new else ()
         new = [flow_run_id for flow_run_id in new if flow_run_id not in own]
         return (await self._details(new))[0] if new else ()
 
@@ -170,7 +199,7 @@ class Prefect1Backend:
     async def _ask_for_details(self, ids: Sequence[str]) -> list[FlowRun | Exception | None]:
         """Return for each id the run, None where it is not for an agent, or what is wrong with its data."""
         read_at = self._clock.monotonic()
-        answer = await self._transport.ask(queries.flow_runs(ids, self._clock.now() - _DUE_SINCE))
+        answer = await self._transport.ask(queries.flow_runs(ids, self.earlier_now() - _DUE_SINCE))
         found = each_row(answer, "flow_run", lambda row: _launchable(row, read_at))
         return [found.get(flow_run_id) for flow_run_id in ids]
 
@@ -201,9 +230,12 @@ class Prefect1Backend:
         Not before what an earlier life of this agent may have sent for that can land no more: the run would be made to
         wait once more, while it runs.
         """
-        now = self._clock.now()
-        landed = now + timedelta(seconds=self._settings().request_timeout_seconds)
-        start = max(record.due, lock_is_over(record, now), landed)
+        timeout = timedelta(seconds=self._settings().request_timeout_seconds)
+
+        def start(facts: RunFacts) -> datetime:
+            now = self._transport.api_clock.now()
+            return max(record.due, lock_is_over(facts, now), now + timeout)
+
         ours = await self._claims.give_back(record, start)
         return Outcome.GIVEN_BACK if ours else Outcome.NOT_OURS
 

@@ -22,7 +22,7 @@ from local_agent.errors import ApiRefusedError, CredentialError, UnavailableErro
 from local_agent.model import Claim, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from local_agent.backends.prefect1.parse import PastState, RunFacts
@@ -264,8 +264,10 @@ class Claims:
             except (UnavailableError, ApiRefusedError, CredentialError):
                 await self._clock.sleep(backoff.next_seconds())
 
-    async def give_back(self, record: Record, start: datetime) -> bool:
-        """Make a run that was claimed and never started wait again from `start`. Return whether it was still ours.
+    async def give_back(self, record: Record, start: Callable[[RunFacts], datetime]) -> bool:
+        """Make a run that was claimed and never started wait again. Return whether it was still ours.
+
+        `start` says from when on, given how the run stands, by the API's clock.
 
         The Server's submit lock outlives the give-back by up to 30 s and refuses every agent: hence a later start.
         Raise UnavailableError while the API does not answer.
@@ -277,7 +279,7 @@ class Claims:
             return False
         attempt = states.attempt_of(facts.serialized_state)
         message = "Given back: its process was never started"
-        state = states.scheduled(start, message, attempt=attempt, nonce=record.nonce)
+        state = states.scheduled(start(facts), message, attempt=attempt, nonce=record.nonce)
         change = StateChange(record.id, facts.version, state)
         await self._writer.write_and_let_land([change], self._clock, self._timeout_seconds)
         await self._unless_cancelled_meanwhile(record, facts.version)

@@ -32,6 +32,7 @@ _FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.5, 4.0
 # nobody takes a run that is started again before it was looked at again
 _AGAIN = timedelta(seconds=3)
 _GATHER_SECONDS = 0.35  # ends that come close together share their requests; an end may take a second to be told
+_BEGAN_EARLY = "It did not run: this machine's clock stood before its start time when its process looked at it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,19 @@ class Ends:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
 
+    @property
+    def trouble(self) -> str:
+        """What has kept ends from being told lately, "" where nothing has."""
+        return self._writer.trouble
+
     async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:
         """Tell the API of an end, if it needs telling. To be called when nothing of the run lives any more.
 
         Raise ApiUnreachableError while the API does not answer: to ask again is harmless.
         """
         await self._clock.sleep(_LAST_WORD_SECONDS)  # clean ends, too: what is due for launch goes first
-        decision = decide(await self._reader.read(record.id), record, end, policy, self._earliest_start(record))
+        facts = await self._reader.read(record.id)
+        decision = decide(facts, record, end, policy, self._earliest_start(record, facts))
         if decision.changes and decision.outcome is Outcome.RESCHEDULED:
             await self._writer.write_and_let_land(decision.changes, self._clock, self._timeout_seconds)
         elif decision.changes:
@@ -80,14 +87,14 @@ class Ends:
                 await self._clock.sleep(backoff.next_seconds())
         return await self._let_the_flow_have_the_last_word(record)
 
-    def _earliest_start(self, record: Record) -> datetime:
-        """Return from when on the run may be started again, where it is to be.
+    def _earliest_start(self, record: Record, facts: RunFacts | None) -> datetime:
+        """Return from when on the run may be started again, where it is to be, by the API's clock.
 
         What an earlier life of this agent has sent may still land. It must not make a run wait that runs by then.
         """
-        now = self._clock.now()
+        now = self._transport.api_clock.now()
         may_land = timedelta(seconds=self._timeout_seconds) if record.step is Step.ENDED else _AGAIN
-        return max(now + max(may_land, _AGAIN), lock_is_over(record, now))
+        return max(now + max(may_land, _AGAIN), lock_is_over(facts, now))
 
     async def _let_the_flow_have_the_last_word(self, record: Record) -> None:
         """A killed process's own report can land after ours was decided: where it did, it counts and ours does not."""
@@ -103,9 +110,14 @@ class Ends:
             await self._writer.write([StateChange(record.id, 0, last)])
 
 
-def lock_is_over(record: Record, now: datetime) -> datetime:
-    """Return from when on a claimed run can be claimed again, even where the clock was set back meanwhile."""
-    return min(record.claimed_at, now) + _SUBMIT_LOCK
+def lock_is_over(facts: RunFacts | None, now: datetime) -> datetime:
+    """Return from when on a claimed run can be claimed again: by the API's clock, which has set the claim's time.
+
+    `now` is the API's, and counts where that clock was set back meanwhile or tells of no claim.
+    """
+    claimed_at = facts.submitted[0].at if facts is not None and facts.submitted else None
+    was_set_back = claimed_at is not None and claimed_at > now + _AGAIN  # `now` may be a second off
+    return (now if claimed_at is None or was_set_back else claimed_at) + _SUBMIT_LOCK
 
 
 def overwritten_state(history: Sequence[Mapping[str, Any]], nonce: str) -> Mapping[str, Any] | None:
@@ -155,7 +167,7 @@ def _decide_unfinished(facts: RunFacts, record: Record, end: End, policy: CrashP
     if facts.meaning is RunState.CANCELLING:
         message = "Cancelled" if end.is_clean else f"Cancelled. {sentence(end)}"
         return _finish(facts, record, "Cancelled", message)
-    if facts.meaning is RunState.SUBMITTED and end.cause is Cause.POWER_LOST:
+    if facts.meaning is RunState.SUBMITTED and (end.cause is Cause.POWER_LOST or end.may_have_begun_early):
         # it never told the API that it runs, so none of its tasks did
         return _start_again(facts, record, _attempt(facts), start, end)
     kinds = {task.kind for task in facts.task_runs}
@@ -206,7 +218,8 @@ def _finish(facts: RunFacts, record: Record, kind: str, message: str) -> Decisio
 
 def _start_again(facts: RunFacts, record: Record, attempt: int, start: datetime, end: End) -> Decision:
     """Schedule it again. A task run left Running would be skipped by the next process, which then waits for ever."""
-    message = f"{sentence(end)}; started again"
+    why = _BEGAN_EARLY if end.may_have_begun_early else sentence(end)
+    message = f"{why}; started again"
     running = [task for task in facts.task_runs if task.kind == "Running"]
     changes = [StateChange(task.id, task.version, states.pending(message), is_task_run=True) for task in running]
     state = states.scheduled(start, message, attempt=attempt, nonce=record.nonce)

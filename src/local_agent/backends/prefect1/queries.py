@@ -55,6 +55,11 @@ def agents(since: datetime) -> str:
     return f"query {{ agent(where: {{ last_queried: {{ _gte: {_text(since.isoformat())} }} }}) {{ name labels }} }}"
 
 
+def last_queried(agent_id: str) -> str:
+    """Ask when an agent has polled last, by the API's clock."""
+    return f"query {{ agent(where: {{ id: {{ _eq: {_text(agent_id)} }} }}) {{ id last_queried }} }}"
+
+
 def agent_config(config_id: str) -> str:
     """Ask for an agent configuration's settings."""
     return f"query {{ agent_config(where: {{ id: {{ _eq: {_text(config_id)} }} }}) {{ settings }} }}"

@@ -14,6 +14,7 @@ import requests
 import urllib3
 
 from local_agent.backends.prefect1.answers import Answer, Reply, pause_asked_for, understood
+from local_agent.backends.prefect1.api_clock import ApiClock
 from local_agent.backends.prefect1.bounded import Call, Calls
 from local_agent.errors import ApiUnreachableError
 from local_agent.plain import short, shown_url, without_credentials
@@ -54,6 +55,7 @@ class Transport:
         self._environment = self._session.merge_environment_settings(where, {}, stream=True, verify=None, cert=None)
         self._proxy = requests.utils.select_proxy(where, self._environment["proxies"]) or ""
         self._not_before = 0.0
+        self.api_clock = ApiClock()
         self.use_key(api_key)
         if tenant_id:
             self.use_tenant(tenant_id)
@@ -122,7 +124,9 @@ class Transport:
             raise self._unreachable(TimeoutError(), was_cut=True)
         if pause := pause_asked_for(reply):
             self._not_before = time.monotonic() + pause
-        return understood(reply, self.url, has_key=bool(self._api_key))
+        answer = understood(reply, self.url, has_key=bool(self._api_key))
+        self.api_clock.hear_date(reply.header("Date"))
+        return answer
 
     def _exchange(self, body: bytes, headers: Mapping[str, str]) -> Reply:
         request = self._request.copy()

@@ -9,7 +9,7 @@ from local_agent.backends.prefect1 import queries
 from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_object, get_str
 from local_agent.backends.prefect1.parse import RunFacts, run_facts
 from local_agent.batching import Batcher
-from local_agent.errors import ApiRefusedError, ApiUnreachableError, NotUnderstoodError
+from local_agent.errors import ApiRefusedError, ApiUnreachableError, LocalAgentError, NotUnderstoodError
 from local_agent.plain import short
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _Row = TypeVar("_Row")
 
 PAGE = 25  # of the queue: the Server's queued_runs_returned_limit
 MOST_READ = 100
+_TROUBLE_SECONDS = 60.0  # longer than any pause after which it is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,14 @@ class StateWriter:
 
     def __init__(self, transport: Transport, monotonic: Callable[[], float], most: int = PAGE) -> None:
         self._transport = transport
+        self._monotonic = monotonic
+        self._trouble, self._trouble_until = "", 0.0
         self._batches: Batcher[Sequence[StateChange], None] = Batcher(self._send, most=most, monotonic=monotonic)
+
+    @property
+    def trouble(self) -> str:
+        """What has kept states from being set lately, "" where nothing has: whoever waits for it does not say it."""
+        return self._trouble if self._monotonic() < self._trouble_until else ""
 
     async def write(self, changes: Sequence[StateChange]) -> None:
         """Set the states of one run, task runs before the flow run, in one request with those of others.
@@ -82,18 +90,27 @@ class StateWriter:
         task_runs = len(changes)
         changes += [change for one in batch for change in one if not change.is_task_run]
         answer = await self._ask(
+            len(batch),
             queries.set_states(task_runs, len(changes) - task_runs),
             {f"i{index}": change.as_input() for index, change in enumerate(changes)},
         )
         failures = {change.id: _failure(answer, f"s{index}") for index, change in enumerate(changes)}
         return [next((failures[change.id] for change in one if failures[change.id]), None) for one in batch]
 
-    async def _ask(self, query: str, variables: Mapping[str, Any]) -> Answer:
+    async def _ask(self, runs: int, query: str, variables: Mapping[str, Any]) -> Answer:
         try:
             return await self._transport.ask(query, variables)
         except NotUnderstoodError as error:
             # it may have been done: whoever asked has to read back before anything is sent again
-            raise ApiUnreachableError(error.message, hint=error.hint) from error
+            raise self._noted(ApiUnreachableError(error.message, hint=error.hint)) from error
+        except ApiRefusedError as error:
+            raise self._noted(error) if runs == 1 else error from error  # more than one is sent again in parts
+        except LocalAgentError as error:
+            raise self._noted(error) from error
+
+    def _noted(self, error: LocalAgentError) -> LocalAgentError:
+        self._trouble, self._trouble_until = error.message, self._monotonic() + _TROUBLE_SECONDS
+        return error
 
 
 class RunReader:

@@ -1,0 +1,60 @@
+"""A wall clock that is set back while a real flow run starts: Prefect then ends with 0 and has done nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import real_flows
+from support.agent import SAYS_VERSION, AgentProcess
+from support.api import Api
+from support.checkout import CHECKOUT
+from support.leftovers import MARKER
+from support.prefect_venv import prefect_python
+from support.unpacked import faketime
+
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(300)]
+
+# the first flow run finds its clock 3 s back; so does the agent from then on
+_STEPS_BACK = """\
+[ "$1" = -c ] || { mkdir "$FAKETIME_TIMESTAMP_FILE.stepped" 2>/dev/null && echo -3 >"$FAKETIME_TIMESTAMP_FILE"; }
+"""
+
+
+def test_a_clock_that_is_set_back_fails_no_run(tmp_path: Path) -> None:
+    stamp = tmp_path / "clock"
+    stamp.write_text("+0\n")
+    clock = {
+        "LD_PRELOAD": str(faketime()),
+        "FAKETIME_TIMESTAMP_FILE": str(stamp),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    script = f'{SAYS_VERSION}\n{_STEPS_BACK}exec {prefect_python()} "$@"'
+    with Api(tmp_path / "server.db") as api:
+        environ = {**real_flows.environment(api.url, str(tmp_path)), **clock}
+        with AgentProcess(tmp_path / "agent", api.url, environ=environ, python=script) as agent:
+            flow = _registered(api, agent.label, tmp_path)
+            agent.wait_for("Registered at")
+            run = api.create_flow_run(flow)
+            api.wait_for_state(run, "Success", seconds=120)
+            agent.wait_until_forgotten()
+            assert api.state_types(run) == ["Scheduled", "Submitted", "Scheduled", "Submitted", "Running", "Success"]
+            assert "clock stood before its start time" in api.states(run)[2]["message"], agent.said
+
+
+def _registered(api: Api, label: str, home: Path) -> str:
+    own = {name: os.environ[name] for name in ("PATH", MARKER) if name in os.environ}
+    done = subprocess.run(
+        [prefect_python(), str(CHECKOUT / "tests/support/real_flows.py"), label],
+        env={**own, **real_flows.environment(api.url, str(home))},
+        stdout=subprocess.PIPE,
+        stderr=sys.stderr,
+        text=True,
+        check=True,
+    )
+    return real_flows.registered(done.stdout)["hello"]
