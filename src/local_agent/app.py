@@ -93,7 +93,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         ]
         found = managers.find(os.geteuid(), environ)
         if settings.launcher == "scope" or (settings.launcher == "auto" and found.open):
-            manager = managers.required(found)
+            manager = managers.required(found, settings.instance)
             stack.push_async_callback(manager.close)
             place = managers.place_of(settings.instance, environ, Place)
             launcher = ScopeLauncher(manager, place, store.base_of, output, clock, descriptors.given_on)

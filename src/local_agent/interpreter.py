@@ -92,8 +92,8 @@ def ask(python: Path) -> str:
 def run_bounded(words: Sequence[str], seconds: float, most_bytes: int = _MOST_BYTES) -> tuple[int, str]:
     """Run a program that may be anybody's; return its exit code and the first bytes that it prints.
 
-    It has a session of its own: a program can type into the terminal of its session. Raise OSError where it cannot be
-    started, TimeoutError where it has not ended in time; whatever it has started in its group has ended then.
+    Raise OSError where it cannot be started, TimeoutError where it has not ended in time; what it has started in its
+    group has ended then. It stays in this session: what is in others is a flow run's, to whoever reaps as process 1.
     """
     until = time.monotonic() + seconds
     with subprocess.Popen(
@@ -101,7 +101,7 @@ def run_bounded(words: Sequence[str], seconds: float, most_bytes: int = _MOST_BY
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,
     ) as process:
         try:
             assert process.stdout is not None

@@ -27,9 +27,9 @@ _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A manager: how to reach it, and how to call it; None where there is none, and then why."""
+    """A manager: how to open it, given the slice that is ours, None where there is none; its name, or why not."""
 
-    open: Callable[[], ScopeManager] | None
+    open: Callable[[str], ScopeManager] | None
     words: str = ""
     reason: str = ""
 
@@ -39,13 +39,13 @@ def find(uid: int, environ: Mapping[str, str], booted: Path = _BOOTED, broker: P
     if not booted.is_dir():
         return Found(None, reason="systemd does not run this machine")
     if uid == 0:
-        return Found(lambda: DBusScopeManager(_SYSTEM_BUS), "the system's manager")
+        return Found(lambda own: DBusScopeManager(_SYSTEM_BUS, own), "the system's manager")
     if broker.exists() and instance_in(cgroup_of(os.getpid())) is not None:
         words = "the system's manager through the broker"
-        return Found(lambda: BrokerScopeManager(broker, DBusScopeManager(_SYSTEM_BUS)), words)
+        return Found(lambda own: BrokerScopeManager(broker, DBusScopeManager(_SYSTEM_BUS, own)), words)
     bus = Path(environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / "bus"
     if bus.exists():
-        return Found(lambda: DBusScopeManager(f"unix:path={bus}"), "the user's own manager")
+        return Found(lambda own: DBusScopeManager(f"unix:path={bus}", own), "the user's own manager")
     return Found(
         None,
         reason=f"{bus} is missing, so the user's own manager cannot be asked (packages libpam-systemd and "
@@ -53,13 +53,16 @@ def find(uid: int, environ: Mapping[str, str], booted: Path = _BOOTED, broker: P
     )
 
 
-def required(found: Found) -> ScopeManager:
-    """Return a manager that was found; raise ConfigError where `--launcher scope` has none."""
+def required(found: Found, instance: str) -> ScopeManager:
+    """Return a manager that was found; raise ConfigError where `--launcher scope` has none.
+
+    A flow run's scope that lies in another slice than the instance's is another's, and not there for this one.
+    """
     if found.open is None:
         raise ConfigError(
             f"launcher: scope cannot be used here: {found.reason}", hint="use --launcher process, or auto"
         )
-    return found.open()
+    return found.open(slice_of(instance))
 
 
 def place_of(instance: str, environ: Mapping[str, str], make: type[Place]) -> Place:

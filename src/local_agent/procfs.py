@@ -1,4 +1,4 @@
-"""What /proc tells of processes and of the machine (proc(5))."""
+"""What /proc tells of processes and of the machine. How its files about processes are parsed is in `proc`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import errno
 import functools
 from pathlib import Path
 
+from local_agent import proc
 from local_agent.errors import ExhaustedError
 from local_agent.model import ProcessIdentity
 
 _PROC = Path("/proc")
 # EACCES, EPERM: a /proc that is mounted with hidepid=1 shows nobody else's
 _NO_SUCH_PROCESS = frozenset({errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM})
-_START_TIME_FIELD = 19  # starttime, counted from 0 and from the state on; proc(5) counts it as 22
 
 
 @functools.cache  # no process sees another one
@@ -26,18 +26,8 @@ def identity_of(pid: int) -> ProcessIdentity | None:
 
     Raise ExhaustedError where /proc cannot be asked now: no descriptor to read it by is no sign that it has ended.
     """
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 - for each launch: a third of pathlib's cost
-            text = stat.read()
-    except OSError as error:
-        if is_gone(error):
-            return None
-        raise ExhaustedError(f"cannot look at process {pid}: {error.strerror}") from error
-    # the command's name is in parentheses and may hold blanks and parentheses itself
-    fields = text[text.rfind(b")") + 1 :].split()
-    if len(fields) <= _START_TIME_FIELD or fields[0] in (b"Z", b"X"):
-        return None
-    return ProcessIdentity(pid, int(fields[_START_TIME_FIELD]), boot_id())
+    stat = proc.stat_in(_read(pid, "stat"))
+    return ProcessIdentity(pid, stat.start_ticks, boot_id()) if stat and not stat.is_gone else None
 
 
 def is_gone(error: OSError) -> bool:
@@ -55,30 +45,36 @@ def cgroup_of(pid: int) -> str:
 
     Raise ExhaustedError where /proc cannot be asked now.
     """
+    return proc.cgroup_in(_read(pid, "cgroup"))
+
+
+def _read(pid: int, name: str) -> bytes:
     try:
-        lines = (_PROC / str(pid) / "cgroup").read_text().splitlines()
+        return proc.read(f"/proc/{pid}/{name}")
     except OSError as error:
         if is_gone(error):
-            return ""
+            return b""
         raise ExhaustedError(f"cannot look at process {pid}: {error.strerror}") from error
-    return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
 
 
 def available_memory_bytes() -> int | None:
     """Return MemAvailable, None where the kernel does not say."""
-    try:
-        lines = (_PROC / "meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    sizes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    lines = _machines("meminfo").split(b"\n")
+    sizes = (line.split()[1] for line in lines if line.startswith(b"MemAvailable:"))
     return next((int(kib) * 1024 for kib in sizes), None)
 
 
 def pressure_percent(resource: str) -> float | None:
     """Return how much of the last 10 s some task waited for `resource` (cpu, memory, io), None without PSI."""
-    try:
-        first = (_PROC / "pressure" / resource).read_text().splitlines()[0]
-    except (OSError, IndexError):
+    first = _machines(f"pressure/{resource}").partition(b"\n")[0]
+    if not first:
         return None
-    figures = dict(part.partition("=")[::2] for part in first.split()[1:])
-    return float(figures.get("avg10", "0"))
+    figures = dict(part.partition(b"=")[::2] for part in first.split()[1:])
+    return float(figures.get(b"avg10", b"0"))
+
+
+def _machines(name: str) -> bytes:
+    try:
+        return proc.read(f"/proc/{name}")
+    except OSError:
+        return b""

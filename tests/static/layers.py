@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("systemd", "store", "settings"),
     ("cgroup", "control", "procfs", "progress", "reaper", "wording"),
     ("batching", "clock", "outbox", "plain", "threads", "untrusted"),
-    ("model",),
+    ("model", "proc"),
     ("limits", "http_guard"),
     ("errors",),
     ("",),  # the package's own __init__: its version
@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # They stand apart: each may import only what it names here, and only the modules named after it may import it.
 APART: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     # its protocol is written once, and there; whether it would answer us, it tells itself
-    "broker": (frozenset(), frozenset({"systemd.broker_client", "managers"})),
+    "broker": (frozenset({"proc"}), frozenset({"systemd.broker_client", "managers"})),
     "server": (frozenset({"", "errors", "http_guard"}), frozenset({"cli.server"})),
 }
 

@@ -100,6 +100,11 @@ class Puppet:
         child.kill()
         child.wait()
 
+    def notify(self, text: str) -> None:
+        """Tell systemd something (sd_notify(3))."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifying:
+            notifying.sendto(text.encode(), os.environ["NOTIFY_SOCKET"].replace("@", "\0", 1))
+
     def cgroup(self) -> str:
         """Return the own cgroup."""
         return Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip()

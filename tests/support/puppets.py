@@ -132,15 +132,19 @@ class Puppets:
             remote.close()
         self._listener.close()
 
-    def agent(self, instance: str, more: str = "") -> Remote:
-        """Start a puppet in the place of an agent: as local-agent@INSTANCE.service, with more lines in its drop-in."""
+    def agent(self, instance: str, more: str = "", *, is_ready: bool = True) -> Remote:
+        """Start a puppet in the place of an agent: as local-agent@INSTANCE.service, with more lines in its drop-in.
+
+        One that is not ready keeps systemd waiting for its READY=1.
+        """
         unit = f"local-agent@{instance}.service"
         with self._awaited() as words:
             _, script, port, name = words
-            text = _DROP_IN.format(python=_PYTHON, script=script, port=port, name=name, more=more)
+            waits = "" if is_ready else "Type=notify\nTimeoutStartSec=infinity\n"
+            text = _DROP_IN.format(python=_PYTHON, script=script, port=port, name=name, more=f"{waits}{more}")
             self._machine.write(f"/etc/systemd/system/{unit}.d/puppet.conf", text)
             self._machine.run(["systemctl", "daemon-reload"])
-            self._machine.run(["systemctl", "start", unit])
+            self._machine.run(["systemctl", "start", *([] if is_ready else ["--no-block"]), unit])
         return self._remotes[-1]
 
     def service(self, unit: str, *options: str) -> Remote:

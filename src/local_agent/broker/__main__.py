@@ -37,7 +37,7 @@ def main() -> int:
 
 async def _serve(listener: socket.socket, idle_seconds: float) -> None:
     operations = Operations()
-    server = Server(listener, operations.carry_out, Speaker(time.monotonic), idle_seconds)
+    server = Server(listener, operations.carry_out, operations.prove, Speaker(time.monotonic), idle_seconds)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
     try:
         await server.run()

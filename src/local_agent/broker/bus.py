@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import socket
 from collections import OrderedDict
 from itertools import count
@@ -16,7 +17,7 @@ from jeepney.io.blocking import prep_socket
 from jeepney.wrappers import DBusErrorResponse, unwrap_msg
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from jeepney import Message
 
@@ -27,6 +28,9 @@ _MANAGER = DBusAddress("/org/freedesktop/systemd1", SYSTEMD, f"{SYSTEMD}.Manager
 _AUTHENTICATION_SECONDS = 10.0
 _READS_AT_ONCE = 64
 _CALL_SECONDS = 30.0
+# of a start: together with its turn they are less than the agent waits (45 s), so that it gets the answer
+_SHORT_CALL_SECONDS = 12.0
+_CANCEL_SECONDS = 4.0
 _REMEMBERED_JOBS = 256
 
 
@@ -65,7 +69,7 @@ class Bus:
 
     async def call(self, method: str, signature: str = "", body: tuple[Any, ...] = ()) -> tuple[Any, ...]:
         """Call a method of systemd's manager. Raise BusError, or DBusErrorResponse for systemd's no."""
-        return await self._answer(new_method_call(_MANAGER, method, signature or None, body))
+        return await self._answer(_to_manager(method, signature, body))
 
     async def get(self, path: str, interface: str, name: str) -> Any:  # noqa: ANN401 - as the property is
         """Return a property of an object of systemd. Raise as `call` does."""
@@ -77,13 +81,37 @@ class Bus:
     async def run_job(self, method: str, signature: str, body: tuple[Any, ...]) -> str:
         """Call a method that starts a job, and return the job's result when it is over. Raise as `call` does."""
         (path,) = await self.call(method, signature, body)
+        return await self._end_of(path, f"the end of {method}", _CALL_SECONDS)
+
+    async def run_short_job(self, method: str, signature: str, body: tuple[Any, ...], seconds: float) -> str:
+        """The same for a job that is wanted now or not at all: where its end does not come in time it is cancelled.
+
+        Where systemd's reply does not come in time the job is cancelled as soon as it comes. Raise as `call` does.
+        """
+        message = _to_manager(method, signature, body)
+        (path,) = await self._answer(message, _SHORT_CALL_SECONDS, self._cancel_late)
+        with contextlib.suppress(BusError):
+            return await self._end_of(path, f"the end of {method}", seconds)
+        with contextlib.suppress(DBusErrorResponse):  # it has just ended
+            await self._answer(_cancelling(path), _CANCEL_SECONDS)
+        return await self._end_of(path, f"the end of {method}, which was cancelled", _CANCEL_SECONDS)
+
+    async def _end_of(self, path: str, what: str, seconds: float) -> str:
         if path in self._ends:  # a fast job: its signal came before the reply was looked at
             return self._ends.pop(path)
         waiter = self._waiters[path] = asyncio.get_running_loop().create_future()
         try:
-            return str(await _in_time(waiter, f"the end of {method}"))
+            return str(await _in_time(waiter, what, seconds))
         finally:
             del self._waiters[path]
+
+    def _cancel_late(self, reply: asyncio.Future[Message]) -> None:
+        """A job whose starter was told that there is no answer must not begin after that."""
+        if reply.cancelled() or reply.exception() is not None:
+            return
+        if reply.result().header.message_type is MessageType.method_return:
+            with contextlib.suppress(BusError):
+                self._send(_cancelling(reply.result().body[0]), next(self._serials))
 
     async def _set_up(self) -> None:
         jobs = MatchRule(type="signal", sender=SYSTEMD, interface=f"{SYSTEMD}.Manager", member="JobRemoved")
@@ -97,14 +125,24 @@ class Bus:
         except DBusErrorResponse as error:
             raise BusError(f"the system bus refuses: {error}") from error
 
-    async def _answer(self, message: Message) -> tuple[Any, ...]:
+    async def _answer(
+        self,
+        message: Message,
+        seconds: float = _CALL_SECONDS,
+        late: Callable[[asyncio.Future[Message]], None] | None = None,
+    ) -> tuple[Any, ...]:
+        """Send a call, and return its answer. `late` is told of an answer that comes after nobody waits for it."""
         serial = next(self._serials)
         reply = self._replies[serial] = asyncio.get_running_loop().create_future()
         try:
             self._send(message, serial)
-            body: tuple[Any, ...] = unwrap_msg(await _in_time(reply, "a call"))
+            body: tuple[Any, ...] = unwrap_msg(await _in_time(asyncio.shield(reply), "a call", seconds))
         finally:
-            del self._replies[serial]
+            if late is not None and not reply.done():
+                reply.add_done_callback(late)
+                reply.add_done_callback(lambda _: self._replies.pop(serial, None))
+            else:
+                del self._replies[serial]
         return body
 
     def _send(self, message: Message, serial: int) -> None:
@@ -173,9 +211,18 @@ class Bus:
         self.lost.set_result(reason)
 
 
-async def _in_time(answer: Awaitable[Any], what: str) -> Any:  # noqa: ANN401 - whatever is awaited
+def _to_manager(method: str, signature: str = "", body: tuple[Any, ...] = ()) -> Message:
+    return new_method_call(_MANAGER, method, signature or None, body)
+
+
+def _cancelling(job: str) -> Message:
+    """Given the path of a job, .../job/123, return what cancels it."""
+    return _to_manager("CancelJob", "u", (int(job.rpartition("/")[2]),))
+
+
+async def _in_time(answer: Awaitable[Any], what: str, seconds: float) -> Any:  # noqa: ANN401 - whatever is awaited
     try:
-        async with asyncio.timeout(_CALL_SECONDS):
+        async with asyncio.timeout(seconds):
             return await answer
     except TimeoutError as error:
-        raise BusError(f"systemd did not answer {what} within {_CALL_SECONDS:.0f} s") from error
+        raise BusError(f"systemd did not answer {what} within {seconds:.0f} s") from error

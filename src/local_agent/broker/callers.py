@@ -14,16 +14,15 @@ import select
 import socket
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_agent import proc
 from local_agent.broker.names import instance_in
 from local_agent.broker.protocol import Code, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PROC = Path("/proc")
 _CREDENTIALS = struct.Struct("iII")  # struct ucred (unix(7)): pid, uid, gid
 
 
@@ -47,21 +46,20 @@ class Process:
 
     def cgroup(self) -> str:
         """Return its cgroup, "" once it has ended."""
-        try:
-            lines = (_PROC / str(self.pid) / "cgroup").read_text().splitlines()
-        except (OSError, UnicodeDecodeError):
-            return ""
-        path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
+        path = proc.cgroup_in(self._read("cgroup"))
         return "" if self.has_ended() else path
 
     def uids(self) -> frozenset[int]:
         """Return its real, effective, saved and file system user, none once it has ended."""
+        uids = proc.uids_in(self._read("status"))
+        return frozenset() if self.has_ended() else uids
+
+    def _read(self, name: str) -> bytes:
+        """What cannot be read tells of nobody, and nobody may do anything."""
         try:
-            lines = (_PROC / str(self.pid) / "status").read_text(errors="replace").splitlines()
+            return proc.read(f"/proc/{self.pid}/{name}")
         except OSError:
-            return frozenset()
-        words = next((line.split()[1:] for line in lines if line.startswith("Uid:")), [])
-        return frozenset() if self.has_ended() else frozenset(map(int, words))
+            return b""
 
 
 @dataclass
@@ -74,7 +72,7 @@ class Caller:
     instance: str
     nonce: str = field(default_factory=lambda: secrets.token_hex(16))
     has_greeted: bool = False
-    is_main: bool = False  # once systemd has said so, which is asked with the first request
+    service_path: str = ""  # its service's object on the bus, once systemd has said that it is its main process
 
     def check_sender(self, sender_pid: int) -> None:
         """Raise RefusedError unless a packet's sender, as the kernel tells it, is this very process, where it was.

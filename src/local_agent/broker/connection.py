@@ -26,10 +26,14 @@ _MOST_AT_ONCE = 32
 _ANCILLARY_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)
 _READS_AT_ONCE = 16
 _SEND_SECONDS = 30.0
+_GREETING_SECONDS = 10.0
 
 
 class Connection:
-    """A connection that is open until `close`. `on_packet` is told of each packet, `on_end` of its end."""
+    """A connection that is open until `close`, and silent until `greet`.
+
+    `on_packet` is told of each packet, `on_end` of its end.
+    """
 
     def __init__(
         self,
@@ -49,22 +53,36 @@ class Connection:
         self._is_reading = False
         self._is_finishing = False
         self._is_open = True
+        self._late: asyncio.TimerHandle | None = None
+        self.is_proved = False
         connection.settimeout(0)
         # before the greeting goes out: the kernel adds credentials to what is sent from here on
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._send({"hello": caller.nonce})
+
+    def greet(self) -> None:
+        """Greet the caller, who is known to be an agent now, and take its requests."""
+        self.is_proved = True
+        self._send({"hello": self.caller.nonce})
+        self._late = asyncio.get_running_loop().call_later(_GREETING_SECONDS, self._check_greeted)
         self._read_on()
+
+    def turn_away(self, refusal: RefusedError) -> None:
+        """Say why the caller is not served, and hang up."""
+        self._send(refusal_message(refusal))
+        self.close(refusal.message)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request is being carried out."""
-        return bool(self._tasks)
+        """Whether a request is being carried out, or it is still to be found out whether the caller is an agent."""
+        return bool(self._tasks) or not self.is_proved
 
     def close(self, reason: str = "") -> None:
         """Hang up; requests under way are finished and their answers dropped. `reason` is for the log, "" for none."""
         if not self._is_open:
             return
         self._is_open = False
+        if self._late is not None:
+            self._late.cancel()
         self._pause()
         asyncio.get_running_loop().remove_writer(self._socket)
         self._socket.close()
@@ -83,6 +101,10 @@ class Connection:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self.close()
+
+    def _check_greeted(self) -> None:
+        if not self.caller.has_greeted:
+            self.close(f"its greeting was not returned within {_GREETING_SECONDS:.0f} s")
 
     def _read_on(self) -> None:
         if self._is_open and not self._is_reading and not self._is_finishing:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 
 _SERVICE = re.compile(r"local-agent@(?P<instance>[A-Za-z0-9_.:-]{1,64})\.service")
+_SLICE = re.compile(r"flowruns-(?P<instance>(?:[A-Za-z0-9:_.]|\\x[0-9a-f]{2})+)\.slice")
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _TO_ESCAPE = re.compile(r"^\.|[^A-Za-z0-9:_.]")
 
 
@@ -24,6 +26,12 @@ def identifier_of(flow_run: str) -> str:
 def slice_of(instance: str) -> str:
     """Return the slice that holds an instance's flow runs."""
     return f"flowruns-{_TO_ESCAPE.sub(lambda match: f'{chr(92)}x{ord(match[0]):02x}', instance)}.slice"
+
+
+def instance_of(slice_name: str) -> str:
+    """Return the instance whose flow runs a slice holds, "" where it is no such slice."""
+    found = _SLICE.fullmatch(slice_name)
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), found["instance"]) if found else ""
 
 
 def service_of(instance: str) -> str:

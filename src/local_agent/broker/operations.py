@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +11,35 @@ from jeepney.wrappers import DBusErrorResponse
 
 from local_agent.broker.bus import SYSTEMD, Bus, BusError
 from local_agent.broker.callers import Caller, held_for
+from local_agent.broker.enclosure import check_enclosed, check_own
 from local_agent.broker.journal import last_lines
-from local_agent.broker.names import identifier_of, is_in, scope_of, service_of, slice_of
+from local_agent.broker.names import identifier_of, instance_of, scope_of, service_of, slice_of
 from local_agent.broker.protocol import Code, RefusedError, Request, Verb
+from local_agent.broker.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from local_agent.broker.callers import Process
 
 Answer = dict[str, Any]
 
 _USEC = 1_000_000
-_MOST_TAILS_AT_ONCE = 4  # each is a process, and the broker's unit has few
-_MOST_STARTS_AT_ONCE = 8  # PID 1 takes seconds to answer when a hundred units start at once
+_TAILS_EACH, _TAILS_TOGETHER = 2, 6  # each is a process, and the broker's unit has few
+_STARTS_EACH, _STARTS_TOGETHER = 8, 64  # PID 1 takes seconds to answer when a hundred units start at once
+# all that a start may take is less than the agent waits for its answer, which is 45 s; bus.py has the rest of it
+_TURN_SECONDS = 15.0
+_READY_SECONDS, _READY_LOOK_SECONDS = 3.0, 0.1
+_JOB_SECONDS = 8.0
+_PROOF_SECONDS = 20.0
 _PIDFDS_SINCE = 257
+_NO_JOB = 0
+_UNKNOWN = ("UnknownObject", "UnknownMethod", "UnknownInterface", "UnknownProperty")
+# a property of a scope that does not run yet; all others can be set once it is known whom they hit
+_AT_START_ONLY = "RuntimeMaxUSec"
 _NOT_LOADED = (f"{SYSTEMD}.NoSuchUnit", f"{SYSTEMD}.LoadFailed")
+# what systemd says of a unit that it unloads between two questions
+_NOT_THERE = (*_NOT_LOADED, *(f"org.freedesktop.DBus.Error.{name}" for name in _UNKNOWN))
 
 
 class Operations:
@@ -36,8 +50,8 @@ class Operations:
         self._bus: Bus | None = None
         self._takes_pidfds = False
         self._connecting = asyncio.Lock()
-        self._places = asyncio.Semaphore(_MOST_STARTS_AT_ONCE)
-        self._tails = asyncio.Semaphore(_MOST_TAILS_AT_ONCE)
+        self._starts = Turns(each=_STARTS_EACH, together=_STARTS_TOGETHER)
+        self._tails = Turns(each=_TAILS_EACH, together=_TAILS_TOGETHER)
         self._by_verb: dict[Verb, Callable[[Bus, Caller, Request], Awaitable[Answer]]] = {
             Verb.START: self._start,
             Verb.STOP: self._stop,
@@ -51,16 +65,20 @@ class Operations:
             Verb.SHUTTING_DOWN: self._shutting_down,
         }
 
+    async def prove(self, caller: Caller) -> None:
+        """Have systemd say that a caller is the main process of its service. Raise RefusedError.
+
+        Others are there for moments: flow runs that wait to be enclosed, the client that asks for a reload. They have
+        the user of flow runs that are enclosed already, which the kernel may let into them.
+        """
+        with _refusals():
+            async with asyncio.timeout(_PROOF_SECONDS):
+                await _check_main(await self._connected(), caller)
+
     async def carry_out(self, caller: Caller, request: Request) -> Answer:
-        """Do what a caller asks, and return what `ok` says. Raise RefusedError."""
-        try:
-            bus = await self._connected()
-            await _check_main(bus, caller)
-            return await self._by_verb[request.verb](bus, caller, request)
-        except BusError as error:
-            raise RefusedError(Code.NO_ANSWER, str(error)) from error
-        except DBusErrorResponse as error:
-            raise RefusedError(Code.REFUSED, f"systemd refuses: {_in_words(error)}") from error
+        """Do what a caller that was proved asks, and return what `ok` says. Raise RefusedError."""
+        with _refusals():
+            return await self._by_verb[request.verb](await self._connected(), caller, request)
 
     def close(self) -> None:
         """Close the connection to the bus."""
@@ -78,16 +96,32 @@ class Operations:
             return self._bus
 
     async def _start(self, bus: Bus, caller: Caller, request: Request) -> Answer:
-        unit = scope_of(request.flow_run)
-        # looked at when it is its turn: while it waits its pid may become a stranger's
-        async with self._places:
+        async with self._starts.turn(caller.instance, _TURN_SECONDS):
+            await _until_ready(bus, caller)
+            # looked at when nothing is waited for any more: meanwhile its pid may become a stranger's
             with held_for(caller, request.pid) as process:
-                body: tuple[Any, ...] = (unit, "fail", self._scope_properties(caller, request, process), [])
-                result = await bus.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", body)
-                if result != "done":
-                    raise RefusedError(Code.REFUSED, f"systemd's job for {unit} ended as {result!r}")
-                _check_enclosed(process, unit)
+                await self._enclose(bus, caller, request, process)
         return {}
+
+    async def _enclose(self, bus: Bus, caller: Caller, request: Request, process: Process) -> None:
+        unit = scope_of(request.flow_run)
+        # by a pid alone a stranger may be meant by the time that systemd moves it, whom no limit should hit
+        later = [] if self._takes_pidfds else [one for one in request.properties if one[0] != _AT_START_ONLY]
+        properties = [one for one in self._scope_properties(caller, request, process) if one not in later]
+        try:
+            result = await bus.run_short_job(
+                "StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, []), _JOB_SECONDS
+            )
+        except DBusErrorResponse:
+            await self._own(bus, caller, request)  # says whose it is, where its name is taken
+            raise
+        if result != "done":
+            raise RefusedError(Code.REFUSED, f"systemd's job for {unit} ended as {result!r}")
+        check_enclosed(process, unit)
+        if not self._takes_pidfds:
+            check_own(await _cgroup_of(bus, unit), unit, caller.uid)
+        if later:
+            await bus.call("SetUnitProperties", "sba(sv)", (unit, True, later))
 
     def _scope_properties(self, caller: Caller, request: Request, process: Process) -> list[Any]:
         whole = ("PIDFDs", ("ah", [process.pidfd])) if self._takes_pidfds else ("PIDs", ("au", [process.pid]))
@@ -105,12 +139,12 @@ class Operations:
         ]
 
     async def _stop(self, bus: Bus, caller: Caller, request: Request) -> Answer:
-        if await self._own(bus, caller, request):
+        if await self._safe(bus, caller, request):
             await _unless_gone(bus.run_job("StopUnit", "ss", (scope_of(request.flow_run), "replace")))
         return {}
 
     async def _kill(self, bus: Bus, caller: Caller, request: Request) -> Answer:
-        if await self._own(bus, caller, request):
+        if await self._safe(bus, caller, request):
             await _unless_gone(bus.call("KillUnit", "ssi", (scope_of(request.flow_run), "all", request.signal)))
         return {}
 
@@ -120,13 +154,13 @@ class Operations:
         return {}
 
     async def _set(self, bus: Bus, caller: Caller, request: Request) -> Answer:
-        if await self._own(bus, caller, request):
+        if await self._safe(bus, caller, request):
             body = (scope_of(request.flow_run), True, list(request.properties))
             await _unless_gone(bus.call("SetUnitProperties", "sba(sv)", body))
         return {}
 
     async def _freeze(self, bus: Bus, caller: Caller, request: Request) -> Answer:
-        if await self._own(bus, caller, request):
+        if await self._safe(bus, caller, request):
             await _unless_gone(bus.call("FreezeUnit", "s", (scope_of(request.flow_run),)))
         return {}
 
@@ -147,7 +181,7 @@ class Operations:
     async def _tail(self, bus: Bus, caller: Caller, request: Request) -> Answer:
         """The lines of the caller's own user alone: any user can write under any identifier."""
         await self._own(bus, caller, request)
-        async with self._tails:
+        async with self._tails.turn(caller.instance, _TURN_SECONDS):
             return {"lines": await last_lines(identifier_of(request.flow_run), caller.uid, request.lines)}
 
     async def _shutting_down(self, bus: Bus, _caller: Caller, _request: Request) -> Answer:
@@ -160,40 +194,74 @@ class Operations:
         try:
             (path,) = await bus.call("GetUnit", "s", (unit,))
             lies_in = await bus.get(path, "Scope", "Slice")
-        except DBusErrorResponse:
+        except DBusErrorResponse as error:
+            if error.name not in _NOT_THERE:
+                raise
             return ""
         if lies_in != slice_of(caller.instance):
-            raise RefusedError(
-                Code.NOT_YOURS, f"{unit} lies in {lies_in}, not in the slice of instance {caller.instance}"
-            )
+            owner = instance_of(lies_in)
+            whose = f"instance {owner}" if owner else "no instance of local-agent"
+            raise RefusedError(Code.NOT_YOURS, f"{unit} is of {whose}: it lies in {lies_in}")
         return str(path)
+
+    async def _safe(self, bus: Bus, caller: Caller, request: Request) -> str:
+        """The same for what hits every process of a scope: below 257 one may be a stranger, meant by its pid."""
+        path = await self._own(bus, caller, request)
+        if path and not self._takes_pidfds:
+            unit = scope_of(request.flow_run)
+            check_own(await _cgroup_of(bus, unit, path), unit, caller.uid)
+        return path
+
+
+async def _until_ready(bus: Bus, caller: Caller) -> None:
+    """Return once the caller's service is up and has no job, which a scope's start job would wait for.
+
+    While it waits it names a process by its pid, and at the wish of who lets it wait. Raise RefusedError.
+    """
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            while not await _is_ready(bus, caller.service_path):  # noqa: ASYNC110 - it is systemd's state, not ours
+                await asyncio.sleep(_READY_LOOK_SECONDS)
+    except TimeoutError as error:
+        service = service_of(caller.instance)
+        raise RefusedError(Code.NOT_NOW, f"{service} is not active, or has a job: see systemctl list-jobs") from error
+
+
+async def _is_ready(bus: Bus, service_path: str) -> bool:
+    state, (job, _) = await asyncio.gather(
+        bus.get(service_path, "Unit", "ActiveState"), bus.get(service_path, "Unit", "Job")
+    )
+    return bool(state == "active" and job == _NO_JOB)
+
+
+async def _cgroup_of(bus: Bus, unit: str, path: str = "") -> str:
+    """Return a scope's cgroup, "" where it has none any more."""
+    try:
+        (path,) = (path,) if path else await bus.call("GetUnit", "s", (unit,))
+        return str(await bus.get(path, "Scope", "ControlGroup"))
+    except DBusErrorResponse as error:
+        if error.name not in _NOT_THERE:
+            raise
+        return ""
 
 
 async def _check_main(bus: Bus, caller: Caller) -> None:
-    """Raise RefusedError unless the caller is its service's main process.
-
-    Others are there for moments: flow runs that wait to be enclosed, the client that asks for a reload. They have the
-    user of flow runs that are enclosed already, which the kernel may let into them.
-    """
-    if caller.is_main:
-        return
     service = service_of(caller.instance)
-    (path,) = await bus.call("GetUnit", "s", (service,))
-    if await bus.get(path, "Service", "MainPID") != caller.process.pid:
+    (caller.service_path,) = await bus.call("GetUnit", "s", (service,))
+    if await bus.get(caller.service_path, "Service", "MainPID") != caller.process.pid:
         raise RefusedError(Code.NOT_ALLOWED, f"process {caller.process.pid} is not the main process of {service}")
-    caller.is_main = True
 
 
-def _check_enclosed(process: Process, unit: str) -> None:
-    """Raise RefusedError unless the very process that was looked at is in its scope now.
-
-    Where only a pid could be named, it may have become a stranger's meanwhile; so the scope is not stopped.
-    """
-    if not is_in(process.cgroup(), unit):
-        raise RefusedError(
-            Code.PROCESS_GONE,
-            f"process {process.pid} ended while it was moved into {unit}; look at what is in there before stopping it",
-        )
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except BusError as error:
+        raise RefusedError(Code.NO_ANSWER, str(error)) from error
+    except TimeoutError as error:
+        raise RefusedError(Code.NOT_NOW, "others of this instance take their time; ask again") from error
+    except DBusErrorResponse as error:
+        raise RefusedError(Code.REFUSED, f"systemd refuses: {_in_words(error)}") from error
 
 
 async def _systemd_version(bus: Bus) -> int:

@@ -3,13 +3,13 @@
 The socket is SOCK_SEQPACKET; each packet is one JSON object of at most 4096 bytes (answers: 65536). The broker speaks
 first:
 
-    {"hello": "<nonce>"}                        the caller is a process of a local-agent@<instance>.service
+    {"hello": "<nonce>"}                        the caller is the main process of a local-agent@<instance>.service
     {"error": "not-allowed", "message": "..."}  it is not; the broker hangs up
 
 The caller's first packet is {"hello": "<nonce>"} with the same nonce. It gets no answer; it proves, with the
 credentials that the kernel adds, that the process that was looked at is the process that sends. Then come requests,
-any number at once, each with an `id` of the caller's choice that its answer repeats. Only the service's main process
-is answered with anything but not-allowed:
+any number at once, each with an `id` of the caller's choice that its answer repeats. Who does not return the greeting
+within 10 s is hung up on:
 
     {"id": 7, "do": "start", "flow_run": "<uuid>", "pid": 123, "description": "...", "stop_seconds": 10, "limits": {}}
     {"id": 7, "ok": {...}}
@@ -71,6 +71,7 @@ class Code(Enum):
     NOT_YOURS = "not-yours"  # a process or scope that is not the caller's instance's
     PROCESS_GONE = "process-gone"  # the process ended meanwhile; the scope may hold a stranger and was left alone
     REFUSED = "refused"  # systemd says no
+    NOT_NOW = "not-now"  # nothing is wrong with it; the caller's service is not up, or others come first
     NO_ANSWER = "no-answer"  # systemd does not answer; what was asked may be done all the same
     BUSY = "busy"  # too many connections; the broker hangs up
 
@@ -196,9 +197,14 @@ def _flow_run(value: object) -> str:
 
 
 def _description(value: object) -> str:
-    """Printable, and without the name of a unit: needrestart takes the first such word in a description for one."""
+    """Printable, and without the name of a unit: needrestart takes the first such word in a description for one.
+
+    At its end no backslash: systemd writes it into a file, where the next line would be taken for more of it.
+    """
     if not isinstance(value, str) or len(value) > _MOST_DESCRIPTION or not value.isprintable() or ".service" in value:
         raise _bad(f"description is at most {_MOST_DESCRIPTION} printable characters, without the name of a service")
+    if value.endswith("\\"):
+        raise _bad("description has no backslash at its end")
     return value
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from local_agent.broker.callers import Caller, identify
@@ -17,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _MOST_PER_INSTANCE = 8  # an agent has one; a restart can overlap
-_MOST = 512
+# of processes that are still to be proved the main one of their service, which takes milliseconds
+_MOST_UNPROVED_PER_INSTANCE = 16
+_MOST_UNPROVED_PER_PROCESS = 8
+_MOST = 1024  # each has two descriptors, and the broker's unit gives it 4096
 _ACCEPTS_AT_ONCE = 32
 _FINISH_SECONDS = 60.0
 
@@ -29,16 +31,18 @@ class Server:
         self,
         listener: socket.socket,
         carry_out: Callable[[Caller, Request], Awaitable[dict[str, Any]]],
+        prove: Callable[[Caller], Awaitable[None]],
         say: Callable[[str], None],
         idle_seconds: float,
         identify: Callable[[socket.socket], Caller] = identify,
     ) -> None:
         self._listener = listener
         self._carry_out = carry_out
+        self._prove = prove
         self._say = say
         self._idle_seconds = idle_seconds
         self._identify = identify
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, asyncio.Task[None]] = {}  # each with what proves its caller
         self._last_packet = 0.0
         self._stop = asyncio.Event()
 
@@ -52,6 +56,7 @@ class Server:
         loop.remove_reader(self._listener)  # who connects from here on waits for the next broker
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FINISH_SECONDS):
+                await asyncio.gather(*self._connections.values())
                 await asyncio.gather(*(connection.finish() for connection in self._connections))
         for connection in list(self._connections):
             connection.close()
@@ -92,13 +97,42 @@ class Server:
         except RefusedError as refusal:
             self._turn_away(connection, refusal)
             return
-        held = Counter(other.caller.instance for other in self._connections)
-        if held[caller.instance] >= _MOST_PER_INSTANCE or held.total() >= _MOST:
+        if full := self._is_full(caller):
             caller.process.close()
-            words = f"instance {caller.instance} has {held[caller.instance]} connections already"
-            self._turn_away(connection, RefusedError(Code.BUSY, words))
+            self._turn_away(connection, RefusedError(Code.BUSY, full))
             return
-        self._connections.add(Connection(connection, caller, self._carry_out, self._note_packet, self._forget))
+        self._note_packet()
+        taken = Connection(connection, caller, self._carry_out, self._note_packet, self._forget)
+        self._connections[taken] = asyncio.create_task(self._welcome(taken))
+
+    def _is_full(self, caller: Caller) -> str:
+        """Say why a caller that is still to be proved finds no room, "" where it does.
+
+        What other processes of its instance do, and what other instances do, takes nothing from an agent.
+        """
+        unproved = [other.caller for other in self._connections if not other.is_proved]
+        of_instance = [other for other in unproved if other.instance == caller.instance]
+        of_process = [other for other in of_instance if other.process.pid == caller.process.pid]
+        if len(of_process) >= _MOST_UNPROVED_PER_PROCESS or len(of_instance) >= _MOST_UNPROVED_PER_INSTANCE:
+            return f"{len(of_instance)} connections of instance {caller.instance} are being looked at"
+        return "there are too many connections" if len(self._connections) >= _MOST else ""
+
+    async def _welcome(self, connection: Connection) -> None:
+        caller = connection.caller
+        try:
+            await self._prove(caller)
+            self._check_room(caller)
+        except RefusedError as refusal:
+            connection.turn_away(refusal)
+        except Exception as error:
+            connection.close(f"a fault of the broker itself: {error!r}")
+        else:
+            connection.greet()
+
+    def _check_room(self, caller: Caller) -> None:
+        held = sum(other.is_proved and other.caller.instance == caller.instance for other in self._connections)
+        if held >= _MOST_PER_INSTANCE:
+            raise RefusedError(Code.BUSY, f"instance {caller.instance} has {held} connections already")
 
     def _turn_away(self, connection: socket.socket, refusal: RefusedError) -> None:
         self._say(f"turned away: {refusal.message}")
@@ -106,7 +140,7 @@ class Server:
             connection.send(encode(refusal_message(refusal)), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _forget(self, connection: Connection, reason: str) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if reason:
             self._say(f"hung up on instance {connection.caller.instance}: {reason}")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from local_agent import proc
 from local_agent.errors import ExhaustedError
 from local_agent.procfs import is_gone
 
@@ -79,18 +80,13 @@ def environment_of(pid: int) -> str:
 def _members(group: int, pids: Iterator[int]) -> Iterator[Member]:
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/stat", errors="replace") as stat:  # noqa: PTH123 - one of thousands, every 50 ms
-                head, _, rest = stat.read().rpartition(")")
+            stat = proc.stat_in(proc.read(f"/proc/{pid}/stat"))
         except OSError as error:
             if is_gone(error):
                 continue
             raise
-        fields = rest.split()
-        if len(fields) > _START and int(fields[_GROUP]) == group and fields[_STATE] not in ("Z", "X"):
-            yield Member(pid, int(fields[_START]), head.partition("(")[2])
-
-
-_STATE, _GROUP, _START = 0, 2, 19  # counted from the state on
+        if stat is not None and stat.group == group and not stat.is_gone:
+            yield Member(pid, stat.start_ticks, stat.name)
 
 
 def _exists(group: int) -> bool:

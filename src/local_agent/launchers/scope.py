@@ -107,7 +107,7 @@ class ScopeLauncher:
             unit=unit,
             slice=self._place.slice,
             pid=identity.pid,
-            description=f"Flow run {record.name} of {record.flow_name}".replace(".service", ""),
+            description=f"Flow run {record.name} of {record.flow_name}",
             after=self._place.after,
             limits=limits,
             stop_seconds=_STOP_SECONDS,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent.broker.protocol import MOST_ANSWER_BYTES, Code
 from local_agent.errors import ManagerUnreachableError
-from local_agent.systemd.names import flow_run_of
+from local_agent.systemd.names import description_of, flow_run_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,6 @@ _TAIL_SECONDS = 15.0
 _GREETING_SECONDS = 30.0
 _TRIES = 3
 _HINT = "systemctl status local-agent-broker.socket local-agent-broker.service"
-_MOST_DESCRIPTION = 200
 
 
 class BrokerScopeManager:
@@ -54,7 +53,7 @@ class BrokerScopeManager:
             "start",
             flow_run=flow_run_of(request.unit),
             pid=request.pid,
-            description=_plain(request.description),
+            description=description_of(request.description),
             stop_seconds=request.stop_seconds,
             limits=_limits(request.limits),
         )
@@ -132,12 +131,19 @@ class BrokerScopeManager:
                     return line
             try:
                 async with asyncio.timeout(_GREETING_SECONDS):
-                    line = await _Line.open(self._path)
+                    line = await self._open_line()
             except (OSError, TimeoutError, ValueError) as error:
                 words = f"cannot reach the broker at {self._path}: {error or 'it does not answer'}"
                 raise ManagerUnreachableError(words, hint=_HINT) from error
             self._lines.add(line)
             return line
+
+    async def _open_line(self) -> _Line:
+        """Connect, once more where a broker that is about to end takes the connection and hangs up."""
+        try:
+            return await _Line.open(self._path)
+        except ConnectionError:
+            return await _Line.open(self._path)
 
 
 class _Line:
@@ -160,8 +166,8 @@ class _Line:
         try:
             connection.settimeout(0)
             await loop.sock_connect(connection, str(path))
-            greeting = json.loads(await loop.sock_recv(connection, MOST_ANSWER_BYTES))
-            await loop.sock_sendall(connection, _encoded({"hello": _nonce(greeting)}))
+            nonce = _nonce(await loop.sock_recv(connection, MOST_ANSWER_BYTES))
+            await loop.sock_sendall(connection, _encoded({"hello": nonce}))
         except BaseException:
             connection.close()
             raise
@@ -215,7 +221,10 @@ class _Line:
         return "the broker has hung up"
 
 
-def _nonce(greeting: dict[str, Any]) -> str:
+def _nonce(packet: bytes) -> str:
+    if not packet:
+        raise ConnectionResetError("it hung up without a word")
+    greeting = json.loads(packet)
     if "hello" not in greeting:
         raise _refusal("this agent", greeting)
     return str(greeting["hello"])
@@ -230,12 +239,6 @@ def _refusal(what: str, reply: dict[str, Any]) -> ManagerUnreachableError:
 
 def _encoded(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode()
-
-
-def _plain(text: str) -> str:
-    """Anybody who may register a flow chooses its name; a unit's description is plain and names no service."""
-    printable = "".join(char if char.isprintable() else "?" for char in text)
-    return printable[:_MOST_DESCRIPTION].replace(".service", "_service")
 
 
 def _limits(limits: Limits) -> dict[str, float]:

@@ -33,8 +33,10 @@ _GONE = (ConnectionError, EOFError, RouterClosed, OSError)
 class DBusScopeManager:
     """A ScopeManager on the bus at `bus` ("SYSTEM", or an address). Connects when first needed, and again when lost."""
 
-    def __init__(self, bus: str) -> None:
+    def __init__(self, bus: str, own_slice: str = "") -> None:
+        """`own_slice`: scopes elsewhere are another's and not there; "" where every scope is meant."""
         self._bus = bus
+        self._own_slice = own_slice
         self._router: DBusRouter | None = None
         self._connecting = asyncio.Lock()
         self._listener: asyncio.Task[None] | None = None
@@ -82,6 +84,9 @@ class DBusScopeManager:
         try:
             (path,) = await self._call("GetUnit", "s", (unit,))
             address = DBusAddress(path, _NAME, "org.freedesktop.DBus.Properties")
+            (lies_in,) = await self._call_at(address, "Get", "ss", (f"{_NAME}.Scope", "Slice"))
+            if self._own_slice not in ("", lies_in[1]):
+                return None
             (active,) = await self._call_at(address, "Get", "ss", (f"{_NAME}.Unit", "ActiveState"))
             (result,) = await self._call_at(address, "Get", "ss", (f"{_NAME}.Scope", "Result"))
         except DBusErrorResponse:  # not loaded, or unloaded between two of the questions

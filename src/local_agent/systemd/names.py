@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 
+_MOST_DESCRIPTION = 200
 _PLAIN = frozenset(string.ascii_letters + string.digits + ":_.")
 
 
@@ -33,6 +34,17 @@ def slice_of(instance: str) -> str:
 def service_of(instance: str) -> str:
     """Return the service of an instance."""
     return f"local-agent@{instance}.service"
+
+
+def description_of(text: str) -> str:
+    """Return a text as a unit's description may be: anybody who may register a flow chooses its name.
+
+    One line, as systemd writes it into a file; there a backslash at its end would make the next line more of it.
+    Without the name of a service: needrestart takes the first such word in a description for one.
+    """
+    printable = "".join(char if char.isprintable() else "?" for char in text)[:_MOST_DESCRIPTION]
+    plain = printable.replace(".service", "_service")
+    return f"{plain[:-1]}/" if plain.endswith("\\") else plain
 
 
 def escaped(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from local_agent.systemd.names import description_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,7 +19,7 @@ _USEC = 1_000_000
 def scope_properties(request: ScopeRequest) -> list[Property]:
     """Return everything that makes the scope what was asked for."""
     properties: list[Property] = [
-        ("Description", ("s", request.description)),
+        ("Description", ("s", description_of(request.description))),
         ("Slice", ("s", request.slice)),
         ("PIDs", ("au", [request.pid])),
         ("TimeoutStopUSec", ("t", int(request.stop_seconds * _USEC))),

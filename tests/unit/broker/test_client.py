@@ -47,6 +47,10 @@ def _as_agent(_connection: socket.socket) -> Caller:
     return Caller(own, os.getuid(), own.cgroup(), "prod1")
 
 
+async def _prove(_caller: Caller) -> None:
+    """Every caller is its service's main process."""
+
+
 def _as_stranger(_connection: socket.socket) -> Caller:
     raise RefusedError(Code.NOT_ALLOWED, "who are you?")
 
@@ -68,7 +72,7 @@ async def _serving(
             os.unlink(path)  # noqa: PTH108 - in a coroutine, and quick
         listener.bind(str(path))
         listener.listen()
-        server = Server(listener, carry_out, lambda _: None, idle_seconds, identify)
+        server = Server(listener, carry_out, _prove, lambda _: None, idle_seconds, identify)
         serving = Serving(server, asyncio.create_task(server.run()))
         yield serving
         server.stop()

@@ -23,8 +23,10 @@ class FakeBus:
     def __init__(self, version: str, job: Callable[[], str]) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.main_pid = os.getpid()
+        self.service = {"ActiveState": "active", "Job": (0, "/")}
         self._version = version
         self._job = job
+        self.lost = asyncio.get_running_loop().create_future()
 
     async def call(self, method: str, _signature: str = "", body: tuple[Any, ...] = ()) -> tuple[Any, ...]:
         if method != "GetUnit":  # a look, which changes nothing
@@ -32,9 +34,9 @@ class FakeBus:
         return ("/path",)
 
     async def get(self, _path: str, _interface: str, name: str) -> object:
-        return {"Version": self._version, "MainPID": self.main_pid}.get(name, "")
+        return {"Version": self._version, "MainPID": self.main_pid, **self.service}.get(name, "")
 
-    async def run_job(self, method: str, _signature: str, body: tuple[Any, ...]) -> str:
+    async def run_short_job(self, method: str, _signature: str, body: tuple[Any, ...], _seconds: float) -> str:
         self.calls.append((method, body))
         return self._job()
 
@@ -49,10 +51,9 @@ class SlowBus(FakeBus):
         super().__init__(version, lambda: "failed")
         self.is_full = asyncio.Event()
         self._go = go
-        self.lost = asyncio.get_running_loop().create_future()
 
-    async def run_job(self, method: str, signature: str, body: tuple[Any, ...]) -> str:
-        result = await super().run_job(method, signature, body)
+    async def run_short_job(self, method: str, signature: str, body: tuple[Any, ...], seconds: float) -> str:
+        result = await super().run_short_job(method, signature, body, seconds)
         if len(self.calls) == 8:
             self.is_full.set()
         await self._go.wait()
@@ -73,12 +74,17 @@ async def _start(bus: FakeBus, child: subprocess.Popen[bytes]) -> RefusedError:
     request = Request(1, Verb.START, RUN, child.pid, "a test's", 5.0)
     try:
         with pytest.raises(RefusedError) as refused:
-            await Operations(connect).carry_out(caller, request)
+            await _proved_and_carried_out(Operations(connect), caller, request)
     finally:
         own.close()
         child.kill()
         child.wait()
     return refused.value
+
+
+async def _proved_and_carried_out(operations: Operations, caller: Caller, request: Request) -> None:
+    await operations.prove(caller)
+    await operations.carry_out(caller, request)
 
 
 async def test_a_process_that_ends_meanwhile_is_reported_and_the_scope_left_alone() -> None:
@@ -133,6 +139,7 @@ async def test_a_process_is_looked_at_when_it_is_its_turn() -> None:
         return bus
 
     operations = Operations(connect)
+    await operations.prove(caller)
     children = [_child() for _ in range(9)]
     requests = [Request(1, Verb.START, RUN, child.pid, "a test's", 5.0) for child in children]
     tasks = [asyncio.create_task(operations.carry_out(caller, request)) for request in requests]
