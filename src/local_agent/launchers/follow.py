@@ -89,8 +89,9 @@ class Follower:
             prefix = f"\x1b[{_COLOURS[self._count % len(_COLOURS)]}m{prefix}\x1b[0m"
         self._count += 1
         one = _Followed(path, from_end, Segments(prefix.encode(errors="replace"), is_terminal=self._is_terminal))
-        with contextlib.suppress(OSError):  # too many open files: the flow run is started all the same
-            one.open()
+        if self._console is not None:
+            with contextlib.suppress(OSError):  # too many open files: the flow run is started all the same
+                one.open()
         self._followed.append(one)
         self._has_some.set()
 
@@ -126,7 +127,7 @@ class Follower:
             has_more = has_more or more
             if stays:
                 staying.append(one)
-            else:
+            if not stays or self._console is None:  # a thousand that end within one pause would hold all descriptors
                 one.close()
         self._followed = staying
         return has_more
