@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import traceback
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
@@ -17,7 +18,7 @@ from local_agent.watch import Watch
 from local_agent.wording import in_time
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from local_agent.admission import Admission
     from local_agent.backends import Backend, QueuePage
@@ -100,6 +101,7 @@ class Agent:
         self._watch = Watch(backend, stories, clock, log, settings)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._left_alone: dict[str, float] = {}
+        self._not_understood: frozenset[str] = frozenset()
         self._strangers: set[str] = set()
         self._wake = asyncio.Event()
         self._connected = False
@@ -120,6 +122,11 @@ class Agent:
     def live_count(self) -> int:
         """How many flow runs live here."""
         return len(self._stories.live)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the story of any flow run is under way."""
+        return bool(self._tasks)
 
     @property
     def fate(self) -> str:
@@ -159,13 +166,16 @@ class Agent:
         clock = f"; this machine's clock is {self._wrong_clock} the API's" if self._wrong_clock else ""
         return f"{len(self._stories.live)} running{places}; {self._reachability.in_words()}{paused}{clock}{trouble}"
 
-    async def run(self, records: Iterable[Record]) -> None:
+    async def run(self, records: Iterable[Record], remembered: AbstractSet[str] = frozenset()) -> None:
         """Finish the stories of `records`, take new ones. Return after --max-polls; otherwise run until cancelled.
+
+        `remembered` are the flow runs that there is any record of: one that is not among `records` is not taken anew.
 
         Raise CredentialError where the API does not accept the key from the start.
         """
         for record in records:
-            self._start(record.id, self._stories.resume(record))
+            self._start(record.id, functools.partial(self._stories.resume, record))
+        self._not_understood = frozenset(remembered - self._tasks.keys())
         loops = (self._watch.for_ever, self._backend.flush_logs, self._fitness.look)
         beside = [asyncio.create_task(self._keep_up(loop)) for loop in loops]
         try:
@@ -259,7 +269,7 @@ class Agent:
             return False
         for run in runs:
             self._log.say(events.TAKEN, _subject(run))
-            self._start(run.id, self._tell(run))
+            self._start(run.id, functools.partial(self._tell, run))
         return bool(runs)
 
     def _note_pause(self, reason: str) -> None:
@@ -326,26 +336,24 @@ class Agent:
     def _known(self) -> AbstractSet[str]:
         now = self._clock.monotonic()
         self._left_alone = {run_id: until for run_id, until in self._left_alone.items() if until > now}
-        return {*self._tasks, *self._left_alone}
+        return {*self._tasks, *self._left_alone, *self._not_understood}
 
-    def _start(self, flow_run_id: str, story: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(self._guard(flow_run_id, story))
-        self._tasks[flow_run_id] = task
+    def _start(self, flow_run_id: str, story: Callable[[], Awaitable[None]]) -> None:
+        """Begin a story. Its id is free when its task is over, even where that was cancelled before its first step."""
+        task = self._tasks[flow_run_id] = asyncio.create_task(self._guard(flow_run_id, story))
+        task.add_done_callback(lambda _: self._tasks.pop(flow_run_id, None))
 
-    async def _guard(self, flow_run_id: str, story: Coroutine[None, None, None]) -> None:
+    async def _guard(self, flow_run_id: str, story: Callable[[], Awaitable[None]]) -> None:
         """Keep a fault of one story from the others, and take it up again: its end must not wait for the next start."""
         backoff = Backoff(_AFTER_FAULT_SECONDS, _MOST_AFTER_FAULT_SECONDS)
-        try:
-            while await self._has_fault(story):
-                self._stories.let_go(flow_run_id)
-                await self._clock.sleep(backoff.next_seconds())
-                story = self._stories.take_up(flow_run_id)
-        finally:
-            self._tasks.pop(flow_run_id, None)
+        while await self._has_fault(story):
+            self._stories.let_go(flow_run_id)
+            await self._clock.sleep(backoff.next_seconds())
+            story = functools.partial(self._stories.take_up, flow_run_id)
 
-    async def _has_fault(self, story: Coroutine[None, None, None]) -> bool:
+    async def _has_fault(self, story: Callable[[], Awaitable[None]]) -> bool:
         try:
-            await story
+            await story()
         except LocalAgentError as error:
             self._log.say(events.STATE_PROBLEM, reason=error.message)
         except Exception:

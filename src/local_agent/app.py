@@ -32,7 +32,7 @@ from local_agent.outage import Reachability
 from local_agent.outbox import DescriptorSink, complaints_never_block
 from local_agent.progress import Progress
 from local_agent.reaper import reap_orphans
-from local_agent.recovery import remembered
+from local_agent.recovery import forgotten, remembered
 from local_agent.service import Current, Service
 from local_agent.settings import SourceKind
 from local_agent.store import Store, opened, opened_first_free
@@ -84,7 +84,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         say_left = functools.partial(_say_left, log)
         process = ProcessLauncher(store.base_of, output, clock, say_left, open_files=descriptors.given_on)
         launcher: Launcher = process
-        manager_words = "no scopes"
+        manager_words, own_slice = "no scopes", ""
         checks: list[Check] = [
             lambda _: disk.run(descriptors.shortage),
             lambda _: disk.run(lambda: shortage_of_tasks(os.geteuid())),
@@ -97,7 +97,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             stack.push_async_callback(manager.close)
             place = managers.place_of(settings.instance, environ, Place)
             launcher = ScopeLauncher(manager, place, store.base_of, output, clock, descriptors.given_on)
-            manager_words = found.words
+            manager_words, own_slice = found.words, place.slice
             checks.append(lambda in_doubt: manager.reason_against(thoroughly=in_doubt))
 
         launcher = metering.metered_launcher(launcher, counters)
@@ -153,11 +153,12 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         )
         _say_start(log, settings, store.folder, launcher, manager_words)
         records = remembered(store, log)
+        records += forgotten(store, own_slice if settings.leftovers == "stop" else "", log)
         notifier.notify("READY=1", f"STATUS={agent.status()}")
         beside = [follower.for_ever(), service.keep_telling(progress)]
         if os.getpid() == 1:
             beside.append(_reap_for_ever(process))
-        await service.run_until_stopped(lambda: agent.run(records), beside)
+        await service.run_until_stopped(lambda: agent.run(records, store.ids()), beside)
 
 
 def _opened_store(settings: Settings) -> contextlib.AbstractContextManager[Store]:

@@ -85,6 +85,11 @@ UNSUPPORTED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20a", 4, "Flow run {run} of {f
 HEARTBEAT_SENT = Event(
     "2f0c9f5a6d9e4c52a7f3f3b1f7a0c20b", 7, "Flow run {run} lives but sends no heartbeat; sent for it"
 )
+NO_RECORD = Event(
+    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c211",
+    4,
+    "Flow run {run} lives here and its record is gone, taken up without: {where}. The API is not told of its end",
+)
 REPORT_WAITS = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20c", 4, "The end of flow run {run} is not reported yet: {reason}")
 NOT_UNDERSTOOD = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20d", 3, "Left alone, its data cannot be understood: {reason}")
 HINT_PROBLEM = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20e", 4, "Flow run {run}: {reason}")

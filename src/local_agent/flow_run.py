@@ -289,7 +289,9 @@ class Stories:
             end = replace(end, may_have_begun_early=True)
         await self._note_end(record, end)
         policy = self._settings().on_crash
-        outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
+        outcome = Outcome.NOT_OURS
+        if record.nonce:  # without, it lives here and nothing proves whose claim it rests on
+            outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
         self._say_end(record, end, outcome)
         await self._forget(record, process)
 
@@ -312,8 +314,7 @@ class Stories:
             self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
 
     async def _give_back(self, record: Record, reason: str, process: LiveRun | None = None) -> None:
-        outcome = await self._insist(record, lambda: self._backend.give_back(record))
-        if outcome is Outcome.GIVEN_BACK:
+        if record.nonce and await self._insist(record, lambda: self._backend.give_back(record)) is Outcome.GIVEN_BACK:
             self._log.say(events.GIVEN_BACK, _subject(record), reason=reason)
         await self._forget(record, process)
 
@@ -374,7 +375,7 @@ _OUTCOMES = {
     Outcome.REPORTED: "reported to the API",
     Outcome.GIVEN_BACK: "given back to the queue",
     Outcome.RESCHEDULED: "scheduled again",
-    Outcome.NOT_OURS: "it is another agent's by now",
+    Outcome.NOT_OURS: "it is not known as this agent's, or another's by now",
 }
 
 

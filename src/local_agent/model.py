@@ -208,6 +208,7 @@ class Record:
     sends_heartbeat: bool = True  # False where the flow run chose to have none
     gate_at_seconds: float | None = None  # what the wall clock showed when the gate was about to open (Unix time)
     gate_at_monotonic_seconds: float | None = None  # and the monotonic clock of that boot
+    unknown: Mapping[str, object] = field(default_factory=dict)  # what another version added, to be written back
 
     @property
     def label(self) -> str:

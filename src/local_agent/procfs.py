@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local_agent import proc
 from local_agent.errors import ExhaustedError
 from local_agent.model import ProcessIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PROC = Path("/proc")
 # EACCES, EPERM: a /proc that is mounted with hidepid=1 shows nobody else's
@@ -33,6 +38,29 @@ def identity_of(pid: int) -> ProcessIdentity | None:
 def is_gone(error: OSError) -> bool:
     """Tell whether a look into /proc failed because there is no such process, or none that this user may see."""
     return error.errno in _NO_SUCH_PROCESS
+
+
+def pids() -> Iterator[int]:
+    """Return every process that there is now."""
+    return (int(name) for name in os.listdir(_PROC) if name.isdigit())  # noqa: PTH208 - numbers, not paths
+
+
+def command_of(pid: int, most_bytes: int) -> tuple[str, ...]:
+    """Return the beginning of a process's command line, word by word; none where it is gone or has none."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:  # noqa: PTH123 - one of thousands
+            text = file.read(most_bytes)
+    except OSError:
+        return ()
+    return tuple(word.decode(errors="surrogateescape") for word in text.split(b"\0"))
+
+
+def owner_of(pid: int) -> int | None:
+    """Return whose a process is, None where it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - as above
+    except OSError:
+        return None
 
 
 def is_alive(identity: ProcessIdentity) -> bool:

@@ -9,23 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
-from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from local_agent.errors import ConfigError, StateError
-from local_agent.limits import Limits
-from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
+from local_agent.record_format import NewerFormatError, lines_of, record_in
 from local_agent.untrusted import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from local_agent.model import Record
+
 UNREADABLE = ".unreadable"  # added to the name of a record that is put aside
-_FORMAT = 1
 _MOST_UNNAMED = 100
 _NO_RECORD = frozenset({errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENXIO})  # something else lies in its place
 _MOST_BYTES = 4 << 20  # a record's own lines have some kilobytes
@@ -129,20 +126,40 @@ class Store:
             raise _unusable(self._drained, error) from error
 
     def load_all(self) -> tuple[tuple[Record, ...], tuple[str, ...]]:
-        """Return every record, and a sentence for each that cannot be read; those are put aside, not deleted."""
+        """Return every record, and a sentence for each that cannot be read.
+
+        Such a one is put aside, not deleted. One of a later format stays as it is. One that an older version has put
+        aside, and that can be read now, counts again.
+        """
+        for path in sorted(self._runs.glob(f"*.json{UNREADABLE}")):
+            self._take_back(path)
         records, problems = [], []
         for path in sorted(self._runs.glob("*.json")):
             try:
                 if content := read_regular(path, _MOST_BYTES):
-                    records.append(record_in(content))
+                    records.append(_record_of(path.stem, content))
                 else:  # the agent was killed before the record's first word, and nobody was told of a claim
                     path.unlink()
+            except NewerFormatError as error:
+                problems.append(f"{path} was written by a later version ({error}); its flow run is left alone")
             except (ValueError, OSError) as error:
                 if isinstance(error, OSError) and error.errno not in _NO_RECORD:
                     raise _unusable(path, error) from error
                 path.replace(path.with_suffix(f".json{UNREADABLE}"))
                 problems.append(f"{path} is not a record of this version ({error}); it was put aside as .unreadable")
         return tuple(records), tuple(problems)
+
+    def _take_back(self, path: Path) -> None:
+        """Given a record that was put aside, put it back if it can be read now and no other took its place."""
+        with contextlib.suppress(OSError, ValueError):
+            record_in(read_regular(path, _MOST_BYTES))
+            original = path.with_suffix("")
+            if not os.path.lexists(original):
+                path.rename(original)
+
+    def ids(self) -> frozenset[str]:
+        """Return the flow runs that there is a record of, whether it can be read or not."""
+        return frozenset(path.name.partition(".")[0] for path in self._runs.glob("*.json*"))
 
     def load(self, flow_run_id: str) -> Record | None:
         """Return the record of a run, None where there is none that can be read."""
@@ -184,12 +201,12 @@ class Store:
             os.close(descriptor)
 
 
-def record_in(content: bytes) -> Record:
-    """Return the record that a file's content is. Raise ValueError where it is none."""
-    try:
-        return _from_text(content.decode())
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+def _record_of(flow_run_id: str, content: bytes) -> Record:
+    """Return the record in a file that is named after its flow run. Raise ValueError: what it says becomes a path."""
+    record = record_in(content)
+    if record.id != flow_run_id:
+        raise ValueError(f"it is that of {str(record.id)[:100]!r}")
+    return record
 
 
 @contextlib.contextmanager
@@ -231,7 +248,7 @@ def _next_or_raise(folders: Iterator[Path], error: ConfigError) -> Path:
 
 def _write_line(descriptor: int, record: Record) -> None:
     """Write a record, on a line of its own even where the one before was cut off by a full disk."""
-    line = f"\n{json.dumps(_as_json(record))}".encode()
+    line = lines_of(record)
     if os.write(descriptor, line) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -240,52 +257,4 @@ def _unusable(path: str | Path, error: OSError) -> StateError:
     return StateError(
         f"cannot use {path}: {error.strerror or error}",
         hint="check its owner, its mode and the free space (df -h, df -i); --state-dir names another place",
-    )
-
-
-def _as_json(record: Record) -> dict[str, Any]:
-    obj = asdict(record)
-    obj["format"] = _FORMAT
-    obj["step"] = record.step.value
-    obj["due"] = record.due.isoformat()
-    obj["claimed_at"] = record.claimed_at.isoformat()
-    if record.end is not None:
-        obj["end"]["cause"] = record.end.cause.value
-    return obj
-
-
-def _from_text(text: str) -> Record:
-    """Return the record in the last whole line. Raise ValueError, KeyError or TypeError where it is none."""
-    for line in reversed(text.splitlines()):
-        with contextlib.suppress(json.JSONDecodeError):
-            return _from_json(json.loads(line))
-    raise ValueError("no line of it is whole")
-
-
-def _from_json(obj: Any) -> Record:  # noqa: ANN401 - whatever the file holds
-    if not isinstance(obj, dict) or obj.pop("format") != _FORMAT:
-        raise ValueError("another format")
-    return Record(
-        **{
-            **obj,
-            "step": Step(obj["step"]),
-            "due": datetime.fromisoformat(obj["due"]),
-            "claimed_at": datetime.fromisoformat(obj["claimed_at"]),
-            "process": ProcessIdentity(**obj["process"]) if obj["process"] else None,
-            "limits": Limits(**obj["limits"]) if obj["limits"] else None,
-            "end": _end(obj["end"]) if obj["end"] else None,
-            "task_runs": tuple(obj["task_runs"]),
-        }
-    )
-
-
-def _end(obj: dict[str, Any]) -> End:
-    return End(
-        **{
-            **obj,
-            "cause": Cause(obj["cause"]),
-            "cost": Cost(**obj["cost"]),
-            "limits": Limits(**obj["limits"]) if obj["limits"] else None,
-            "last_lines": tuple(obj["last_lines"]),
-        }
     )

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("systemd", "store", "settings"),
     ("cgroup", "control", "procfs", "progress", "reaper", "wording"),
     ("batching", "clock", "outbox", "plain", "threads", "untrusted"),
+    ("record_format",),
     ("model", "proc"),
     ("limits", "http_guard"),
     ("errors",),

@@ -73,3 +73,15 @@ async def test_a_fault_in_a_poll_is_said_and_the_queue_asked_again(tmp_path: Pat
             await asyncio.gather(agent, return_exceptions=True)
         assert bed.log.events.count(events.INTERNAL_ERROR) == 2
         assert sum(seconds > 20 for seconds in bed.clock.slept) == 2, "a fault must not fill the log"
+
+
+async def test_a_story_that_is_stopped_before_its_first_step_frees_its_id(tmp_path: Path) -> None:
+    """Otherwise Python complains of a coroutine that was never awaited, and the flow run is never taken again."""
+    async with story_bed(tmp_path) as bed:
+        agent = _agent(bed)
+        record = samples.record(launcher="test", process=PROCESS)
+        running = asyncio.create_task(agent.run([record]))
+        await asyncio.sleep(0)  # one turn: the story's task exists and has not begun
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert not agent.is_busy

@@ -12,6 +12,7 @@ import pytest
 from local_agent.errors import ConfigError, StateError
 from local_agent.limits import Limits
 from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
+from local_agent.record_format import lines_of, record_in
 from local_agent.store import Store, opened
 from support import samples
 
@@ -83,7 +84,7 @@ def test_records_are_nobody_elses_business(store: Store) -> None:
         "[]",
         "null",
         "{}",
-        '{"format": 2}',
+        '{"format": 0}',
         json.dumps({"format": 1, "step": "dancing"}),
         json.dumps({"format": 1, "step": "claiming", "unheard_of": 1}),
     ],
@@ -127,7 +128,54 @@ def test_a_newer_versions_line_is_not_passed_over(store: Store) -> None:
     path.write_text(path.read_text() + '\n{"format": 2}')
     records, problems = store.load_all()
     assert records == ()
-    assert "not a record of this version" in problems[0]
+    assert "written by a later version" in problems[0]
+    assert path.exists(), "it stays as it is, for the version that can read it"
+    assert store.ids() == {_FULL.id}
+
+
+def test_a_record_of_each_format_is_read_as_it_was_meant(store: Store) -> None:
+    """The file as 0.1.0 has written it; it never changes."""
+    golden = (Path(__file__).parent / "golden" / "record-format-1.json").read_bytes()
+    assert record_in(golden) == _FULL
+    assert lines_of(_FULL).splitlines()[-1] == golden.strip(), "and so it is written to this day"
+
+
+def test_what_another_version_added_is_kept_and_written_back(store: Store) -> None:
+    store.save(_FULL)
+    path = store.base_of(_FULL.id).with_suffix(".json")
+    obj = json.loads(path.read_text().splitlines()[-1])
+    obj["colour"] = {"of": ["it"]}
+    obj["process"]["namespace"] = 7
+    obj["end"]["cost"]["energy_joule"] = 1.5
+    path.write_text(f"\n{json.dumps(obj)}\n")
+    ((record,), problems) = store.load_all()
+    assert problems == ()
+    assert replace(record, unknown={}) == _FULL
+    store.save(replace(record, name="another"))
+    ((again,), _) = store.load_all()
+    assert again.name == "another"
+    assert again.unknown == {
+        "colour": {"of": ["it"]},
+        "process": {"namespace": 7},
+        "end": {"cost": {"energy_joule": 1.5}},
+    }
+
+
+def test_version_0_1_0_reads_what_it_knows_and_skips_the_rest(store: Store) -> None:
+    """It takes the last line that is JSON, and throws a record aside that has a field more."""
+    store.save(replace(_FULL, unknown={"colour": "red", "limits": {"gpus": 1}}))
+    lines = store.base_of(_FULL.id).with_suffix(".json").read_text().splitlines()
+    golden = json.loads((Path(__file__).parent / "golden" / "record-format-1.json").read_bytes())
+    assert json.loads(lines[-1]) == golden
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(lines[-2])
+
+
+def test_a_record_that_an_older_version_put_aside_counts_again(store: Store) -> None:
+    store.save(_FULL)
+    path = store.base_of(_FULL.id).with_suffix(".json")
+    path.rename(path.with_suffix(".json.unreadable"))
+    assert store.load_all() == ((_FULL,), ())
 
 
 def test_one_agent_at_a_time_holds_it(tmp_path: Path) -> None:

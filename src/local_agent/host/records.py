@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_agent.model import ProcessIdentity
-from local_agent.store import record_in
+from local_agent.record_format import record_in
 from local_agent.untrusted import open_folder, read_regular
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ from local_agent.host.instances import Instance, Service
 from local_agent.host.journal import Journal
 from local_agent.host.table import Terminal, width_of
 from local_agent.settings import Settings, load_settings
+from local_agent.store import Store, opened
+from support import samples
 from unit.host.fakes import FakeReader, fake_journal
 
 _ROOMY = os.statvfs_result((4096, 4096, 1 << 24, 1 << 23, 1 << 23, 1 << 20, 1 << 19, 1 << 19, 0, 255))
@@ -93,6 +95,12 @@ def _folder(folder: Path, mode: int, user: str = "") -> Finding:
     return checks.check_folder(StateFolder("prod1", folder, os.getuid()), "prod1", user)
 
 
+def _record_lost(folder: Path) -> Finding:
+    with opened(Store(folder)) as store:
+        store.save(samples.record(nonce=""))
+    return _folder(folder, 0o700)
+
+
 def _record_aside(folder: Path) -> Finding:
     _file(folder / "runs/01b8a102.json.unreadable")
     return _folder(folder, 0o700)
@@ -156,6 +164,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], Finding], Verdict, str]] = {
     "service restarted": (lambda _: _service(restarts=3), Verdict.WARNING, "journalctl -u u.service"),
     "folder of another": (lambda path: _folder(path, 0o700, "nobody-else"), Verdict.FAILURE, "chown -R nobody-else:"),
     "folder that cannot be written": (lambda path: _folder(path, 0o500), Verdict.FAILURE, "chmod 0700"),
+    "record lost": (lambda path: _record_lost(path), Verdict.WARNING, "at the API"),
     "record put aside": (lambda path: _record_aside(path), Verdict.WARNING, "at the API"),
     "folder open": (lambda path: _folder(path, 0o755), Verdict.WARNING, "chmod 0700"),
     "wrong settings": (lambda path: _settings(path, "limitt = 3")[1], Verdict.FAILURE, "local-agent config"),

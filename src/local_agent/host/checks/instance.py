@@ -14,6 +14,7 @@ from local_agent.errors import ConfigError, CredentialError, LocalAgentError, Ma
 from local_agent.host.bus import Wanted
 from local_agent.host.checks import Finding, failure, ok, warning
 from local_agent.host.checks.owner import entry_of
+from local_agent.host.records import records_of
 from local_agent.interpreter import run_bounded
 from local_agent.settings import load_settings
 from local_agent.store import UNREADABLE
@@ -112,6 +113,10 @@ def _check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
         return warning(
             "state folder", evidence, f"look these flow runs up at the API; rm {path}/runs/*{UNREADABLE}", name
         )
+    lost = [record.id for record in records_of(folder).records if not record.nonce]
+    if lost:
+        evidence = f"flow runs whose record was lost live here, the API is not told of their ends: {', '.join(lost)}"
+        return warning("state folder", evidence, "look these flow runs up at the API once they have ended here", name)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         return warning("state folder", f"others may look into {path}", f"chmod 0700 {path}", name)
     return ok("state folder", f"{path}, of {owner}", name)
