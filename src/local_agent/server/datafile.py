@@ -83,6 +83,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection = _connect(path)
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
+    # Opens the write-ahead log now: with as many connections open as are allowed, that could fail later.
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     return connection
 
 

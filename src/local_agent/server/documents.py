@@ -163,6 +163,10 @@ class Documents:
         self._budget = budget
         self._cache = _Cache()
 
+    def knows(self, query: str) -> bool:
+        """Say whether a document was understood before, but for the texts in it."""
+        return len(query) <= self._budget.document_bytes and self._cache.get(literals.lift(query)[0])[0]
+
     def understand(self, query: str, variables: Mapping[str, Any], operation_name: str | None) -> Order:
         """Return what a request wants. Raise BadRequestError or WrongVariablesError."""
         try:

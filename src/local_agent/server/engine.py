@@ -6,8 +6,9 @@ import json
 import sqlite3
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cache
 from typing import Any
@@ -28,6 +29,7 @@ from local_agent.server.documents import (
     parse_body,
 )
 from local_agent.server.execution import Executor, Result
+from local_agent.server.gate import Allowance, Gate
 from local_agent.server.json_text import shortened
 from local_agent.server.locks import ExpiringSet
 from local_agent.server.reads import Reads
@@ -54,10 +56,23 @@ class Next(Enum):
     """What is to be done with a request that has no answer yet."""
 
     SLOWLY = auto()  # in a thread, by `answer_slowly`
+    AGAIN = auto()  # by `answer_all`, when others had their turn
 
 
-class _LongReadError(Exception):
-    """A read that would hold up the others."""
+class _SlowError(Exception):
+    """A request that would hold up the others."""
+
+
+@dataclass
+class _Job:
+    """A request that is understood, and how far it is: which fields are to be done, done, and kept on disk."""
+
+    order: Order
+    rest: deque[str]
+    done: list[str] = field(default_factory=list)
+    kept: int = 0
+    result: Result = field(default_factory=Result)
+    spent_seconds: float = 0.0
 
 
 # However many come together, the first of them gets its answer soon.
@@ -97,8 +112,10 @@ class Engine:
         self._say = say
         self._budget = budget
         self._monotonic = monotonic
-        # The places, among the answers of now, of those that wrote or may have read what is not committed yet.
-        self._uncommitted: list[int] = []
+        # Those who wrote or may have read what is not committed yet, by their places among the answers of now.
+        self._uncommitted: dict[int, Asked] = {}
+        self._gate = Gate(budget.seconds)
+        self._new = Allowance(budget.new_share, budget.new_seconds)
         self._documents = Documents(the_schema(), budget)
         self._executor = Executor(the_schema(), mutations.QUERIES, mutations.MUTATIONS)
 
@@ -109,11 +126,12 @@ class Engine:
         by one thread.
         """
         until = self._monotonic() + _MOST_SECONDS_BEFORE_COMMIT
+        turn_seconds = self._budget.turn_seconds if len(asked) > 1 else self._budget.alone_seconds
         answers: list[Answer | Next] = []
         for one in asked:
-            answers.append(self._answer(one, slowly=False))
+            answers.append(self._answer(one, turn_seconds))
             if self._database.is_uncommitted:
-                self._uncommitted.append(len(answers) - 1)
+                self._uncommitted[len(answers) - 1] = one
             if self._database.is_lost:
                 self._commit(answers)
             if self._monotonic() >= until:
@@ -121,40 +139,83 @@ class Engine:
         self._commit(answers)
         return answers
 
-    def answer_slowly(self, asked: Asked) -> Answer:
-        """Answer what `answer_all` has answered with Next.SLOWLY. Safe to call from several threads."""
-        answer = self._answer(asked, slowly=True)
-        assert isinstance(answer, Answer)
-        return answer
-
     def _commit(self, answers: list[Answer | Next]) -> None:
         """Commit what was done for these answers. If it cannot be kept, say so in all that know of it."""
         try:
             self._database.commit()
         except sqlite3.Error as error:
             lost = self._unusable(error)
-            for number in self._uncommitted:
-                answers[number] = lost
+            for number, asked in self._uncommitted.items():
+                answers[number] = self._partly(asked.progress, error) or lost
+        for asked in self._uncommitted.values():
+            if isinstance(asked.progress, _Job):
+                asked.progress.kept = len(asked.progress.done)
         self._uncommitted.clear()
 
-    def _answer(self, asked: Asked, *, slowly: bool) -> Answer | Next:
-        headers = asked.headers
-        names: list[str] = []
+    def _partly(self, job: object, error: sqlite3.Error) -> Answer | None:
+        """Return the answer to a request of which a part was kept in an earlier turn; None if nothing was.
+
+        What was kept must not be asked for again, as it would be after a refusal of everything.
+        """
+        if not isinstance(job, _Job) or not job.kept:
+            return None
+        for name in (*job.done[job.kept :], *job.rest):
+            job.result.fail(name, error)
+        return Answer(200, _body(job.result.data, self._explained(job.result)))
+
+    def answer_slowly(self, asked: Asked) -> Answer | Next:
+        """Go on with what `answer_all` has answered with Next.SLOWLY. Safe to call from several threads."""
         try:
-            query, variables, operation_name = parse_body(_parsed(asked.body))
-            self._keys.check_key(headers)
-            order = self._documents.understand(query, variables, operation_name)
-            names = order.names
-            answer = Answer(200, self._do(order, headers, slowly=slowly))
-        except _LongReadError:
+            if not isinstance(asked.progress, _Job):
+                with self._gate.turn():
+                    asked.progress = self._understood(asked, slowly=True)
+            job = asked.progress
+            if job.order.writes:
+                return Next.AGAIN
+            return self._done(asked, job, self._read_slowly(job.order, asked.headers))
+        except Exception as error:
+            return self._failure(asked, error)
+
+    def _answer(self, asked: Asked, turn_seconds: float) -> Answer | Next:
+        """Answer in the loop, or as far as there is time for."""
+        try:
+            if not isinstance(asked.progress, _Job):
+                asked.progress = self._understood(asked, slowly=False)
+            job = asked.progress
+            if not job.order.writes:
+                return self._done(asked, job, self._read(job.order, asked.headers))
+            self._write(job, asked.headers, turn_seconds)
+            return Next.AGAIN if job.rest else self._done(asked, job, job.result)
+        except _SlowError:
             return Next.SLOWLY
         except Exception as error:
-            answer = self._failure(error)
-        self._stats.count(headers, names)
-        return answer
+            return self._failure(asked, error)
 
-    def _failure(self, error: Exception) -> Answer:
+    def _done(self, asked: Asked, job: _Job, result: Result) -> Answer:
+        self._stats.count(asked.headers, job.order.names)
+        return Answer(200, _body(result.data, self._explained(result)))
+
+    def _understood(self, asked: Asked, *, slowly: bool) -> _Job:
+        """Return what a request wants. Raise _SlowError if to find out would hold up the others."""
+        if not slowly and len(asked.body) > self._budget.quick_body_bytes:
+            raise _SlowError
+        query, variables, operation_name = parse_body(_parsed(asked.body))
+        self._keys.check_key(asked.headers)
+        if slowly or self._documents.knows(query):
+            order = self._documents.understand(query, variables, operation_name)
+        elif len(query) > self._budget.quick_document_bytes or not self._new.is_left:
+            raise _SlowError
+        else:
+            begun = time.monotonic()
+            try:
+                order = self._documents.understand(query, variables, operation_name)
+            finally:
+                self._new.spend(time.monotonic() - begun)
+        return _Job(order, deque(order.fields))
+
+    def _failure(self, asked: Asked, error: Exception) -> Answer:
         """Return the answer to a request of which nothing was kept."""
+        self._stats.count(asked.headers, [])
         if isinstance(error, BadRequestError):
             return _failed(400, error.errors)
         if isinstance(error, WrongVariablesError):
@@ -174,10 +235,6 @@ class Engine:
         self._say(f"error: the data file cannot be used: {error}")
         return _failed(500, [error_object(f"The data file cannot be used: {error}", "API_ERROR")])
 
-    def _do(self, order: Order, headers: Mapping[str, str], *, slowly: bool) -> str:
-        result = self._write(order, headers) if order.writes else self._read(order, headers, slowly=slowly)
-        return _body(result.data, self._explained(result))
-
     def _request(self, headers: Mapping[str, str], reads: Reads) -> Request:
         return Request(
             database=self._database,
@@ -188,16 +245,14 @@ class Engine:
             keyed=self._keys.required,
         )
 
-    def _read(self, order: Order, headers: Mapping[str, str], *, slowly: bool) -> Result:
-        if slowly:
-            return self._read_slowly(order, headers)
+    def _read(self, order: Order, headers: Mapping[str, str]) -> Result:
         if order.pace.is_short or (order.pace.is_short is None and not self._database.long_lane.is_busy):
             try:
                 with self._database.transaction(writes=False), self._database.within(self._budget.short_seconds):
                     return self._read_from(self._database, order, headers)
             except OutOfTimeError:
                 order.pace.is_short = False
-        raise _LongReadError
+        raise _SlowError
 
     def _read_slowly(self, order: Order, headers: Mapping[str, str]) -> Result:
         seconds = self._budget.seconds
@@ -210,23 +265,30 @@ class Engine:
         begun = time.monotonic()
         self._keys.check_tenant(headers, reads)
         result = self._executor.execute(order, self._request(headers, reads))
-        order.pace.is_short = time.monotonic() - begun < self._budget.short_seconds / 2
+        order.pace.is_short = time.monotonic() - begun < self._budget.moment_seconds
         return result
 
-    def _write(self, order: Order, headers: Mapping[str, str]) -> Result:
-        """Do mutations, each by itself."""
-        result = Result()
-        until = time.thread_time() + self._budget.write_seconds
+    def _write(self, job: _Job, headers: Mapping[str, str], turn_seconds: float) -> None:
+        """Do mutations, each by itself, until there are no more or the turn is over."""
+        turn_ends = time.monotonic() + turn_seconds
         request = self._request(headers, self._database)
         with self._database.transaction(writes=True):
             self._keys.check_tenant(headers, self._database)
-            for name in order.fields:
-                if time.thread_time() > until:
-                    most = self._budget.write_seconds
-                    result.fail(name, TooLargeError(f"The mutations before this one took more than {most} s"))
-                else:
-                    self._executor.execute_field(name, order, request, result)
-        return result
+            while job.rest:
+                self._write_one(job, request)
+                if time.monotonic() > turn_ends:
+                    return
+
+    def _write_one(self, job: _Job, request: Request) -> None:
+        name = job.rest.popleft()
+        job.done.append(name)
+        most = self._budget.write_seconds
+        if job.spent_seconds > most:
+            job.result.fail(name, TooLargeError(f"The mutations before this one took more than {most} s"))
+            return
+        begun = time.thread_time()
+        self._executor.execute_field(name, job.order, request, job.result)
+        job.spent_seconds += time.thread_time() - begun
 
     def _explained(self, result: Result) -> list[dict[str, Any]]:
         return [{**self._explain(error), "path": [name]} for name, error in result.errors]

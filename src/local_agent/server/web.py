@@ -43,8 +43,8 @@ class Answers(Protocol):
     def answer_all(self, asked: Sequence[Asked]) -> list[Answer | Next]:
         """Given what came together, return the answers to the first of them, one at least."""
 
-    def answer_slowly(self, asked: Asked) -> Answer:
-        """Answer what `answer_all` did not; called in other threads."""
+    def answer_slowly(self, asked: Asked) -> Answer | Next:
+        """Go on with what `answer_all` did not answer; called in other threads."""
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,11 @@ class WebServer:
             body = await request.content.read()
             asked = Asked(body, headers, connection.client)
             answer = await self._in_turn(asked)
-            return answer if isinstance(answer, Answer) else await self._aside(asked)
+            while not isinstance(answer, Answer):
+                answer = await (self._aside(asked) if answer is Next.SLOWLY else self._in_turn(asked))
+            return answer
 
-    async def _aside(self, asked: Asked) -> Answer:
+    async def _aside(self, asked: Asked) -> Answer | Next:
         """Have a request answered that would hold up the others."""
         if self._aside_count >= _MOST_ASIDE:
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _errors("Too many long requests: ask again later", "BUSY"))

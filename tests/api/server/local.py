@@ -11,7 +11,7 @@ from typing import Any
 
 from local_agent.server import app
 from local_agent.server.database import Database
-from local_agent.server.engine import Answer
+from local_agent.server.engine import Answer, Next
 from local_agent.server.request import Asked
 from local_agent.server.stats import Stats
 from support.api_client import ApiClient
@@ -64,10 +64,12 @@ class LocalApi(ApiClient):
 
     def _answered(self, asked: Sequence[Asked]) -> list[Answer]:
         answers = self._engine.answer_all(asked)
-        return [
-            answer if isinstance(answer, Answer) else self._engine.answer_slowly(one)
-            for one, answer in zip(asked, answers, strict=False)
-        ]
+        return [self._answer_at_last(one, answer) for one, answer in zip(asked, answers, strict=False)]
+
+    def _answer_at_last(self, asked: Asked, answer: Answer | Next) -> Answer:
+        while not isinstance(answer, Answer):
+            answer = self._engine.answer_slowly(asked) if answer is Next.SLOWLY else self._engine.answer_all([asked])[0]
+        return answer
 
     def post_all(self, bodies: Sequence[bytes], *, seconds_each: float = 0.0) -> list[tuple[int, dict[str, Any]]]:
         """Hand over requests that come together, each of which takes so long. Return the answers that there are."""
