@@ -58,7 +58,7 @@ def test_no_run_is_lost_or_run_twice(api: Api, folder: Callable[[str], Path], se
 
 
 def _agent(folder: Path, proxy: FaultyProxy, api: Api) -> AgentProcess:
-    options = ("--label", _LABEL, "--limit", "8", "--claim-check", "always")
+    options = ("--label", _LABEL, "--limit", "8")
     return AgentProcess(
         folder,
         proxy.url,

@@ -1,7 +1,8 @@
-"""Several agents share a label at an API that lets every claim overwrite another: no flow run is run twice."""
+"""Several agents share a label at an API that lets every claim overwrite another: each flow run is run once."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,9 @@ _LABEL = "shared"
 _SHORT_COUNT = 100
 _LONG_COUNT = 500
 _ENOUGH_SECONDS = 600.0
+_SHORT_ENOUGH_SECONDS = 180.0
 _SECONDS = 0.2
+_DUE_IN_SECONDS = 6.0
 
 
 @pytest.fixture
@@ -28,19 +31,27 @@ def api(tmp_path: Path) -> Iterator[Api]:
         yield running
 
 
-@pytest.mark.parametrize("limits", [(15, 45), (4, 8, 12, 16, 20)], ids=["two", "five"])
+@pytest.mark.parametrize(
+    ("limits", "options"),
+    [((15, 45), ()), ((4, 8, 12, 16, 20), ()), ((15, 45), ("--claim-check", "always"))],
+    ids=["two", "five", "two that always wait"],
+)
 @pytest.mark.timeout(900)
-def test_no_run_is_run_twice(api: Api, folder: Callable[[str], Path], limits: tuple[int, ...], long_form: bool) -> None:
+def test_no_run_is_lost_or_run_twice(
+    api: Api, folder: Callable[[str], Path], limits: tuple[int, ...], options: tuple[str, ...], long_form: bool
+) -> None:
     play = plays.succeeds(_SECONDS)
-    agents = [_agent(folder(f"agent-{limit}"), api.url, api, limit) for limit in limits]
+    agents = [_agent(folder(f"agent-{limit}"), api.url, api, limit, *options) for limit in limits]
     with ExitStack() as stack:
         for agent in agents:
             stack.enter_context(agent).wait_for("Registered at")
-        runs = api.create_flow_runs(_new_flow(api, play), _LONG_COUNT if long_form else _SHORT_COUNT)
+        # every agent has them by then, and all claim them in the same moment
+        count = _LONG_COUNT if long_form else _SHORT_COUNT
+        runs = api.create_flow_runs(_new_flow(api, play), count, start_in=_DUE_IN_SECONDS)
         wait_until(
             lambda: not plays.unfinished(api, runs),
-            lambda: "\n".join(agent.console[-2000:] for agent in agents),
-            seconds=_ENOUGH_SECONDS,
+            lambda: _standing_of(api, runs) + "\n".join(agent.console[-2000:] for agent in agents),
+            seconds=_ENOUGH_SECONDS if long_form else _SHORT_ENOUGH_SECONDS,
         )
         for agent in agents:
             agent.wait_until_forgotten()
@@ -48,6 +59,7 @@ def test_no_run_is_run_twice(api: Api, folder: Callable[[str], Path], limits: tu
         problems = plays.wrong(api, dict.fromkeys(runs, play), starts)
         assert not problems, "\n".join(problems)
         _check_the_spread([len(agent.starts()) for agent in agents], limits)
+        _check_that_they_were_rivals(api, runs)
 
 
 @pytest.mark.timeout(180)
@@ -79,8 +91,19 @@ def _new_flow(api: Api, play: plays.Play) -> str:
 
 
 def _agent(folder: Path, url: str, api: Api, limit: int, *more: str) -> AgentProcess:
-    options = ("--label", _LABEL, "--limit", str(limit), "--claim-check", "always", "--poll-interval", "0.5", *more)
+    options = ("--label", _LABEL, "--limit", str(limit), *more)
     return AgentProcess(folder, url, *options, environ={"PLAY_API": api.url})
+
+
+def _standing_of(api: Api, runs: list[str]) -> str:
+    """Say how many flow runs are in which state."""
+    return f"{dict(Counter(api.states_of(runs).values()))}; the agents said:\n"
+
+
+def _check_that_they_were_rivals(api: Api, runs: list[str]) -> None:
+    """Some flow runs were claimed by several agents at once: else nothing was tried."""
+    claims = [sum(state["type"] == "Submitted" for state in past) for past in plays.histories(api, runs).values()]
+    assert max(claims) > 1, "no flow run was claimed twice"
 
 
 def _check_the_spread(counts: list[int], limits: tuple[int, ...]) -> None:

@@ -114,7 +114,7 @@ class Settings:
         reloadable=False, help="Polls after which the agent ends.")] = None
     claim_check: Annotated[str, Option(kind=choice("auto", "always", "never"), reloadable=False, flag="--claim-check",
         metavar="auto|always|never",
-        help="Whether to read a claim back before launching, for an API with several replicas.")] = "auto"
+        help="Whether to read a claim back before launching, and to wait first for agents of another kind.")] = "auto"
 
     # --- how they run
 

@@ -21,9 +21,9 @@ from api.agent.bed import (
 from local_agent.backends.prefect1 import states
 from local_agent.backends.prefect1.claims import SETTLE_SECONDS
 from local_agent.errors import ApiUnreachableError
-from local_agent.model import Claim
+from local_agent.model import Cause, Claim, CrashAction, CrashPolicy, End
 from support.api import Api
-from support.faults import FaultyProxy
+from support.faults import FaultyProxy, passed_on
 from support.samples import NONCE
 
 
@@ -65,7 +65,7 @@ async def test_a_late_landing_of_the_first_claim_is_harmless(api: Api, proxy: Fa
         assert await bed.backend.claimed(bed.record_of(run)) is Claim.OURS
 
 
-async def test_a_claim_that_lands_before_it_is_sent_again(api: Api, proxy: FaultyProxy) -> None:
+async def test_a_claim_that_lands_in_time_is_not_sent_again(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy, request_timeout_seconds=1.0) as bed:
         run = await bed.new_run()
         held, release = proxy.hold(CLAIM)
@@ -76,8 +76,8 @@ async def test_a_claim_that_lands_before_it_is_sent_again(api: Api, proxy: Fault
 
         bed.meanwhile(1.0, land)
         assert await bed.backend.claim(run, NONCE) is Claim.OURS
-        assert bed.nonces(run.id) == [NONCE], "the second one: already been submitted"
-        assert proxy.count(CLAIM) == 2
+        assert bed.nonces(run.id) == [NONCE]
+        assert proxy.count(CLAIM) == 1
 
 
 async def test_another_agent_was_first(api: Api, proxy: FaultyProxy) -> None:
@@ -226,11 +226,11 @@ async def test_a_claim_of_an_earlier_life_may_land_until_its_request_has_timed_o
         async def land() -> None:
             api.set_state(lands.id, states.submitted(lands.state, NONCE))
 
-        bed.meanwhile(1, land)
+        bed.meanwhile(TIMEOUT_SECONDS, land)
         assert await bed.backend.claimed(bed.record_of(lands)) is Claim.OURS
         record = bed.record_of(never)
         assert await bed.backend.claimed(record) is Claim.LOST
-        assert bed.clock.now() - record.claimed_at > timedelta(seconds=TIMEOUT_SECONDS)
+        assert bed.clock.now() - record.claimed_at >= timedelta(seconds=TIMEOUT_SECONDS)
 
 
 async def test_a_claim_of_an_earlier_life_that_landed_on_cancelled_is_undone(api: Api, proxy: FaultyProxy) -> None:
@@ -256,32 +256,59 @@ async def test_what_a_claim_overwrote_is_put_back_until_it_is_there(api: Api, pr
         assert api.state_types(run.id) == ["Scheduled", "Cancelled", "Submitted", "Cancelled"]
 
 
-async def test_without_a_lock_the_newest_claim_counts_after_it_has_settled(
-    lockless: Api, lockless_proxy: FaultyProxy
-) -> None:
-    async with backend_bed(lockless, lockless_proxy, claim_check="always") as bed:
-        overwritten, kept = await bed.new_run(), await bed.new_run()
+@pytest.mark.parametrize("check", ["auto", "always"])
+async def test_without_a_lock_the_first_claim_counts(lockless: Api, lockless_proxy: FaultyProxy, check: str) -> None:
+    async with backend_bed(lockless, lockless_proxy, claim_check=check) as bed:
+        first, second = await bed.new_run(), await bed.new_run()
+        lockless.set_state(second.id, submitted_by_another(second))
 
         async def rival() -> None:
-            lockless.set_state(overwritten.id, submitted_by_another(overwritten))
+            lockless.set_state(first.id, submitted_by_another(first))
 
         bed.meanwhile(SETTLE_SECONDS, rival)
-        claims = await asyncio.gather(*(bed.backend.claim(run, NONCE) for run in (overwritten, kept)))
-        assert claims == [Claim.LOST, Claim.OURS]
-        assert lockless.states(overwritten.id)[-1]["context"] == {"local_agent_nonce": "of another agent"}
+        claims = await asyncio.gather(*(bed.backend.claim(run, NONCE) for run in (first, second)))
+        assert claims == [Claim.OURS, Claim.LOST]
+        assert bed.nonces(second.id) == ["of another agent", NONCE], "nothing is put back: who was first knows it"
 
 
-async def test_without_a_lock_a_rival_that_came_just_before_is_put_back(
+async def test_who_was_first_still_owns_a_run_that_a_later_claim_lies_on(
     lockless: Api, lockless_proxy: FaultyProxy
 ) -> None:
     async with backend_bed(lockless, lockless_proxy) as bed:
+        given_back, told = await bed.claimed_run("first"), await bed.claimed_run("second")
+        for run, _ in (given_back, told):
+            lockless.set_state(run.id, submitted_by_another(run))
+        assert (await bed.backend.give_back(given_back[1])).value == "given-back"
+        end = End(Cause.EXITED, exit_code=3)
+        assert (await bed.backend.report(told[1], end, CrashPolicy(CrashAction.FAIL))).value == "reported"
+        assert (lockless.state(given_back[0].id), lockless.state(told[0].id)) == ("Scheduled", "Failed")
+
+
+async def test_an_agent_of_another_kind_that_claims_before_the_check_has_it(
+    lockless: Api, lockless_proxy: FaultyProxy
+) -> None:
+    """It reads nothing back. From then on this agent waits before its check."""
+    async with backend_bed(lockless, lockless_proxy) as bed:
+        before, during = await bed.new_run(), await bed.new_run()
+        lockless.set_state(before.id, "Submitted")
+        assert await bed.backend.claim(before, NONCE) is Claim.LOST
+
+        async def rival() -> None:
+            lockless.set_state(during.id, "Submitted")
+
+        bed.meanwhile(SETTLE_SECONDS, rival)
+        assert await bed.backend.claim(during, NONCE) is Claim.LOST
+        assert bed.nonces(during.id) == [NONCE, ""]
+
+
+async def test_one_agent_alone_waits_for_nothing(lockless: Api, lockless_proxy: FaultyProxy) -> None:
+    async with backend_bed(lockless, lockless_proxy) as bed:
         run = await bed.new_run()
-        lockless.set_state(run.id, submitted_by_another(run))
-        assert await bed.backend.claim(run, NONCE) is Claim.LOST
-        assert bed.nonces(run.id) == ["of another agent", NONCE, "of another agent"]
+        assert await bed.backend.claim(run, NONCE) is Claim.OURS
+        assert bed.clock.slept == []
 
 
-async def test_without_a_lock_a_rival_that_runs_already_is_put_back_with_its_claim(
+async def test_without_a_lock_a_rival_that_runs_already_is_made_to_run_again(
     lockless: Api, lockless_proxy: FaultyProxy
 ) -> None:
     async with backend_bed(lockless, lockless_proxy) as bed:
@@ -289,13 +316,33 @@ async def test_without_a_lock_a_rival_that_runs_already_is_put_back_with_its_cla
         lockless.set_state(run.id, submitted_by_another(run))
         lockless.set_state(run.id, "Running")
         assert await bed.backend.claim(run, NONCE) is Claim.LOST
-        assert lockless.state_types(run.id) == [
-            "Scheduled",
-            *("Submitted", "Running", "Submitted", "Submitted", "Running"),
-        ]
-        assert bed.nonces(run.id) == ["of another agent", NONCE, "of another agent"], (
-            "else its end would not be its own"
-        )
+        assert lockless.state_types(run.id) == ["Scheduled", "Submitted", "Running", "Submitted", "Running"]
+
+
+async def test_what_a_run_came_to_in_the_moment_in_which_it_was_made_to_run_again_counts(
+    lockless: Api, lockless_proxy: FaultyProxy
+) -> None:
+    async with backend_bed(lockless, lockless_proxy) as bed:
+        run = await bed.new_run()
+        lockless.set_state(run.id, submitted_by_another(run))
+        lockless.set_state(run.id, "Running")
+        lockless_proxy.add(after(lambda: lockless.set_state(run.id, "Success")), CLAIM, times=1)
+        lockless_proxy.add(passed_on, CLAIM, times=1)  # the claim itself, as the newest rule is used up first
+        assert await bed.backend.claim(run, NONCE) is Claim.LOST
+        assert lockless.state_types(run.id)[3:] == ["Submitted", "Success", "Running", "Success"]
+
+
+async def test_an_end_that_a_late_claim_hides_is_set_again_by_who_ran_it(
+    lockless: Api, lockless_proxy: FaultyProxy
+) -> None:
+    """Its process told the API of its end. Read as Submitted, it would be failed: it never reported."""
+    async with backend_bed(lockless, lockless_proxy) as bed:
+        run, record = await bed.claimed_run()
+        for state in ("Running", "Success", submitted_by_another(run)):
+            lockless.set_state(run.id, state)
+        end = End(Cause.EXITED, exit_code=0)
+        assert (await bed.backend.report(record, end, CrashPolicy(CrashAction.FAIL))).value == "nothing-to-say"
+        assert lockless.state_types(run.id)[2:] == ["Running", "Success", "Submitted", "Success"]
 
 
 async def test_a_run_that_is_given_back_waits_out_the_servers_lock(api: Api, proxy: FaultyProxy) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from api.agent.bed import Bed, after, backend_bed
+from api.agent.bed import TIMEOUT_SECONDS, Bed, after, backend_bed
 from local_agent.backends.prefect1 import states
 from local_agent.backends.prefect1.claims import SETTLE_SECONDS
 from local_agent.model import Claim, FlowRun, Outcome
@@ -59,18 +59,43 @@ async def test_a_task_run_that_is_just_due_is_its_own_processs_business(api: Api
         assert await bed.due() == {}
 
 
-async def test_a_rival_that_took_one_of_them_meanwhile_has_it(api: Api, proxy: FaultyProxy) -> None:
+async def test_a_mark_that_comes_later_takes_nothing(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
-        task = run.waiting_task_runs[0]
 
         async def rival() -> None:
-            api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
+            for task in run.waiting_task_runs:
+                api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
+
+        bed.meanwhile(SETTLE_SECONDS, rival)
+        assert await bed.backend.claim(run, NONCE) is Claim.OURS
+
+
+async def test_an_agent_of_another_kind_that_took_one_of_them_meanwhile_has_it(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        task, other = run.waiting_task_runs
+
+        async def rival() -> None:
+            api.set_task_state(task.id, "Submitted")
 
         bed.meanwhile(SETTLE_SECONDS, rival)
         assert await bed.backend.claim(run, NONCE) is Claim.LATER
-        other = run.waiting_task_runs[1]
         assert _task_states(api, run)[other.id]["type"] == "Retrying", "marked, nobody would ever be offered it again"
+
+
+async def test_two_agents_that_are_each_first_on_one_of_them_both_let_go(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        first, second = run.waiting_task_runs
+        api.set_task_state(first.id, states.submitted(first.state, "of another agent"))
+        for task, nonce in ((first, NONCE), (second, NONCE), (second, "of another agent")):
+            api.set_task_state(task.id, states.submitted(task.state, nonce))
+        tasks = tuple(task.id for task in run.waiting_task_runs)
+        for nonce in (NONCE, "of another agent"):
+            record = replace(bed.record_of(run, nonce), task_runs=tasks)
+            assert await bed.backend.claimed(record) is Claim.LOST
+        assert {state["type"] for state in _task_states(api, run).values()} == {"Retrying"}
 
 
 async def test_a_mark_that_was_held_up_takes_nothing_from_who_has_started_meanwhile(
@@ -88,11 +113,10 @@ async def test_a_mark_that_was_held_up_takes_nothing_from_who_has_started_meanwh
         proxy.add(after(rival), _CLAIM, times=1)
         assert await bed.backend.claim(run, NONCE) is Claim.LATER
         now = _task_states(api, run)
-        assert now[first.id]["type"] == "Running"
-        assert states.nonce_of(now[second.id]) == "of another agent"
+        assert (now[first.id]["type"], now[second.id]["type"]) == ("Running", "Submitted")
 
 
-async def test_a_mark_that_came_soon_takes_the_run_over_as_who_was_first_will_see(api: Api, proxy: FaultyProxy) -> None:
+async def test_a_mark_on_another_agents_takes_nothing(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
 
@@ -101,7 +125,18 @@ async def test_a_mark_that_came_soon_takes_the_run_over_as_who_was_first_will_se
                 api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
 
         proxy.add(after(rival), _CLAIM, times=1)
-        assert await bed.backend.claim(run, NONCE) is Claim.OURS
+        assert await bed.backend.claim(run, NONCE) is Claim.LATER
+        assert {state["type"] for state in _task_states(api, run).values()} == {"Submitted"}
+
+
+async def test_a_long_retry_that_is_anothers_is_not_failed(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        tasks = tuple(task.id for task in run.waiting_task_runs)
+        for task in run.waiting_task_runs:
+            api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
+        assert await bed.backend.refuse(replace(bed.record_of(run), task_runs=tasks), "no") is Outcome.NOT_OURS
+        assert api.state(run.id) == "Running"
 
 
 async def test_one_that_was_started_since_it_was_read_is_not_marked(api: Api, proxy: FaultyProxy) -> None:
@@ -136,7 +171,7 @@ async def test_a_claim_of_an_earlier_life_may_land_until_its_request_has_timed_o
             for task in run.waiting_task_runs:
                 api.set_task_state(task.id, states.submitted(task.state, NONCE))
 
-        bed.meanwhile(1, land)
+        bed.meanwhile(TIMEOUT_SECONDS, land)
         assert await bed.backend.claimed(record) is Claim.OURS
 
 

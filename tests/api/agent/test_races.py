@@ -139,11 +139,10 @@ async def test_a_claim_that_lands_late_where_the_run_waits_anew_is_undone(
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_a_claim_that_lands_late_and_takes_the_run_over_is_not_forgotten(
+async def test_a_claim_that_lands_late_on_another_agents_takes_nothing(
     lockless: Api, lockless_proxy: FaultyProxy, restarted: bool
 ) -> None:
-    """The rival reads that its claim was taken over and lets go of the run."""
-    async with backend_bed(lockless, lockless_proxy, claim_check="always") as bed:
+    async with backend_bed(lockless, lockless_proxy) as bed:
         run = await bed.new_run()
 
         async def land() -> None:
@@ -152,12 +151,29 @@ async def test_a_claim_that_lands_late_and_takes_the_run_over_is_not_forgotten(
 
         lockless_proxy.refuse(CLAIM, times=1)
         lockless.set_state(run.id, submitted_by_another(run))
-        bed.meanwhile(1 if restarted else TIMEOUT_SECONDS, land)
+        bed.meanwhile(TIMEOUT_SECONDS, land)
         if restarted:
             claim = await bed.backend.claimed(replace(bed.record_of(run), version=run.version))
         else:
             claim = await bed.backend.claim(run, NONCE)
-        assert claim is Claim.OURS
+        assert claim is Claim.LOST
+        assert bed.nonces(run.id) == ["of another agent", NONCE]
+
+
+async def test_after_a_restart_nothing_is_decided_before_what_was_sent_earlier_can_land_no_more(
+    lockless: Api, lockless_proxy: FaultyProxy
+) -> None:
+    """Given back at once, the run would be Submitted by the second copy of a claim that nobody looks after any more."""
+    async with backend_bed(lockless, lockless_proxy) as bed:
+        run, record = await bed.claimed_run()
+
+        async def land() -> None:
+            await soon(lambda: lockless.set_state(run.id, states.submitted(run.state, NONCE)))
+
+        bed.meanwhile(TIMEOUT_SECONDS, land)
+        assert await bed.backend.claimed(record) is Claim.OURS
+        assert (await bed.backend.give_back(record)).value == "given-back"
+        assert lockless.state_types(run.id) == ["Scheduled", "Submitted", "Submitted", "Scheduled"]
 
 
 async def test_after_a_restart_a_claim_that_lands_late_on_cancelled_is_undone(api: Api, proxy: FaultyProxy) -> None:
@@ -168,7 +184,7 @@ async def test_after_a_restart_a_claim_that_lands_late_on_cancelled_is_undone(ap
         async def land() -> None:
             await soon(lambda: api.set_state(run.id, states.submitted(run.state, NONCE)))
 
-        bed.meanwhile(1, land)
+        bed.meanwhile(TIMEOUT_SECONDS, land)
         assert await bed.backend.claimed(replace(bed.record_of(run), version=run.version)) is Claim.LOST
         assert api.state_types(run.id) == ["Scheduled", "Cancelled", "Submitted", "Cancelled"]
 

@@ -63,7 +63,7 @@ def test_an_outage_during_a_claim_fails_no_run(api: Api, proxy: FaultyProxy, tmp
 
 @pytest.mark.timeout(120)
 def test_two_agents_run_each_run_once_where_the_api_has_no_lock(api: Api, tmp_path: Path) -> None:
-    first, second = (AgentProcess(tmp_path / name, api.url, "--claim-check", "always") for name in ("first", "second"))
+    first, second = (AgentProcess(tmp_path / name, api.url) for name in ("first", "second"))
     second.label = first.label
     flow = first.new_flow(api, _SUCCEEDS)
     with first, second:

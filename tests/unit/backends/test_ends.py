@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from local_agent.backends.prefect1 import states
+from local_agent.backends.prefect1.claim_rule import PastState
 from local_agent.backends.prefect1.ends import Decision, buried_state, decide, overwritten_state
-from local_agent.backends.prefect1.parse import PastState, RunFacts, TaskRunFacts
+from local_agent.backends.prefect1.parse import RunFacts, TaskRunFacts
 from local_agent.backends.prefect1.writer import StateChange
 from local_agent.model import Cause, CrashAction, CrashPolicy, End, Outcome
 from support.clock import START
@@ -44,7 +45,7 @@ def _facts(
         version=7,
         state=state,
         serialized_state=claim if state == "Submitted" else own,
-        submitted=(PastState(2, claim),),
+        past=(PastState(2, claim),),
         task_runs=tuple(TaskRunFacts(f"task-{n}", n, {"type": kind}) for n, kind in enumerate(tasks)),
     )
 

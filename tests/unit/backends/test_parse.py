@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -116,65 +115,33 @@ def _facts(state: str, context: dict[str, str], *submitted: str) -> parse.RunFac
             "id": RUN_ID,
             "state": state,
             "serialized_state": {"type": state, "context": context},
-            "states": [{"serialized_state": {"context": {"local_agent_nonce": nonce}}} for nonce in submitted],
+            "states": [
+                {"serialized_state": {"type": "Submitted", "context": {"local_agent_nonce": nonce}}}
+                for nonce in submitted
+            ],
         }
     )
 
 
-def test_the_newest_claim_is_in_the_state_or_in_the_history() -> None:
-    assert _facts("Submitted", {"local_agent_nonce": "n2"}, "n1").newest_claim() == "n2"
-    assert _facts("Running", {"local_agent_nonce": "not looked at"}, "n2", "n1").newest_claim() == "n2"
-    assert _facts("Scheduled", {}).newest_claim() == ""
-    assert _facts("Submitted", {}, "n1").newest_claim() == "", "somebody without a nonce"
+def test_the_owner_is_in_the_state_or_in_the_history() -> None:
+    assert _facts("Submitted", {"local_agent_nonce": "n2"}).owner() == "n2"
+    assert _facts("Running", {"local_agent_nonce": "not looked at"}, "n2", "n1").owner() == "n1", "who was first"
+    assert _facts("Scheduled", {}).owner() == ""
+    assert _facts("Submitted", {}, "n1").owner() == "", "somebody without a nonce"
 
 
-def _claimed(*claims: tuple[str, float], waited: int = 1) -> parse.RunFacts:
-    """Given nonces and the second at which each claim was set, oldest first, return a run that was claimed so.
-
-    `waited` is the version of the waiting state before them.
-    """
-    states = [
-        {
-            "version": waited + number,
-            "timestamp": f"2026-01-01T00:00:{second:06.3f}+00:00",
-            "serialized_state": {
-                "type": "Submitted",
-                "context": {"local_agent_nonce": nonce} if nonce else {},
-            },
-        }
-        for number, (nonce, second) in enumerate(claims, 1)
-    ]
-    row = {"id": RUN_ID, "state": "Submitted", "serialized_state": states[-1]["serialized_state"]}
-    waiting = {"version": waited, "serialized_state": {"type": "Scheduled"}}
-    return parse.run_facts({**row, "states": [*states[::-1], waiting]})
+def _at_version(version: int, kind: str, nonce: str, second: int) -> dict[str, Any]:
+    state = {"type": kind, "context": {"local_agent_nonce": nonce} if nonce else {}}
+    return {"version": version, "timestamp": f"2026-01-01T00:00:{second:02}+00:00", "serialized_state": state}
 
 
-@pytest.mark.parametrize(
-    ("claims", "counts"),
-    [
-        ([("a", 0), ("b", 2.4)], "b"),
-        ([("a", 0), ("b", 2.6)], "a"),
-        ([("a", 0), ("b", 2.0), ("c", 4.0)], "c"),
-        ([("a", 0), ("b", 2.0), ("c", 5.0)], "b"),
-        ([("a", 0), ("b", 3.0), ("c", 4.0)], "a"),
-        ([("a", 0), ("a", 15.0), ("b", 16.0)], "b"),
-        ([("", 0), ("b", 1.0)], ""),
-        ([("a", 0), ("", 20.0)], ""),
-    ],
-)
-def test_of_claims_upon_each_other_one_that_comes_late_does_not_count(
-    claims: list[tuple[str, float]], counts: str
-) -> None:
-    assert _claimed(*claims).newest_claim() == counts
-
-
-def test_claims_on_another_waiting_state_are_no_rivals() -> None:
-    """Not even where a claim that was held up on its way wraps the waiting state that was there before."""
-    earlier, later = _claimed(("b", 0), ("a", 0.1), waited=1), _claimed(("b", 6), waited=4)
-    both = replace(later, submitted=later.submitted + earlier.submitted, waited=later.waited + earlier.waited)
-    assert both.newest_claim() == "b"
-    given_back = replace(both, state="Scheduled", submitted=earlier.submitted)
-    assert given_back.newest_claim() == "a", "whose claim came last, although the run waits again"
+def test_of_states_with_one_version_the_runs_own_was_written_last() -> None:
+    """Replicas of the Server read a version and write the next one in two steps, and their clocks differ."""
+    ours, others = _at_version(2, "Submitted", "ours", 5), _at_version(2, "Submitted", "others", 4)
+    waiting = _at_version(1, "Scheduled", "", 1)
+    row = {"id": RUN_ID, "version": 2, "state": "Submitted", "recent": [ours, others, waiting]}
+    assert parse.run_facts({**row, "serialized_state": others["serialized_state"]}).owner() == "ours"
+    assert parse.run_facts({**row, "serialized_state": ours["serialized_state"]}).owner() == "others"
 
 
 def test_facts_have_a_meaning() -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from local_agent.backends.prefect1 import queries, states
+from local_agent.backends.prefect1.claim_rule import hidden_end
 from local_agent.backends.prefect1.fields import get_list, get_object
 from local_agent.backends.prefect1.writer import MOST_READ, RunReader, StateChange, StateWriter, rows
 from local_agent.clock import Backoff
@@ -156,10 +157,14 @@ def decide(facts: RunFacts | None, record: Record, end: End, policy: CrashPolicy
     is_set_by_us = states.nonce_of(facts.serialized_state) == record.nonce
     if facts.meaning in (RunState.FINISHED, RunState.CANCELLED):
         return Decision(Outcome.REPORTED if is_set_by_us else Outcome.NOTHING_TO_SAY)
-    if not record.task_runs and facts.newest_claim() != record.nonce:
+    if not record.task_runs and facts.owner() != record.nonce:
         return Decision(Outcome.NOT_OURS)
     if facts.meaning is RunState.WAITING:
         return Decision(Outcome.RESCHEDULED if is_set_by_us else Outcome.NOTHING_TO_SAY)
+    hidden = hidden_end(facts.past)
+    if hidden is not None:
+        outcome = Outcome.REPORTED if hidden.nonce == record.nonce else Outcome.NOTHING_TO_SAY
+        return Decision(outcome, (StateChange(record.id, facts.version, hidden.state),))
     return _decide_unfinished(facts, record, end, policy, start)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local_agent.backends.prefect1 import states
+from local_agent.backends.prefect1.claim_rule import PastState, standing_claim
 from local_agent.backends.prefect1.fields import (
     get_id,
     get_int,
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-TAKEOVER_SECONDS = 2.5
-
-
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """A flow run read back: what tables T1 and T2 decide on."""
@@ -35,9 +32,7 @@ class RunFacts:
     version: int
     state: str
     serialized_state: Mapping[str, Any]
-    submitted: tuple[PastState, ...] = ()  # its newest Submitted states, newest first
-    waited: tuple[int, ...] = ()  # the versions of its newest waiting states, newest first
-    recent: tuple[PastState, ...] = ()  # its newest states of any kind, newest first
+    past: tuple[PastState, ...] = ()  # its newest states, newest first: at least the Submitted and the waiting ones
     task_runs: tuple[TaskRunFacts, ...] = field(default_factory=tuple)
 
     @property
@@ -45,26 +40,15 @@ class RunFacts:
         """What its state means to an agent."""
         return states.meaning_of(self.state)
 
-    def newest_claim(self) -> str:
+    def owner(self) -> str:
         """Return the nonce of the claim that counts, "" where there is none or it is another kind of agent's."""
-        present = states.nonce_of(self.serialized_state)
-        if self.state == "Submitted" and (not self.submitted or states.nonce_of(self.submitted[0].state) != present):
-            return present
-        return states.nonce_of(_standing_claim(self.submitted, self.waited).state) if self.submitted else ""
-
-
-@dataclass(frozen=True, slots=True)
-class PastState:
-    """A state of a run's history; `at` is when the API set it, by its own clock."""
-
-    version: int
-    state: Mapping[str, Any]
-    at: datetime | None = None
+        standing = standing_claim(self.past)
+        return standing.nonce if standing else ""
 
     @property
-    def kind(self) -> str:
-        """The state's name."""
-        return str(self.state.get("type", ""))
+    def submitted(self) -> tuple[PastState, ...]:
+        """Its newest claims, newest first."""
+        return tuple(past for past in self.past if past.is_claim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,40 +108,29 @@ def run_config(obj: Mapping[str, Any]) -> RunConfig:
 
 def run_facts(obj: Mapping[str, Any]) -> RunFacts:
     """Given a flow run as `queries.claims` or `queries.ends` asks for it, return it."""
-    claims = get_list(obj, "states", _past_state)
+    past = get_list(obj, "recent" if "recent" in obj else "states", _past_state)
+    version, state = get_int(obj, "version", 0), get_str(obj, "state", "")
+    serialized_state = get_object(obj, "serialized_state", {})
     return RunFacts(
         id=get_id(obj, "id"),
-        version=get_int(obj, "version", 0),
-        state=get_str(obj, "state", ""),
-        serialized_state=get_object(obj, "serialized_state", {}),
-        submitted=tuple(past for past in claims if past.kind not in states.WAITING),
-        waited=tuple(past.version for past in claims if past.kind in states.WAITING),
-        recent=get_list(obj, "recent", _past_state) if "recent" in obj else (),
+        version=version,
+        state=state,
+        serialized_state=serialized_state,
+        past=tuple(_present_first(past, version, serialized_state, state)),
         task_runs=get_list(obj, "task_runs", task_run_facts) if "task_runs" in obj else (),
     )
 
 
-def _standing_claim(claims: Sequence[PastState], waited: Sequence[int]) -> PastState:
-    """Given claims, newest first, and the versions of waiting states, return the one of the newest claims that counts.
+def _present_first(past: Sequence[PastState], version: int, present: Mapping[str, Any], state: str) -> list[PastState]:
+    """Given a run's history and its present state, return the history with that as the newest.
 
-    Claims since the same waiting state are rivals: where the API has no lock there may be several. One that comes soon
-    takes the run over: the older one's agent reads it before it starts anything. One that comes later comes too late,
-    because by then the run may have been started. All agents read the same history and so agree, however long each was
-    held up on its way.
+    Two states may have the same version: the Server's replicas read it and write the next one in two steps. The run
+    itself then stands as the one that was written last says.
     """
-    since = max((version for version in waited if version < claims[0].version), default=0)
-    rivals = [claims[0], *(claim for claim in claims[1:] if claim.version > since)]
-    return functools.reduce(the_one_that_counts, rivals[::-1])
-
-
-def the_one_that_counts(older: PastState, newer: PastState) -> PastState:
-    """Given two claims of the same run or task run, return the one whose agent may start it."""
-    # an agent of another kind carries no nonce and starts its run at once
-    if not states.nonce_of(older.state) or not states.nonce_of(newer.state):
-        return newer if states.nonce_of(older.state) else older
-    if older.at is None or newer.at is None or states.nonce_of(older.state) == states.nonce_of(newer.state):
-        return newer
-    return newer if (newer.at - older.at).total_seconds() < TAKEOVER_SECONDS else older
+    own = next((one for one in past if one.version == version and one.state == present), None)
+    if own is None and (not past or (state == "Submitted" and past[0].state != present)):
+        own = PastState(version, {**present, "type": state})
+    return list(past) if own is None else [own, *(one for one in past if one is not own)]
 
 
 def _past_state(obj: Mapping[str, Any]) -> PastState:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from local_agent.backends.prefect1 import states
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
@@ -38,16 +36,11 @@ _RUN_FIELDS = """
 # By version: the Server's clock may step back, and it takes the highest version for a run's present state itself
 _NEWEST_FIRST = "order_by: [{ version: desc }, { timestamp: desc }]"
 
-# whose claim counts: the newest Submitted states, and the waiting ones that they may rest on
-_CLAIMS = f"""
-    states(where: {{ state: {{ _in: {_list(["Submitted", *sorted(states.WAITING)])} }} }}, {_NEWEST_FIRST}, limit: 8) {{
-        version timestamp serialized_state
-    }}
-"""
-
-
-# what happened since a run was read: nobody may have come between that and our claim
-_RECENT_STATES = f"recent: states({_NEWEST_FIRST}, limit: 5) {{ version timestamp serialized_state }}"
+# Whose claim counts, and what a claim that came late may hide. Most runs have three; the bound is for agents by the
+# dozen that claim one run
+_MOST_STATES = 50
+_STATES = f"states({_NEWEST_FIRST}, limit: {_MOST_STATES}) {{ version timestamp serialized_state }}"
+_RECENT_STATES = f"recent: {_STATES}"
 
 
 def agents(since: datetime) -> str:
@@ -80,7 +73,7 @@ def claims(ids: Iterable[str]) -> str:
     """Ask whose claim flow runs carry: table T1."""
     return (
         f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) "
-        f"{{ id version state serialized_state {_CLAIMS} {_RECENT_STATES} }} }}"
+        f"{{ id version state serialized_state {_RECENT_STATES} }} }}"
     )
 
 
@@ -88,7 +81,7 @@ def ends(ids: Iterable[str]) -> str:
     """Ask for what decides about an end: table T2."""
     return (
         f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ "
-        f"id version state serialized_state {_CLAIMS} "
+        f"id version state serialized_state {_STATES} "
         f'task_runs(where: {{ state: {{ _in: ["Running", "Scheduled", "Retrying", "Paused", "Resume", "Queued", '
         f'"Submitted"] }} }}) {{ id version state serialized_state }} }} }}'
     )

@@ -83,6 +83,11 @@ def nonce_of(state: Mapping[str, Any]) -> str:
     return str(_context(state).get(_NONCE_KEY, ""))
 
 
+def carrying(state: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+    """Return a state that carries this nonce, and is the same but for it."""
+    return {**state, "context": {**_context(state), _NONCE_KEY: nonce}}
+
+
 def attempt_of(state: Mapping[str, Any]) -> int:
     """Return how many times the run was started again after a crash, as its state remembers it."""
     value = _context(state).get(_ATTEMPT_KEY, 0)
