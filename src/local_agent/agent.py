@@ -14,6 +14,7 @@ from local_agent import events
 from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError, UnavailableError
 from local_agent.events import Subject
+from local_agent.plain import shown_url
 from local_agent.watch import Watch
 from local_agent.wording import in_time
 
@@ -253,7 +254,7 @@ class Agent:
         choice = await self._backend.connect()
         self._connected = self._was_connected = True
         settings = self._settings()
-        self._log.say(events.REGISTERED, api=settings.api, labels=list(settings.effective_labels))
+        self._log.say(events.REGISTERED, api=shown_url(settings.api), labels=list(settings.effective_labels))
         if choice:
             self._say_once(choice, events.TENANT_CHOSEN, choice=choice)
 

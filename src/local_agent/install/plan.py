@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from local_agent.settings.example import toml_value
 from local_agent.settings.findings import Findings
@@ -38,6 +39,11 @@ class Plan:
         """The key that was typed, which is printed nowhere."""
         key = self.values.get("api_key")
         return key if isinstance(key, Secret) else None
+
+    @property
+    def has_password(self) -> bool:
+        """Whether the API's URL holds a user and a password."""
+        return "@" in urlsplit(str(self.values.get("api", ""))).netloc
 
     @property
     def key_file(self) -> Path | None:

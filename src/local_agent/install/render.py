@@ -33,17 +33,20 @@ def supervisord_files(plan: Plan, folder: Path) -> list[File]:
     """
     name = "local-agent" if plan.instance == DEFAULT_INSTANCE else f"local-agent-{plan.instance}"
     key_path = folder / f"{name}.key"
-    arguments = plan.arguments(leave_out=("env", "api_key_file") if plan.key else ("env",))
+    hidden = ("env", *(("api",) if plan.has_password else ()))
+    arguments = plan.arguments(leave_out=(*hidden, "api_key_file") if plan.key else hidden)
     if plan.key:
         arguments.append(f"--api-key-file={key_path}")
     variables = {"LOCAL_AGENT_ENV": quoting.json_without("%;#'", dict(plan.env))} if plan.env else {}
+    if plan.has_password:
+        variables["LOCAL_AGENT_API"] = str(plan.values["api"])
     text = _render(
         "supervisord.conf.j2",
         program_name=name.replace(":", "_"),  # supervisord has its own use for a colon
         command=[*plan.program, "start", *arguments],
         environment=variables,
     )
-    return [File(folder / "supervisord.conf", text, 0o600 if plan.env else 0o644), *_key_files(plan, key_path)]
+    return [File(folder / "supervisord.conf", text, 0o600 if variables else 0o644), *_key_files(plan, key_path)]
 
 
 def system_files(plan: Plan) -> list[File]:
@@ -85,7 +88,7 @@ def _settings(plan: Plan, config_dir: Path, *, group: str = "") -> File:
     """Variables for flow runs often hold passwords: then only the owner and its group read the file."""
     text = _render("instance.toml.j2", instance=plan.instance, lines=plan.toml())
     path = config_dir / f"{plan.instance}.toml"
-    return File(path, text, 0o640, group=group) if plan.env else File(path, text)
+    return File(path, text, 0o640, group=group) if plan.env or plan.has_password else File(path, text)
 
 
 def _key_files(plan: Plan, path: Path) -> list[File]:

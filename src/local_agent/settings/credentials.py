@@ -81,7 +81,7 @@ def _literal_key(given: Given, findings: Findings) -> tuple[Secret, Source] | No
             "--key: other users of this machine can read the key in the list of processes; "
             "use a systemd credential, --api-key-file or LOCAL_AGENT_API_KEY"
         )
-    _warn_if_public(given.source.path, findings)
+    warn_if_public(given.source.path, findings)
     return key, given.source
 
 
@@ -98,13 +98,13 @@ def _from_file(given: Given, expand_path: Callable[[object], Path], findings: Fi
         findings.problem(given.source, what, "write the key into it, readable for the agent's user only")
     else:
         if given.source.kind is not SourceKind.CREDENTIAL:
-            _warn_if_public(path, findings)
+            warn_if_public(path, findings)
         return key, Source(given.source.kind, given.source.name, path)
     return None
 
 
-def _warn_if_public(path: Path | None, findings: Findings) -> None:
-    """A key that every user can read is no secret; it is used all the same, as it always was."""
+def warn_if_public(path: Path | None, findings: Findings, what: str = "the API key") -> None:
+    """What every user can read is no secret; it is used all the same, as it always was."""
     if path is None:
         return
     try:
@@ -112,4 +112,4 @@ def _warn_if_public(path: Path | None, findings: Findings) -> None:
     except OSError:
         return
     if mode & stat.S_IROTH:
-        findings.warn(f"{path}: holds the API key and is readable by every user; chmod o-r {path}")
+        findings.warn(f"{path}: holds {what} and is readable by every user; chmod o-r {path}")

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from local_agent.model import CrashAction, CrashPolicy
+from local_agent.plain import shown_url, without_credentials
 from local_agent.settings.lists import parse_env, parse_list, parse_paths
 from local_agent.settings.quantities import (
     parse_memory,
@@ -89,15 +90,15 @@ def _parse_url(value: object) -> str:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise ValueError(f'"{text}" is not a URL: {error}') from error
+        raise ValueError(f'"{without_credentials(text)}" is not a URL') from error
     if parts.scheme not in ("http", "https") or not parts.hostname or " " in text or port == 0:
-        raise ValueError(f'"{text}" is not an http or https URL')
+        raise ValueError(f'"{without_credentials(text)}" is not an http or https URL')
     return text.rstrip("/")
 
 
 def show_url(value: object) -> object:
     """Given a URL, return it with a password that stands in it masked."""
-    return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:********@", str(value))
+    return shown_url(str(value))
 
 
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")

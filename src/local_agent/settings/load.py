@@ -10,9 +10,10 @@ import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from local_agent.settings.credentials import CREDENTIAL_NAME, KeyPlaces, find_key
+from local_agent.plain import shown_url
+from local_agent.settings.credentials import CREDENTIAL_NAME, KeyPlaces, find_key, warn_if_public
 from local_agent.settings.findings import Findings
 from local_agent.settings.model import (
     BY_KEY,
@@ -202,7 +203,22 @@ def _check(table: _Table, environ: Mapping[str, str], findings: Findings) -> Non
     _check_ceilings(table, findings)
     api = urlsplit(str(table.values["api"]))
     if table.values["api_key"] and api.scheme == "http" and not _is_local(api.hostname or ""):
-        findings.warn(f"the API key goes over the network unencrypted: {table.values['api']} is not https")
+        findings.warn(f"the API key goes over the network unencrypted: {shown_url(api.geturl())} is not https")
+    if "@" in api.netloc:
+        _check_password(table.sources["api"], api, has_key=bool(table.values["api_key"]), findings=findings)
+
+
+def _check_password(source: Source, api: SplitResult, *, has_key: bool, findings: Findings) -> None:
+    if api.scheme == "http" and not _is_local(api.hostname or ""):
+        findings.warn(f"the API's password goes over the network unencrypted: {shown_url(api.geturl())} is not https")
+    if has_key:
+        findings.warn("the API's URL holds a user, which is sent, so the API key is not: there is one such header")
+    if source.kind is SourceKind.FLAG:
+        findings.warn(
+            "--api: other users of this machine can read the password in the list of processes; "
+            "use LOCAL_AGENT_API or a file that they cannot read"
+        )
+    warn_if_public(source.path, findings, "the API's password")
 
 
 def _is_local(host: str) -> bool:

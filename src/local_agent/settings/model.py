@@ -56,7 +56,8 @@ class Settings:
     api: Annotated[str, Option(kind=kinds.URL, reloadable=False, flag="--api", short="-a", metavar="URL",
         prefect_key="cloud.api",
         default_text="the backend's: http://localhost:4200, or https://api.prefect.io for cloud",
-        help="URL of the Prefect API.")] = "http://localhost:4200"
+        help="URL of the Prefect API; a user and a password in it are sent as Basic credentials.",
+        )] = field(default="http://localhost:4200", repr=False)
     backend: Annotated[str, Option(kind=choice("server", "cloud"), reloadable=False, flag="--backend",
         metavar="server|cloud", prefect_key="backend", default_text="server, or cloud if the API is Prefect Cloud's",
         help="What Prefect calls the backend: it decides how the tenant is found.")] = "server"

@@ -5,27 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from local_agent.plain import without_credentials
 from local_agent.settings.kinds import plain
 from local_agent.settings.model import OPTIONS, Settings
 from local_agent.settings.option import Option, Source
 from local_agent.settings.secret import MASK
 
 _SOUNDS_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|DSN", re.IGNORECASE)
-_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]+@")
 
 
 def masked_env(env: Mapping[str, str]) -> dict[str, str]:
     """Given variables, return them with the values masked whose names sound secret, and passwords in URLs."""
-    return {
-        name: MASK if _SOUNDS_SECRET.search(name) else _PASSWORD_IN_URL.sub(rf"\1:{MASK}@", value)
-        for name, value in env.items()
-    }
+    return {name: MASK if _SOUNDS_SECRET.search(name) else without_credentials(value) for name, value in env.items()}
 
 
 def _safe(option: Option, value: object) -> object:
     if option.key == "env" and isinstance(value, Mapping):
         return masked_env(value)
-    return _PASSWORD_IN_URL.sub(rf"\1:{MASK}@", value) if isinstance(value, str) else value
+    if option.key == "api":
+        return option.kind.show(value)
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def as_json(settings: Settings) -> dict[str, object]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +9,8 @@ import pytest
 from support import real_flows
 from support.agent import SAYS_VERSION, AgentProcess
 from support.api import Api
-from support.checkout import CHECKOUT
-from support.leftovers import MARKER
 from support.prefect_venv import prefect_python
+from support.registered_flows import register
 from support.unpacked import faketime
 
 pytestmark = [pytest.mark.prefect, pytest.mark.timeout(300)]
@@ -38,23 +34,10 @@ def test_a_clock_that_is_set_back_fails_no_run(tmp_path: Path) -> None:
     with Api(tmp_path / "server.db") as api:
         environ = {**real_flows.environment(api.url, str(tmp_path)), **clock}
         with AgentProcess(tmp_path / "agent", api.url, environ=environ, python=script) as agent:
-            flow = _registered(api, agent.label, tmp_path)
+            flow = register(api.url, agent.label, tmp_path)["hello"]
             agent.wait_for("Registered at")
             run = api.create_flow_run(flow)
             api.wait_for_state(run, "Success", seconds=120)
             agent.wait_until_forgotten()
             assert api.state_types(run) == ["Scheduled", "Submitted", "Scheduled", "Submitted", "Running", "Success"]
             assert "clock stood before its start time" in api.states(run)[2]["message"], agent.said
-
-
-def _registered(api: Api, label: str, home: Path) -> str:
-    own = {name: os.environ[name] for name in ("PATH", MARKER) if name in os.environ}
-    done = subprocess.run(
-        [prefect_python(), str(CHECKOUT / "tests/support/real_flows.py"), label],
-        env={**own, **real_flows.environment(api.url, str(home))},
-        stdout=subprocess.PIPE,
-        stderr=sys.stderr,
-        text=True,
-        check=True,
-    )
-    return real_flows.registered(done.stdout)["hello"]

@@ -11,7 +11,7 @@ import pytest
 from local_agent.errors import ConfigError
 from local_agent.install.files import File
 from local_agent.install.plan import PACKAGED_PROGRAM, make_plan
-from local_agent.install.render import system_files, user_files
+from local_agent.install.render import supervisord_files, system_files, user_files
 from local_agent.settings import Settings, load_settings
 from support.hostile import hostile_values
 
@@ -103,6 +103,16 @@ def test_another_program_replaces_the_packaged_one() -> None:
 def test_variables_of_flow_runs_are_not_for_everybody() -> None:
     files = _by_name(system_files(make_plan(FLAGS, PACKAGED_PROGRAM)))
     assert (files["prod1.toml"].mode, files["prod1.toml"].group) == (0o640, "local-agent")
+
+
+def test_a_password_in_the_url_is_not_for_everybody(tmp_path: Path) -> None:
+    flags = {"instance": "prod1", "api": "https://flows:s3%20cret@api.example.com"}
+    files = _by_name(system_files(make_plan(flags, PACKAGED_PROGRAM)))
+    assert (files["prod1.toml"].mode, files["prod1.toml"].group) == (0o640, "local-agent")
+    (supervisord,) = supervisord_files(make_plan(flags, PACKAGED_PROGRAM), tmp_path)
+    assert supervisord.mode == 0o600
+    lines = [line for line in supervisord.text.splitlines() if "s3" in line]
+    assert lines == ['environment = LOCAL_AGENT_API="https://flows:s3%%20cret@api.example.com"'], "no argument"
 
 
 def test_a_user_gets_a_unit_of_its_own() -> None:

@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 
+from local_agent.errors import ConfigError
 from local_agent.settings import Secret, SourceKind
 from local_agent.settings.show import as_json, as_lines
 from unit.settings.conftest import Host
@@ -78,6 +79,43 @@ def test_a_secret_shows_nothing(host: Host) -> None:
 def test_a_password_in_the_url_is_masked(host: Host) -> None:
     settings = host.load({"api": "https://user:hidden@api.example.com"})
     assert not any("hidden" in line for line in (json.dumps(as_json(settings)), *as_lines(settings)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hidden@api.example.com",
+        "https://hidden@api.example.com/graphql",
+        "https://user:hidden%40x@[::1]:4200",
+        "https://user:hidden/and@api.example.com",
+        "https://user:hidden@",
+        "ftp://user:hidden@api.example.com",
+        "https://user:hidden@api.example.com:99999999",
+        "https://user:hidden@[::1",
+    ],
+)
+def test_no_url_is_shown_with_its_password(host: Host, url: str) -> None:
+    host.write("agent.toml", f'api = "{url}"')
+    try:
+        settings = host.load()
+    except ConfigError as error:
+        shown = [error.message, *error.problems]
+    else:
+        shown = [repr(settings), json.dumps(as_json(settings)), *as_lines(settings), *settings.warnings]
+    assert not any("hidden" in text for text in shown)
+
+
+def test_a_password_in_the_url_that_others_can_see_is_warned_about(host: Host) -> None:
+    url = "https://user:hidden@api.example.com"
+    assert host.load(LOCAL_AGENT_API=url).warnings == ()
+    assert any("list of processes" in warning for warning in host.load({"api": url}).warnings)
+    assert any(
+        "is not sent" in one or "is not:" in one
+        for one in host.load(LOCAL_AGENT_API=url, LOCAL_AGENT_API_KEY="k").warnings
+    )
+    assert any("unencrypted" in one for one in host.load(LOCAL_AGENT_API=url.replace("https", "http")).warnings)
+    path = host.write("agent.toml", f'api = "{url}"', mode=0o644)
+    assert any(f"{path}: holds the API's password" in warning for warning in host.load().warnings)
 
 
 def test_errors_about_a_key_do_not_show_it(host: Host) -> None:

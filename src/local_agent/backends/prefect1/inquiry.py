@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import email.utils
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
-
-import requests
 
 from local_agent.backends.prefect1 import queries
 from local_agent.backends.prefect1.fields import get_str
 from local_agent.backends.prefect1.transport import Transport
 from local_agent.backends.prefect1.writer import rows
 from local_agent.errors import LocalAgentError
+from local_agent.plain import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +48,8 @@ async def look_at(settings: Settings) -> ApiView:
     )
     try:
         await transport.ask(queries.AUTH_INFO if settings.api_key else queries.TENANT)
-        return ApiView(await _neighbours(transport), _ahead_seconds(settings.api))
+        ahead = transport.api_clock.ahead_seconds
+        return ApiView(await _neighbours(transport), -ahead if ahead is not None else None)
     finally:
         transport.close()
 
@@ -59,22 +57,11 @@ async def look_at(settings: Settings) -> ApiView:
 async def _neighbours(transport: Transport) -> tuple[Neighbour, ...]:
     """Who polls here. An API that does not tell is no fault."""
     try:
-        answer = await transport.ask(queries.agents(datetime.now(UTC) - _LATELY))
+        answer = await transport.ask(queries.agents(transport.api_clock.now() - _LATELY))
         return tuple(rows(answer, "agent", _neighbour))
     except LocalAgentError:
         return ()
 
 
 def _neighbour(row: Mapping[str, Any]) -> Neighbour:
-    return Neighbour(get_str(row, "name", ""), tuple(map(str, row.get("labels") or ())))
-
-
-def _ahead_seconds(url: str) -> float | None:
-    """Compare clocks by the Date of an answer: a flow run is due by the API's clock and started by this machine's."""
-    try:
-        body = json.dumps({"query": queries.HELLO})
-        response = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=5)
-        there = email.utils.parsedate_to_datetime(response.headers["Date"])
-    except (requests.RequestException, KeyError, ValueError, TypeError):
-        return None
-    return (there - datetime.now(UTC)).total_seconds()
+    return Neighbour(short(get_str(row, "name", "")), tuple(short(str(label)) for label in row.get("labels") or ()))

@@ -16,6 +16,7 @@ from local_agent.host.checks import Finding, failure, ok, warning
 from local_agent.host.checks.owner import entry_of
 from local_agent.host.records import records_of
 from local_agent.interpreter import run_bounded
+from local_agent.plain import shown_url
 from local_agent.settings import load_settings
 from local_agent.store import UNREADABLE
 
@@ -154,9 +155,9 @@ def check_api(settings: Settings, name: str) -> tuple[list[Finding], ApiView | N
     except CredentialError as error:
         return [failure("API key", error.message, error.hint, name)], None
     except LocalAgentError as error:
-        return [failure("API", error.message, error.hint or f"curl -v {settings.api}", name)], None
+        return [failure("API", error.message, error.hint or f"curl -v {shown_url(settings.api)}", name)], None
     key = "its key is accepted" if settings.api_key else "it asks for no key"
-    return [ok("API", f"{settings.api} answers; {key}", name), check_clock(view, name)], view
+    return [ok("API", f"{shown_url(settings.api)} answers; {key}", name), check_clock(view, name)], view
 
 
 def check_clock(view: ApiView, name: str) -> Finding:
