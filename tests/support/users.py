@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 _TESTS = Path(__file__).parents[1]
 
-# a user of the tests' own; it may read the checkout and write their folders, and has no other privilege
-AS_ANOTHER_USER = (
-    *("setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"),
-    *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
-)
+
+def as_another_user() -> tuple[str, ...]:
+    """Return the words before a command that run it as a user whom nobody else has: its processes are counted.
+
+    It may read the checkout and write the tests' folders, and has no other privilege.
+    """
+    user = 1_000_000 + secrets.randbelow(1_000_000_000)
+    capability = "+dac_override"
+    ids = (f"--reuid={user}", f"--regid={user}", "--clear-groups")
+    return "setpriv", *ids, f"--inh-caps={capability}", f"--ambient-caps={capability}"
 
 
 def environment() -> dict[str, str]:

@@ -23,8 +23,11 @@ def main(folder: str, command: list[str]) -> NoReturn:
 
 def _taken() -> dict[bytes, bytes]:
     with open(_SHARED, "rb", closefd=False) as shared:
-        entries = shared.read().partition(b"\n")[2]
+        given = shared.read()
+    if not given:  # the shim's subshell has taken it
+        return dict(os.environb)
     os.ftruncate(_SHARED, 0)
+    entries = given.partition(b"\n")[2]
     split = (entry.partition(b"=") for entry in entries.split(b"\0")[:-1])
     return {name: text for name, _, text in split if name}  # Python passes on no variable without a name
 

@@ -7,32 +7,45 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 from typing import TYPE_CHECKING
 
 from local_agent.errors import LaunchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-_FIRST_LINE = b"the flow run has not begun\n"  # gone once its process has read the rest: shim.sh, enter.pl
+# gone once the flow run's process has read the rest: shim.sh, enter.pl
+_BEFORE_WORDS, _BEFORE_ENTRIES = b"# words of a shell follow, not read yet\n", b"# entries follow, not read yet\n"
+# what dash takes as a variable and passes on as it is, but for those that it keeps for itself (dash(1))
+_PLAIN_NAME = re.compile(r"(?!(?:LINENO|OPTIND|PPID)\Z)[A-Za-z_][A-Za-z0-9_]*\Z")
 _MOST_ENTRY_BYTES = 32 * 4096 - 1  # MAX_ARG_STRLEN without its NUL (execve(2))
 _LEAST_STACK_BYTES, _MOST_STACK_BYTES = 4 * 128 * 1024, 4 * 6 * 1024 * 1024  # of which execve(2) uses a quarter
 _POINTER_BYTES = 8
+_NUL = "\0"
+_NUL = "\0"
+_QUOTE, _ESCAPED_QUOTE = "'", "'\\''"
 _ROOM_FOR_ARGUMENTS_BYTES = 16 * 1024
 _MFD_NOEXEC_SEAL = 0x8  # Linux 6.3, and needed where vm.memfd_noexec is 2
 _HINT = "check the env of the flow's run config and of this agent"
 
 
-def environment_file(env: Mapping[str, str]) -> int:
+def is_plain(env: Mapping[str, str]) -> bool:
+    """Tell whether a dash takes each variable and passes it on as it is."""
+    return all(_PLAIN_NAME.match(name) and text.isascii() and _NUL not in text for name, text in env.items())
+
+
+def environment_file(env: Mapping[str, str], *, for_shell: bool) -> int:
     """Return the descriptor of a file in memory that holds an environment, for the caller to close.
 
-    Raise LaunchError where no process can have it, OSError where there is no memory or no descriptor.
+    It holds the shell's words that export it, or each variable with a NUL after it (shim.sh, enter.pl). Raise
+    LaunchError where no process can have it, OSError where there is no memory or no descriptor.
     """
-    block = _block(env)
+    text = _BEFORE_WORDS + _shell_words(env) if for_shell else _BEFORE_ENTRIES + _block(env)
     descriptor = _memory_file()
     try:
-        _write(descriptor, _FIRST_LINE + block)
+        _write(descriptor, text)
     except BaseException:
         os.close(descriptor)
         raise
@@ -54,34 +67,51 @@ def _memory_file() -> int:
 
 def _block(env: Mapping[str, str]) -> bytes:
     """Return NAME=VALUE and a NUL for each variable. Raise LaunchError."""
-    entries = []
-    for name, text in env.items():
-        entry = _encoded(name, text)
-        if "=" in name or b"\0" in entry:
-            raise LaunchError(f"cannot start the flow run: no process has an environment variable {name!r}", hint=_HINT)
-        if len(entry) > _MOST_ENTRY_BYTES:
-            raise LaunchError(
-                f"cannot start the flow run: its environment variable {name} has {len(entry)} bytes, "
-                f"Linux takes at most {_MOST_ENTRY_BYTES}",
-                hint=_HINT,
-            )
-        entries.append(entry + b"\0")
-    block = b"".join(entries)
-    needed_bytes = len(block) + len(entries) * _POINTER_BYTES + _ROOM_FOR_ARGUMENTS_BYTES
-    if needed_bytes > _most_bytes():
-        raise LaunchError(
-            f"cannot start the flow run: its environment has {len(block)} bytes, "
-            f"Linux takes at most {_most_bytes()} with what goes along",
-            hint=_HINT,
-        )
-    return block
+    entries = {name: _encoded(name, text) for name, text in env.items()}
+    _check_sizes((name, len(entry)) for name, entry in entries.items())
+    return b"".join(entry + b"\0" for entry in entries.values())
+
+
+def _shell_words(env: Mapping[str, str]) -> bytes:
+    """Return the words that export each variable; all are plain. Raise LaunchError."""
+    _check_sizes((name, len(name) + 1 + len(text)) for name, text in env.items())
+    words = "".join([f"export {name}='{_quoted(text)}'\n" for name, text in env.items()])
+    return words.encode()
+
+
+def _quoted(text: str) -> str:
+    return text.replace(_QUOTE, _ESCAPED_QUOTE) if _QUOTE in text else text
 
 
 def _encoded(name: str, text: str) -> bytes:
     try:
-        return os.fsencode(f"{name}={text}")
+        entry = os.fsencode(f"{name}={text}")
     except UnicodeEncodeError as error:
         raise LaunchError(f"cannot start the flow run: its variable {name!r} is no text", hint=_HINT) from error
+    if "=" in name or b"\0" in entry:
+        raise LaunchError(f"cannot start the flow run: no process has an environment variable {name!r}", hint=_HINT)
+    return entry
+
+
+def _check_sizes(entries: Iterable[tuple[str, int]]) -> None:
+    """Given the name of each variable and the bytes of its NAME=VALUE, raise LaunchError where that is too much."""
+    sum_bytes = 0
+    needed_bytes = _ROOM_FOR_ARGUMENTS_BYTES
+    for name, count in entries:
+        if count > _MOST_ENTRY_BYTES:
+            raise LaunchError(
+                f"cannot start the flow run: its environment variable {name} has {count} bytes, "
+                f"Linux takes at most {_MOST_ENTRY_BYTES}",
+                hint=_HINT,
+            )
+        sum_bytes += count
+        needed_bytes += count + 1 + _POINTER_BYTES
+    if needed_bytes > _most_bytes():
+        raise LaunchError(
+            f"cannot start the flow run: its environment has {sum_bytes} bytes, "
+            f"Linux takes at most {_most_bytes()} with what goes along",
+            hint=_HINT,
+        )
 
 
 def _most_bytes() -> int:

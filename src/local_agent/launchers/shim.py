@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.errors import ExhaustedError, not_started
-from local_agent.launchers.environment import environment_file
+from local_agent.launchers.environment import environment_file, is_plain
 from local_agent.launchers.evidence import Gate
 from local_agent.procfs import identity_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from local_agent.model import Child, ProcessIdentity
 
 SHIM = Path(__file__).with_name("shim.sh")
 # nothing of the agent's environment or the flow run's acts on the shim: no BASH_ENV, no LD_PRELOAD, no other PATH
 SHIM_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+_SHELL = "/bin/sh"
 PERL = "/usr/bin/perl"
 _ABANDON_SECONDS = 5.0
 # whatever this agent ignores, or was told to ignore by who started it, the flow run gets as if from a login; but a
@@ -79,9 +82,11 @@ class Shim:
                 spare.callback(os.close, gate_read)
                 kept.callback(os.close, gate_write)
                 os.write(gate_write, f"{conditions.token}\n".encode())
-                environment = environment_file(child.env)
+                way, *command = _enter(child.env, conditions)
+                environment = environment_file(child.env, for_shell=way == "plain")
                 spare.callback(os.close, environment)
-                pid = _spawn(base, child, (gate_read, output, output, environment), conditions)
+                how = (*conditions.as_words(), way, *command)
+                pid = _spawn(base, child, (gate_read, output, output, environment), how)
                 kept.callback(_see_off, pid)
                 shim = cls._watched(pid, gate_write)
                 kept.pop_all()
@@ -213,17 +218,9 @@ def _try_folder(folder: Path) -> None:
         ) from error
 
 
-def _spawn(base: Path, child: Child, descriptors: tuple[int, int, int, int], conditions: Conditions) -> int:
+def _spawn(base: Path, child: Child, descriptors: tuple[int, int, int, int], how: tuple[str, ...]) -> int:
     """Start the shim with these descriptors as 0 to 3. Raise OSError."""
-    words = [
-        "/bin/sh",
-        str(SHIM),
-        str(base),
-        *conditions.as_words(),
-        *_enter(conditions.perl),
-        str(child.working_dir),
-        *child.argv,
-    ]
+    words = [_SHELL, str(SHIM), str(base), *how, str(child.working_dir), *child.argv]
     # half the cost of subprocess.Popen (Python 3.11); other descriptors: keep_descriptors
     return os.posix_spawn(
         words[0],
@@ -236,11 +233,17 @@ def _spawn(base: Path, child: Child, descriptors: tuple[int, int, int, int], con
     )
 
 
-def _enter(perl: str) -> tuple[str, ...]:
-    """Return the command that becomes the flow run (shim.sh)."""
-    if os.access(perl, os.X_OK):
-        return perl, str(SHIM.with_name("enter.pl"))
-    return sys.executable, "-I", "-S", str(SHIM.with_name("enter.py"))
+def _enter(env: Mapping[str, str], conditions: Conditions) -> tuple[str, ...]:
+    """Return how the shim becomes the flow run: the way, and the command for it (shim.sh).
+
+    The plain way costs nothing more than the shell that is there already. It knows no errno by itself, so it needs
+    perl behind it; and timeout(1) starts programs only.
+    """
+    if not os.access(conditions.perl, os.X_OK):
+        return "entered", sys.executable, "-I", "-S", str(SHIM.with_name("enter.py"))
+    is_dash = os.path.realpath(_SHELL).endswith("/dash")
+    is_simple = is_dash and conditions.runtime_max_seconds is None and is_plain(env)
+    return "plain" if is_simple else "entered", conditions.perl, str(SHIM.with_name("enter.pl"))
 
 
 def _see_off(pid: int) -> None:

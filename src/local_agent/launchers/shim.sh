@@ -2,7 +2,7 @@
 # The few lines between the agent and a flow run. It stays the flow run's parent, inside its cgroup, because a scope
 # keeps no exit status and a restarted agent is no parent any more.
 #
-#   shim.sh BASE CGROUP SECONDS COMMAND...
+#   shim.sh BASE CGROUP SECONDS WAY PERL ENTER FOLDER COMMAND...
 #
 # reads a token from standard input and waits there, at the gate, for a line; without one (the agent died) the flow run
 # never starts. BASE.exit says that the gate opened, and later how it ended. What would let the flow run be started
@@ -10,14 +10,16 @@
 # itself. After SECONDS, where given, the command is ended: for launchers that have nobody else to do so while the agent
 # is dead.
 #
-# COMMAND becomes the flow run by way of enter.pl or enter.py, which take its environment from descriptor 3. So nothing
-# of that environment acts here, and nothing here changes it. As long as descriptor 3 begins with a line of words, the
-# flow run has not begun.
+# The flow run's environment is in the file on descriptor 3, so that nothing of it acts here, and nothing here changes
+# it. Whoever becomes the flow run takes it from there and empties the file: as long as it begins with a line of words,
+# the flow run has not begun. WAY says who: "plain", a subshell, for a shell that passes on what it reads there; else
+# PERL ENTER FOLDER COMMAND (enter.pl), which also leaves the errno in the file where COMMAND cannot be executed.
 
 base=$1
 cgroup=$2
 seconds=$3
-shift 3
+way=$4
+shift 4
 stopped=no
 # Stopping the scope signals everything in it: outlive the flow run, and note that somebody asked. Caught and not
 # ignored, because what is ignored would stay so in the command
@@ -83,6 +85,20 @@ finish() {
     exit "$code"
 }
 
+# Given PERL ENTER FOLDER COMMAND, become the command. Ends this process where it cannot.
+become() {
+    if cd -- "$3" 2>/dev/null; then set -- there "$@"; else set -- elsewhere "$@"; fi
+    # what this shell exports by itself
+    unset PATH LC_ALL PWD OLDPWD
+    # shellcheck source=/dev/null
+    . /proc/self/fd/3
+    : >/proc/self/fd/3
+    # from here on every variable is the flow run's
+    [ "$1" = there ] || exit
+    shift 4
+    exec "$@"
+}
+
 if ! read -r token || ! read -r gate || [ "$gate" != open ]; then
     record "never-started ${token-}"
     exit 0
@@ -98,5 +114,13 @@ fi
 trap 'finish $?' EXIT
 # In the foreground: sh starts what it puts into the background with SIGINT and SIGQUIT ignored (POSIX), and then Python
 # installs no handler and Prefect's own cancellation does nothing. Traps wait until it has ended
-"$@" </dev/null
+if [ "$way" = plain ]; then
+    (
+        # reached only where `become` did not: it tries again, and knows the errno
+        trap 'exec "$@"' EXIT
+        become "$@"
+    ) </dev/null
+else
+    "$@" </dev/null
+fi
 finish $?

@@ -74,6 +74,48 @@ async def test_every_variable_arrives_and_no_other(bed: Bed, limits: Limits, per
     assert _as_read(bed.folder) == expected
 
 
+_PLAIN = {
+    **_AS_THE_SHIM_HAS,
+    **_CHANGED_BY_SHELLS,
+    **_ACTING_ON_SHELLS,
+    "SECRET": _SECRET,
+    "TEXT": 'it\'s $HOME `id` \\ \t\n "quoted" \x01\x7f',
+    "EMPTY": "",
+    "READONLY": "1",
+    "PS2": "> ",
+    "PS4": "+ ",
+    "OPTARG": "x",
+    "OPTERR": "0",
+    "MAIL": "/nonexistent/mail",
+    "MAILPATH": "/nonexistent/mail",
+    "TERM": "none",
+    "HISTSIZE": "many",
+    "RANDOM": "7",
+    "UID": "0",
+    "FUNCNAME": "f",
+}
+
+
+async def test_a_dash_passes_on_every_plain_variable(bed: Bed) -> None:
+    """The way of most flow runs, without a process more."""
+    child = Child((*_TELLER, f"{bed.folder}/environ"), _PLAIN, bed.folder)
+    process = await bed.launcher.launch(bed.record, child, Limits())
+    command = Path(f"/proc/{process.identity.pid}/cmdline")
+    wait_until(lambda: "\0plain\0" in _read(command), lambda: _read(command))
+    process.open_gate()
+    assert (await bed.conclude(process)).is_clean
+    assert _as_read(bed.folder) == _PLAIN
+
+
+@pytest.mark.parametrize("name", ["LINENO", "OPTIND", "PPID"])
+async def test_what_a_dash_keeps_for_itself_arrives_too(bed: Bed, name: str) -> None:
+    child = Child((*_TELLER, f"{bed.folder}/environ"), {name: "x"}, bed.folder)
+    process = await bed.launcher.launch(bed.record, child, Limits())
+    process.open_gate()
+    assert (await bed.conclude(process)).is_clean
+    assert _as_read(bed.folder) == {name: "x"}
+
+
 async def test_an_empty_environment_stays_empty(bed: Bed) -> None:
     child = Child((*_TELLER, f"{bed.folder}/environ"), {}, bed.folder)
     process = await bed.launcher.launch(bed.record, child, Limits())
@@ -94,12 +136,11 @@ async def test_its_arguments_and_folder_are_its_own(bed: Bed) -> None:
     assert told.endswith("|$HOME|-x||\n")
 
 
-async def test_nobody_reads_a_secret_on_its_way(bed: Bed) -> None:
+@pytest.mark.parametrize("limits", [Limits(), Limits(runtime_max_seconds=60)], ids=["no deadline", "deadline"])
+async def test_nobody_reads_a_secret_on_its_way(bed: Bed, limits: Limits) -> None:
     """At the gate and behind it: not in an argument of any process, nor in a file that has a name."""
     script = f"echo up >{bed.folder}/up; while [ ! -e {bed.folder}/go ]; do /bin/sleep 0.02; done"
-    process = await bed.launcher.launch(
-        bed.record, Child(sh(script), {"SECRET": _SECRET}, bed.folder), Limits(runtime_max_seconds=60)
-    )
+    process = await bed.launcher.launch(bed.record, Child(sh(script), {"SECRET": _SECRET}, bed.folder), limits)
     _check_hidden(bed, process)
     process.open_gate()
     bed.wait_for("up")
@@ -139,13 +180,16 @@ def _size_of_what_the_shim_keeps(process: LiveRun) -> int:
         ("python-that-nobody-has", 127, "No such file or directory"),
     ],
 )
-async def test_a_command_that_cannot_be_executed(bed: Bed, perl: str, command: str, code: int, words: str) -> None:
-    child = Child((command,), {"PATH": "/usr/bin:/bin"}, bed.folder)
+@pytest.mark.parametrize("more", [{}, {"no-name-of-a-shell": "1"}], ids=["plain", "entered"])
+async def test_a_command_that_cannot_be_executed(
+    bed: Bed, perl: str, command: str, code: int, words: str, more: dict[str, str]
+) -> None:
+    child = Child((command,), {"PATH": "/usr/bin:/bin", **more}, bed.folder)
     process = await bed.launcher_with(perl).launch(bed.record, child, Limits())
     process.open_gate()
     end = await bed.conclude(process)
     assert end.exit_code == code
-    assert end.last_lines == (f"local-agent: cannot execute {command}: {words}",)
+    assert end.last_lines[-1] == f"local-agent: cannot execute {command}: {words}"
 
 
 async def test_what_stands_in_the_environment_of_the_agent_is_not_for_its_shim(

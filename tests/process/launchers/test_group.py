@@ -16,7 +16,7 @@ from local_agent.model import Cause
 from support.agent import is_alive
 from support.api_client import wait_until
 from support.launcher_bed import Bed, sh
-from support.users import AS_ANOTHER_USER, environment
+from support.users import as_another_user, environment
 
 _LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 
@@ -36,12 +36,13 @@ def _in_a_group(script: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_what_is_another_users_is_named_and_not_waited_for(tmp_path: Path) -> None:
     """As a flow run leaves it that starts something with sudo."""
     told = f"echo $! >{tmp_path}/pid.part; mv {tmp_path}/pid.part {tmp_path}/pid"
-    script = f"{' '.join(AS_ANOTHER_USER)} sleep 3600 & {told}; exec tail -f /dev/null"
+    user = as_another_user()
+    script = f"{' '.join(user)} sleep 3600 & {told}; exec tail -f /dev/null"
     with _in_a_group(script) as leader:
         wait_until((tmp_path / "pid").exists, lambda: "it is not up")
         other = int((tmp_path / "pid").read_text())
         wait_until(lambda: Path(f"/proc/{other}/comm").read_text() == "sleep\n", lambda: "it is not up")
-        program = [*AS_ANOTHER_USER, sys.executable, "-m", "support.as_another_user", str(leader.pid)]
+        program = [*user, sys.executable, "-m", "support.as_another_user", str(leader.pid)]
         done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=60)
         assert (done.stdout, done.stderr) == ("tail", "")
         assert not is_alive(other)

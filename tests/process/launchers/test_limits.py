@@ -16,7 +16,7 @@ from local_agent.errors import ExhaustedError, LaunchError, StateError
 from local_agent.model import Cause
 from support.launcher_bed import Bed, sh
 from support.limits import descriptors_left, no_descriptors
-from support.users import AS_ANOTHER_USER, environment
+from support.users import as_another_user, environment
 
 
 def _at_process_limit(folder: Path, most: int, runtime_max_seconds: int, *argv: str) -> str:
@@ -29,7 +29,7 @@ def _at_process_limit(folder: Path, most: int, runtime_max_seconds: int, *argv: 
         str(runtime_max_seconds),
         *argv,
     ]
-    done = subprocess.run([*AS_ANOTHER_USER, *program], env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*as_another_user(), *program], env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
