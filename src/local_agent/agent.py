@@ -14,6 +14,7 @@ from local_agent import events
 from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError, UnavailableError
 from local_agent.events import Subject
+from local_agent.loops import AFTER_FAULT_SECONDS, kept_up
 from local_agent.plain import shown_url
 from local_agent.watch import Watch
 from local_agent.wording import in_time
@@ -38,7 +39,6 @@ _LOOK_SECONDS = 0.005
 _CLAIM_SECONDS = 2.0
 _OUTAGE_DELAY_SECONDS = 10.0
 _UNSUPPORTED_SECONDS = 3600.0
-_AFTER_FAULT_SECONDS = 30.0
 _MOST_AFTER_FAULT_SECONDS = 600.0
 _HOSTNAME_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 0.3
@@ -178,21 +178,12 @@ class Agent:
             self._start(record.id, functools.partial(self._stories.resume, record))
         self._not_understood = frozenset(remembered - self._tasks.keys())
         loops = (self._watch.for_ever, self._backend.flush_logs, self._fitness.look)
-        beside = [asyncio.create_task(self._keep_up(loop)) for loop in loops]
+        beside = [asyncio.create_task(kept_up(loop, self._clock, self._log)) for loop in loops]
         try:
             await self._poll_for_ever()
             await self._until_launched()
         finally:
             await self._leave_everything_running(beside)
-
-    async def _keep_up(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop, and again after a fault in it: without it the agent would look well and do half its work."""
-        while True:
-            try:
-                return await loop()
-            except Exception:
-                self._log.say(events.INTERNAL_ERROR, reason=traceback.format_exc())
-                await self._clock.sleep(_AFTER_FAULT_SECONDS)
 
     async def _poll_for_ever(self) -> None:
         backoff = Backoff(_FIRST_DELAY_SECONDS, 1)
@@ -213,7 +204,7 @@ class Agent:
         except Exception:
             self._log.say(events.INTERNAL_ERROR, reason=traceback.format_exc())
             self._reachability.failed(_POLL_FAULT)
-            return _AFTER_FAULT_SECONDS
+            return AFTER_FAULT_SECONDS
 
     async def _poll_once(self, backoff: Backoff) -> float:
         """Poll, hand over what came, and return for how many seconds to wait now."""
@@ -346,7 +337,7 @@ class Agent:
 
     async def _guard(self, flow_run_id: str, story: Callable[[], Awaitable[None]]) -> None:
         """Keep a fault of one story from the others, and take it up again: its end must not wait for the next start."""
-        backoff = Backoff(_AFTER_FAULT_SECONDS, _MOST_AFTER_FAULT_SECONDS)
+        backoff = Backoff(AFTER_FAULT_SECONDS, _MOST_AFTER_FAULT_SECONDS)
         while await self._has_fault(story):
             self._stories.let_go(flow_run_id)
             await self._clock.sleep(backoff.next_seconds())

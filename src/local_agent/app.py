@@ -89,7 +89,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             lambda _: disk.run(descriptors.shortage),
             lambda _: disk.run(lambda: shortage_of_tasks(os.geteuid())),
             lambda _: disk.run(store.shortage),
-            lambda in_doubt: disk.run(output.reason_against if in_doubt else str),
+            lambda _: disk.run(output.reason_against),
         ]
         found = managers.find(os.geteuid(), environ)
         if settings.launcher == "scope" or (settings.launcher == "auto" and found.open):
@@ -136,7 +136,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             fitness=fitness,
             shut_down=process.shut_down if os.getpid() == 1 else None,
         )
-        service = Service(current, read_again, agent, admission, store, notifier, log)
+        service = Service(current, read_again, agent, admission, store, notifier, clock, log)
         if settings.agent_address is not None:
             loop = asyncio.get_running_loop()
             stack.enter_context(
@@ -155,9 +155,9 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         records = remembered(store, log)
         records += forgotten(store, own_slice if settings.leftovers == "stop" else "", log)
         notifier.notify("READY=1", f"STATUS={agent.status()}")
-        beside = [follower.for_ever(), service.keep_telling(progress)]
+        beside = [follower.for_ever, lambda: service.keep_telling(progress)]
         if os.getpid() == 1:
-            beside.append(_reap_for_ever(process))
+            beside.append(lambda: _reap_for_ever(process))
         await service.run_until_stopped(lambda: agent.run(records, store.ids()), beside)
 
 

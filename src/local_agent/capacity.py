@@ -46,9 +46,10 @@ class Descriptors:
 
     def shortage(self) -> str:
         """Return why no further flow run can be taken, as things are now, "" where one can be."""
-        free = self.most - _count_open()
+        most = min(self.most, _soft_limit())  # prlimit(1) may have lowered it
+        free = most - _count_open()
         least = _RESERVED_DESCRIPTORS // 2 + _DESCRIPTORS_A_RUN
-        return f"only {free} of {self.most} files may still be opened (at least {least})" if free < least else ""
+        return f"only {free} of {most} files may still be opened (at least {least})" if free < least else ""
 
 
 def raise_descriptors() -> Descriptors:
@@ -107,6 +108,11 @@ def _tasks_free_in_cgroups(path: str) -> Iterator[tuple[int, str]]:
             if most is not None and now is not None:
                 yield most - now, f"TasksMax of {folder.name}"
             folder = folder.parent
+
+
+def _soft_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _most_files() if soft == resource.RLIM_INFINITY else soft
 
 
 def _count_open() -> int:

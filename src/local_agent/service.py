@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from local_agent import events
 from local_agent.errors import ConfigError, LocalAgentError
+from local_agent.loops import kept_up
 from local_agent.settings.reload import reload
 from local_agent.systemd.notify import reloading
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from local_agent.admission import Admission
     from local_agent.agent import Agent
+    from local_agent.clock import Clock
     from local_agent.events import EventLog
     from local_agent.progress import Progress
     from local_agent.settings import Settings
@@ -50,6 +52,7 @@ class Service:
         admission: Admission,
         store: Store,
         notifier: Notifier,
+        clock: Clock,
         log: EventLog,
     ) -> None:
         self._current = current
@@ -58,6 +61,7 @@ class Service:
         self._read_again = read_again
         self._agent = agent
         self._notifier = notifier
+        self._clock = clock
         self._log = log
         self._reason_to_stop = ""
         self._reloads: set[asyncio.Task[None]] = set()
@@ -73,10 +77,12 @@ class Service:
             "live": self._live,
         }
 
-    async def run_until_stopped(self, main: Callable[[], Awaitable[None]], beside: Sequence[Awaitable[None]]) -> None:
-        """Run the agent; SIGTERM and SIGINT stop it, SIGHUP reloads, SIGUSR1 polls."""
+    async def run_until_stopped(
+        self, main: Callable[[], Awaitable[None]], beside: Sequence[Callable[[], Awaitable[None]]]
+    ) -> None:
+        """Run the agent, and loops beside it; SIGTERM and SIGINT stop it, SIGHUP reloads, SIGUSR1 polls."""
         loop = asyncio.get_running_loop()
-        tasks = [asyncio.ensure_future(one) for one in beside]
+        tasks = [asyncio.ensure_future(kept_up(one, self._clock, self._log)) for one in beside]
         running = asyncio.ensure_future(main())
         handled = {
             signal.SIGTERM: lambda: self._stop(running, "SIGTERM"),

@@ -26,7 +26,7 @@ UNREADABLE = ".unreadable"  # added to the name of a record that is put aside
 _MOST_UNNAMED = 100
 _NO_RECORD = frozenset({errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENXIO})  # something else lies in its place
 _MOST_BYTES = 4 << 20  # a record's own lines have some kilobytes
-_LEAST_FREE_BYTES = 256 * 1024  # a record and what the shim writes take a few KiB
+_LEAST_FREE_BYTES = 64 * 1024  # a record and what the shim writes take a few KiB
 
 
 class Store:

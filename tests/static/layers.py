@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("watch", "metering", "metrics"),
     ("flow_run",),
     ("health", "managers"),
-    ("launchers", "admission", "capacity", "fitness", "outage", "install", "interpreter", "rival"),
+    ("launchers", "admission", "capacity", "fitness", "loops", "outage", "install", "interpreter", "rival"),
     ("backends", "events"),
     ("systemd", "store", "settings"),
     ("cgroup", "control", "procfs", "progress", "reaper", "wording"),

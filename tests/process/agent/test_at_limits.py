@@ -109,6 +109,7 @@ def _check(api: Api, agent: AgentProcess, runs: Sequence[str]) -> None:
 def _lateness(api: Api, ends: Path, runs: Sequence[str]) -> list[float]:
     query = "query($ids: [uuid!]) { flow_run(where: {id: {_in: $ids}}) { id state state_timestamp } }"
     rows = api.graphql(query, {"ids": list(runs)})["flow_run"]
+    assert len(rows) == len(runs)
     assert {row["state"] for row in rows} == {"Failed"}
     told = {row["id"]: datetime.fromisoformat(row["state_timestamp"]).timestamp() for row in rows}
     return [told[run] - (ends / run).stat().st_mtime for run in runs]
