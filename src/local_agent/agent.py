@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from local_agent import events
 from local_agent.clock import Backoff
+from local_agent.enclosures import Enclosures
 from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError, UnavailableError
 from local_agent.events import Subject
 from local_agent.loops import AFTER_FAULT_SECONDS, kept_up
@@ -100,6 +101,7 @@ class Agent:
         self._fitness = fitness
         self._shut_down = shut_down
         self._watch = Watch(backend, stories, clock, log, settings)
+        self._enclosures = Enclosures(stories, clock, log)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._left_alone: dict[str, float] = {}
         self._not_understood: frozenset[str] = frozenset()
@@ -177,7 +179,7 @@ class Agent:
         for record in records:
             self._start(record.id, functools.partial(self._stories.resume, record))
         self._not_understood = frozenset(remembered - self._tasks.keys())
-        loops = (self._watch.for_ever, self._backend.flush_logs, self._fitness.look)
+        loops = (self._watch.for_ever, self._enclosures.for_ever, self._backend.flush_logs, self._fitness.look)
         beside = [asyncio.create_task(kept_up(loop, self._clock, self._log)) for loop in loops]
         try:
             await self._poll_for_ever()

@@ -93,6 +93,11 @@ NO_RECORD = Event(
 REPORT_WAITS = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20c", 4, "The end of flow run {run} is not reported yet: {reason}")
 NOT_UNDERSTOOD = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20d", 3, "Left alone, its data cannot be understood: {reason}")
 HINT_PROBLEM = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20e", 4, "Flow run {run}: {reason}")
+LEFT_SCOPE = Event(
+    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c212",
+    3,
+    "Flow run {run} of {flow} has left its scope, and so its limits, for {where}: ending it",
+)
 HOSTNAME_LABEL = Event(
     "2f0c9f5a6d9e4c52a7f3f3b1f7a0c20f",
     4,

@@ -143,6 +143,19 @@ def test_install(machine: Machine) -> None:
     assert machine.run("systemctl --failed --plain --no-legend").stdout == ""
 
 
+def test_the_user_of_flow_runs_gets_no_session(machine: Machine) -> None:
+    """Neither a manager of systemd, which could take flow runs out of their limits, nor a login by a key at home."""
+    uid = machine.run(["id", "-u", "local-agent"]).stdout.strip()
+    machine.run(["loginctl", "enable-linger", "local-agent"], check=False)
+    try:
+        machine.wait_until(f"systemctl is-failed user@{uid}.service")
+        assert machine.run(["su", "-s", "/bin/sh", "local-agent", "-c", "true"], check=False).returncode != 0
+        assert machine.run(["runuser", "-u", "local-agent", "--", "true"], check=False).returncode == 0
+    finally:
+        machine.run(["loginctl", "disable-linger", "local-agent"], check=False)
+        machine.run(f"systemctl stop user@{uid}.service; systemctl reset-failed", check=False)
+
+
 def test_an_instance_with_nothing_written(machine: Machine) -> None:
     machine.run("systemctl enable --now local-agent@prod1")
     assert _states(machine, "local-agent@prod1.service") == ["active"]

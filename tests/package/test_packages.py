@@ -135,6 +135,8 @@ def test_everything_is_where_people_look(packages: Packages, number: int) -> Non
         "/usr/lib/systemd/catalog/local-agent.catalog",
         "/usr/lib/sysusers.d/local-agent.conf",
         "/usr/lib/tmpfiles.d/local-agent.conf",
+        "/usr/share/dbus-1/system.d/local-agent.conf",
+        "/usr/share/polkit-1/rules.d/90-local-agent.rules",
         "/usr/share/bash-completion/completions/local-agent",
         "/usr/share/zsh/vendor-completions/_local-agent",
         "/usr/share/fish/vendor_completions.d/local-agent.fish",

@@ -11,7 +11,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("host", "service", "operations"),
     ("agent", "recovery"),
-    ("watch", "metering", "metrics"),
+    ("enclosures", "watch", "metering", "metrics"),
     ("flow_run",),
     ("health", "managers"),
     ("launchers", "admission", "capacity", "fitness", "loops", "outage", "install", "interpreter", "rival"),

@@ -21,6 +21,8 @@ _PLACES = {
     ".timer": _UNITS,
     ".path": _UNITS,
     ".catalog": "usr/lib/systemd/catalog",
+    ".dbus": "usr/share/dbus-1/system.d",
+    ".rules": "usr/share/polkit-1/rules.d",
     "sysusers": "usr/lib/sysusers.d",
     "sysusers.conf": "usr/lib/sysusers.d",
     "tmpfiles": "usr/lib/tmpfiles.d",
@@ -50,8 +52,10 @@ def lay_out_checkout(layer: Path) -> None:
 
 
 def _installed_name(file: Path) -> str:
-    """systemd reads only *.conf of sysusers.d and tmpfiles.d."""
-    in_conf_folder = file.name.endswith(("sysusers", "tmpfiles"))
+    """systemd and the bus read only *.conf of their folders; polkit reads rules in the order of their names."""
+    if file.suffix == ".rules":
+        return f"90-{file.name}"
+    in_conf_folder = file.name.endswith(("sysusers", "tmpfiles", "dbus"))
     return f"{file.stem}.conf" if in_conf_folder else file.name
 
 

@@ -17,6 +17,7 @@ from local_agent.host.bus import SYSTEM_BUS, BusReader
 from local_agent.host.checks import Finding, Verdict, failure, machine, ok, services
 from local_agent.host.checks.canary import check_canary, not_tried
 from local_agent.host.checks.instance import Surroundings, check_labels, read_surroundings
+from local_agent.host.checks.logins import check_logins
 from local_agent.host.checks.look import Look, Subject, look_at, not_looked_at
 from local_agent.host.checks.owner import NotAskedError, owner_of
 from local_agent.host.table import Colour, Terminal, printable
@@ -57,6 +58,7 @@ def _machine(host: Host) -> Iterator[Finding]:
             yield machine.check_systemd(reader.manager("Version"))
             yield services.check_reload(reader)
             yield services.check_broker(reader)
+            yield from check_logins(reader)
     except ManagerUnreachableError as error:
         yield failure("systemd", error.message, error.hint)
     yield machine.check_cgroups()

@@ -11,6 +11,7 @@ from local_agent.launchers import evidence
 from local_agent.launchers.output import LAST_LINES, Output, remove_output
 from local_agent.launchers.run import ShimRun, traces_left
 from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
+from local_agent.launchers.stray import end_session, place_outside
 from local_agent.procfs import cgroup_of
 from local_agent.systemd import ScopeRequest
 from local_agent.systemd.names import scope_of
@@ -78,7 +79,9 @@ class ScopeLauncher:
         return self._run(shim, record, limits)
 
     async def adopt(self, record: Record) -> LiveRun | None:
-        """Take up a shim that is the recorded process, in the recorded scope."""
+        """Take up a shim that is the recorded process, in the recorded scope. One that has left it is ended."""
+        if record.process is not None and place_outside(record.process, record.unit):
+            end_session(record.process)
         if record.process is None or not _is_in(record.process.pid, record.unit):
             return None
         shim = Shim.adopt(record.process)
