@@ -28,8 +28,8 @@ class Budget:
     same_fields: int = 30
     # Fields in all, with those of a fragment counted wherever it is used.
     fields: int = 2000
-    # Fragments that a document defines.
-    fragments: int = 100
+    # Fragments that a document defines: Prefect uses none, its user interface a few.
+    fragments: int = 30
     # Variables of an operation.
     variables: int = 600
     # Directives in the whole document.
@@ -47,7 +47,7 @@ class Budget:
     moment_seconds: float = 0.002
     # Larger bodies, and larger documents that are not known yet, are parsed beside the others (gate.py). Small new ones
     # have this share of the time in all: a hundred at once, and 15 % of each second.
-    quick_body_bytes: int = 64 * 1024
+    quick_body_bytes: int = 256 * 1024
     quick_document_bytes: int = 1500
     new_share: float = 0.15
     new_seconds: float = 0.3

@@ -107,6 +107,10 @@ def _bad(message: str, code: str = "BAD_USER_INPUT") -> BadRequestError:
     return BadRequestError([error_object(message, code)])
 
 
+def _too_costly(error: TooCostlyError) -> BadRequestError:
+    return _bad(str(error), "TOO_COSTLY")
+
+
 def parse_body(body: object) -> tuple[str, dict[str, Any], str | None]:
     """Return query, variables and operation name of a request's body. Raise BadRequestError.
 
@@ -164,16 +168,19 @@ class Documents:
         self._cache = _Cache()
 
     def knows(self, query: str) -> bool:
-        """Say whether a document was understood before, but for the texts in it."""
-        return len(query) <= self._budget.document_bytes and self._cache.get(literals.lift(query)[0])[0]
+        """Say whether a document was understood before, but for the texts in it. BadRequestError for a large one."""
+        try:
+            costs.check_text(query, self._budget)
+        except TooCostlyError as error:
+            raise _too_costly(error) from None
+        return self._cache.get(literals.lift(query)[0])[0]
 
     def understand(self, query: str, variables: Mapping[str, Any], operation_name: str | None) -> Order:
         """Return what a request wants. Raise BadRequestError or WrongVariablesError."""
         try:
-            costs.check_text(query, self._budget)
             return self._understand(query, variables, operation_name)
         except TooCostlyError as error:
-            raise _bad(str(error), "TOO_COSTLY") from None
+            raise _too_costly(error) from None
 
     def _understand(self, query: str, variables: Mapping[str, Any], operation_name: str | None) -> Order:
         lifted, values = literals.lift(query)

@@ -159,6 +159,8 @@ class Engine:
         """
         if not isinstance(job, _Job) or not job.kept:
             return None
+        lost = {*job.done[job.kept :], *job.rest}
+        job.result.errors = [each for each in job.result.errors if each[0] not in lost]
         for name in (*job.done[job.kept :], *job.rest):
             job.result.fail(name, error)
         return Answer(200, _body(job.result.data, self._explained(job.result)))
@@ -201,9 +203,9 @@ class Engine:
             raise _SlowError
         query, variables, operation_name = parse_body(_parsed(asked.body))
         self._keys.check_key(asked.headers)
-        if slowly or self._documents.knows(query):
+        if self._documents.knows(query) or slowly:
             order = self._documents.understand(query, variables, operation_name)
-        elif len(query) > self._budget.quick_document_bytes or not self._new.is_left:
+        elif len(query) > self._budget.quick_document_bytes or not self._new.is_left():
             raise _SlowError
         else:
             begun = time.monotonic()

@@ -30,8 +30,9 @@ _PREFIX = "literal__"
 # Every repetition is possessive: none is ever tried again in another way, however a document goes on.
 _TEXT = r'"[^"\\\n\r]*+"'
 _LIST = rf"\[\s*+{_TEXT}(?:\s*+,\s*+{_TEXT})*+\s*+\]"
-# In this order: a comment or a text with an escape in it is passed over as a whole.
-_TOKEN = re.compile(rf'(?P<lifted>{_LIST}|{_TEXT})|(?P<kept>#[^\n\r]*+|"(?:[^"\\\n\r]|\\.)*+")')
+# In this order: a comment or a text with an escape in it is passed over as a whole. So is one that does not end:
+# otherwise each quotation mark in it would be looked at as the beginning of another.
+_TOKEN = re.compile(rf'(?P<lifted>{_LIST}|{_TEXT})|(?P<kept>#[^\n\r]*+|"(?:[^"\\\n\r]|\\.)*+"?)')
 _ONE_TEXT = re.compile(_TEXT)
 
 

@@ -120,3 +120,9 @@ def test_they_go_together_with_variables(api: LocalApi) -> None:
     query = 'query($a: String!, $n: Int) { flow(limit: $n, where: { name: { _in: ["one", $a] } }) { name } }'
     _, answer = api.post({"query": query, "variables": json.dumps({"a": "two", "n": 5})})
     assert sorted(flow["name"] for flow in answer["data"]["flow"]) == ["one", "two"]
+
+
+@pytest.mark.parametrize("text", ['"\\', '["a", ', "\\\\", '"', '["a"[', '# " ', '"a\n'])
+def test_no_text_is_looked_at_again_and_again(text: str) -> None:
+    # Looked for from each quotation mark anew, the end of the first takes minutes.
+    literals.lift('{ hello(a: "' + text * 100_000)
