@@ -142,9 +142,11 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             stack.enter_context(
                 health.served(
                     settings.agent_address,
-                    lambda: health.judge(progress, reachability, current.now.unhealthy_after_seconds),
-                    lambda: _soon(loop, agent.poke),
-                    metering.page_of(counters, stories, admission, reachability),
+                    health.Pages(
+                        lambda: health.judge(progress, reachability, current.now.unhealthy_after_seconds),
+                        lambda: _soon(loop, agent.poke),
+                        metering.page_of(counters, stories, admission, reachability),
+                    ),
                 )
             )
         operations = Operations(agent, stories, backend, admission, reachability, current, launcher.name)

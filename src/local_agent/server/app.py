@@ -18,7 +18,7 @@ import sdnotify
 
 from local_agent import http_guard
 from local_agent.errors import ConfigError, LocalAgentError, UnavailableError
-from local_agent.server import timestamps
+from local_agent.server import tidiness, timestamps
 from local_agent.server.auth import Keys
 from local_agent.server.callers import Callers
 from local_agent.server.database import Database
@@ -169,6 +169,7 @@ async def _serve(site: Site, listener: socket.socket, announce: Callable[[str], 
     web = WebServer(site)
     try:
         await web.listen(listener)
+        tidiness.keep_for_good()
         announce(f"local-agent server listens on {url(listener)}")
         notifier = sdnotify.SystemdNotifier()
         notifier.notify(f"READY=1\nSTATUS=Listening on {url(listener)}")

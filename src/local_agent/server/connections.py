@@ -17,6 +17,7 @@ from local_agent.http_guard import RefusedHeadError
 from local_agent.server.framing import Framing
 from local_agent.server.limits import Limits
 from local_agent.server.stats import Stats
+from local_agent.server.tidiness import Tidiness
 
 _SWEEP_SECONDS = 0.5
 _LOOK_SECONDS = 0.01
@@ -135,9 +136,10 @@ class Connection(web.RequestHandler):
             self.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's says nothing, and so hangs up
-        """A client that has said all it wants to say still gets its answers."""
+        """A client that has said all it wants to say still gets its answers; one that has not is gone."""
         self._end()
-        if not self.is_answering and self.transport is not None:
+        is_half = self.refusal is None and self._framing.is_receiving
+        if self.transport is not None and (is_half or not self.is_answering):
             self.transport.close()
         return True
 
@@ -175,6 +177,7 @@ class Connections:
         self.logger.addHandler(_Said(say))
         self._stats = stats
         self._say = say
+        self.tidiness = Tidiness()
         self._all: set[Connection] = set()
         self._by_client: Counter[str] = Counter()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -229,8 +232,10 @@ class Connections:
         now = time.monotonic()
         for connection in [each for each in self._all if each.until < now]:
             connection.abort()
+            self.tidiness.disturb()
+        self.tidiness.restore()
         self._sweeping = None
-        if self._all:
+        if self._all or self.tidiness.is_due:
             self._sweeping = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
 
     def bound_unsent(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from local_agent.http_guard import RefusedHeadError
 from local_agent.server.auth import Keys, Unauthenticated
@@ -139,6 +139,7 @@ class WebServer:
 
     def _sent(self, answer: Answer, cors: Mapping[str, str]) -> Reply:
         if len(answer.body) > self._site.limits.small_bytes:
+            self._connections.tidiness.disturb()
             self._loop.call_soon(self._connections.bound_unsent)
         return Reply(answer.status, answer.body, is_last=False, more=cors)
 
@@ -152,9 +153,10 @@ class WebServer:
             return Answer(HTTPStatus.OK, json.dumps({"data": None, "errors": [_error(error)]}))
         await _go_on(request, headers)
         length = request.content_length or 0
+        if length > self._site.limits.small_bytes:
+            self._connections.tidiness.disturb()
         with await self._room.take(length if length > self._site.limits.small_bytes else 0):
-            body = await request.content.read()
-            asked = Asked(body, headers, connection.client)
+            asked = Asked(await _body(request.content, length), headers, connection.client)
             answer = await self._in_turn(asked)
             while not isinstance(answer, Answer):
                 answer = await (self._aside(asked) if answer is Next.SLOWLY else self._in_turn(asked))
@@ -204,6 +206,26 @@ class WebServer:
         except Unauthenticated as error:
             return Answer(HTTPStatus.UNAUTHORIZED, json.dumps({"errors": [_error(error)]}))
         return Answer(HTTPStatus.OK, json.dumps(page(), separators=(",", ":")))
+
+
+async def _body(content: StreamReader, length: int) -> bytes:
+    """Read a body. Raise what aiohttp does where the client hangs up in it."""
+    if not length:
+        return b""
+    first = await content.readany()
+    if len(first) == length:
+        return first
+    body = bytearray(first)
+    try:
+        while len(body) < length:
+            more = await content.readany()
+            if not more:
+                raise ConnectionResetError("the client has hung up")
+            body += more
+        return bytes(body)
+    finally:
+        # The exception may be kept for long by what it is about, and with it everything that was read.
+        body.clear()
 
 
 async def _go_on(request: web.BaseRequest, headers: Mapping[str, str]) -> None:
