@@ -100,6 +100,7 @@ def served(address: Address, pages: Pages, seconds: float = _SECONDS) -> Iterato
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, address: Address, pages: Pages, seconds: float) -> None:
         self.pages = pages
