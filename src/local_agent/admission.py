@@ -45,6 +45,7 @@ class Admission:
         self._most_live = most_live
         self._unfit = unfit
         self._held: set[str] = set()
+        self._lent: dict[str, str] = {}  # who has the place of a flow run that waits for it
         self._taken_at: deque[float] = deque(maxlen=_RAMP_RUNS)
         self._short = False
         self._on_leave: Callable[[], None] = lambda: None
@@ -57,21 +58,32 @@ class Admission:
 
     @property
     def held(self) -> int:
-        """How many places are taken."""
-        return len(self._held)
+        """How many places are taken. A place that was lent counts once."""
+        return len(self._held) - len(self._lent)
 
     def free(self) -> int | None:
         """Return how many places are free, None where there is no limit."""
         limit = self._settings().limit
-        return None if limit is None else max(0, limit - len(self._held))
+        return None if limit is None else max(0, limit - self.held)
 
-    def take(self, flow_run_id: str) -> bool:
-        """Take a place, unless there is a reason not to."""
-        if self.reason_against():
+    def take(self, flow_run_id: str, parent: str = "") -> bool:
+        """Take a place, unless there is a reason not to.
+
+        Where all are taken, a flow run may have that of its `parent`, which has created it and waits for it. Otherwise
+        parents would hold all places and wait for ever for children that find none.
+        """
+        is_full = self.free() == 0
+        if (is_full and not self.may_lend(parent)) or self._reason_beside_places():
             return False
+        if is_full:
+            self._lent[parent] = flow_run_id
         self._held.add(flow_run_id)
         self._taken_at.append(self._monotonic())
         return True
+
+    def may_lend(self, flow_run_id: str) -> bool:
+        """Tell whether a flow run has a place here that it has not lent yet."""
+        return flow_run_id in self._held and flow_run_id not in self._lent
 
     def hold(self, flow_run_id: str) -> None:
         """Count a run that lives here already, limit or not."""
@@ -81,16 +93,26 @@ class Admission:
         """Free a place. One that is free already stays so."""
         if flow_run_id in self._held:
             self._held.remove(flow_run_id)
+            self._lent.pop(flow_run_id, None)  # then whoever has its place keeps that
+            self._lent = {parent: child for parent, child in self._lent.items() if child != flow_run_id}
             self._on_leave()
+
+    @property
+    def lacks_only_places(self) -> bool:
+        """Whether nothing but the limit keeps further runs from being taken."""
+        return self.free() == 0 and not self._reason_beside_places()
 
     def reason_against(self) -> str:
         """Return why no further run is taken, "" where one may be."""
+        if self.free() == 0 and not (self.stopping or self.draining):
+            return f"all {self._settings().limit} places are taken"
+        return self._reason_beside_places()
+
+    def _reason_beside_places(self) -> str:
         if self.stopping:
             return "the agent is stopping"
         if self.draining:
             return "draining"
-        if self.free() == 0:
-            return f"all {self._settings().limit} places are taken"
         if self._most_live is not None and len(self._held) >= self._most_live:
             return f"{len(self._held)} flow runs live, as many as it may open files for (LimitNOFILE= in the unit)"
         if unfit := self._unfit():

@@ -15,13 +15,14 @@ from local_agent.clock import Backoff
 from local_agent.enclosures import Enclosures
 from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError, UnavailableError
 from local_agent.events import Subject
+from local_agent.kinship import AllBut, Kinship
 from local_agent.loops import AFTER_FAULT_SECONDS, kept_up
 from local_agent.plain import shown_url
 from local_agent.watch import Watch
 from local_agent.wording import in_time
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from local_agent.admission import Admission
     from local_agent.backends import Backend, QueuePage
@@ -52,20 +53,6 @@ _WRONG_CLOCK_SECONDS = 10.0  # an answer tells whole seconds, and may have been 
 _MOST_STRANGERS = 10_000
 
 
-class _Everything(AbstractSet[str]):
-    """The set that every id is in: while no run is taken the queue is asked as a sign of life, and for no details."""
-
-    def __contains__(self, item: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-_EVERYTHING = _Everything()
 _POLL_FAULT = UnavailableError("the queue cannot be asked, by a fault of local-agent itself; its log has the traceback")
 
 
@@ -100,6 +87,7 @@ class Agent:
         self._settings = settings
         self._fitness = fitness
         self._shut_down = shut_down
+        self._kinship = Kinship(backend, admission)
         self._watch = Watch(backend, stories, clock, log, settings)
         self._enclosures = Enclosures(stories, clock, log)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -215,8 +203,10 @@ class Agent:
                 await self._connect()
             reason = self._admission.reason_against()
             self._note_pause(reason)
-            known = _EVERYTHING if reason else self._known()
+            known = AllBut() if reason else self._known()
             page = await self._backend.due_runs(self._backend.earlier_now() + _PREFETCH, known)
+            if self._admission.lacks_only_places:
+                await self._hand_over_children(page)
             await self._look_for_hostname_labels(page)
         except (UnavailableError, CredentialError) as error:
             if isinstance(error, CredentialError) and not self._was_connected:
@@ -319,8 +309,19 @@ class Agent:
         for run in await self._backend.due_with_label(settings.hostname, known):
             self._say_once(run.id, events.HOSTNAME_LABEL, _subject(run), hostname=settings.hostname)
 
-    async def _tell(self, run: FlowRun) -> None:
-        leave_alone_seconds = await self._stories.new(run)
+    async def _hand_over_children(self, page: QueuePage) -> None:
+        """Begin the stories of those on a page that may have the place of the flow run that has created them."""
+        known = self._known()
+        parents = await self._kinship.takers([run_id for run_id in page.ids if run_id not in known])
+        if not parents:
+            return
+        children = await self._backend.due_runs(self._backend.earlier_now() + _PREFETCH, AllBut(frozenset(parents)))
+        for run in [run for run in children.runs if run.id in parents and self._is_for_us(run)]:
+            self._log.say(events.TAKEN, _subject(run))
+            self._start(run.id, functools.partial(self._tell, run, parents[run.id]))
+
+    async def _tell(self, run: FlowRun, parent: str = "") -> None:
+        leave_alone_seconds = await self._stories.new(run, parent)
         if leave_alone_seconds:
             self._leave_alone(run.id, leave_alone_seconds)
 

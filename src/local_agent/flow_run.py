@@ -97,10 +97,13 @@ class Stories:
         # just ended, or ended with the machine and the API is being told: other ends can wait for the next start
         self.telling: set[str] = set()
 
-    async def new(self, run: FlowRun) -> float:
-        """Tell the story of a run from the queue. Return for how many seconds its id is to be left alone after it."""
+    async def new(self, run: FlowRun, parent: str = "") -> float:
+        """Tell the story of a run from the queue. Return for how many seconds its id is to be left alone after it.
+
+        `parent` is the flow run here that has created it, "" for none.
+        """
         await self._until_due(run)
-        if not self._admission.take(run.id):
+        if not self._admission.take(run.id, parent):
             return 0.0
         self._fitness.taken()
         try:

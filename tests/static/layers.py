@@ -11,7 +11,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("host", "service", "operations"),
     ("agent", "recovery"),
-    ("enclosures", "watch", "metering", "metrics"),
+    ("enclosures", "kinship", "watch", "metering", "metrics"),
     ("flow_run",),
     ("health", "managers"),
     ("launchers", "admission", "capacity", "fitness", "loops", "outage", "install", "interpreter", "rival"),

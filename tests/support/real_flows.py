@@ -41,9 +41,10 @@ def _register_all(label: str) -> dict[str, str]:  # noqa: C901 - one flow after 
 
     from prefect.run_configs import LocalRun
     from prefect.storage import Local
+    from prefect.tasks.prefect import StartFlowRun, create_flow_run, wait_for_flow_run
 
     import prefect
-    from prefect import Client, Flow, Parameter, task
+    from prefect import Client, Flow, Parameter, task, unmapped
 
     @task(log_stdout=True)
     def hello() -> None:
@@ -97,10 +98,18 @@ def _register_all(label: str) -> dict[str, str]:  # noqa: C901 - one flow after 
     with Flow("approval") as approval_flow:
         go_on(upstream_tasks=[hello()])
 
+    with Flow("parent") as parent_flow:
+        names = ["hello", "hello"]
+        children = create_flow_run.map(flow_name=names, project_name=unmapped(PROJECT))
+        wait_for_flow_run.map(children, raise_final_state=unmapped(True))
+    with Flow("grandparent") as grandparent_flow:
+        StartFlowRun(flow_name="parent", project_name=PROJECT, wait=True, poll_interval=timedelta(seconds=3))()
+
     client = Client()
     client.create_project(PROJECT)
     ids = {}
-    for flow in (hello_flow, nap_flow, daemon_flow, gil_flow, stubborn_flow, long_retry_flow, approval_flow):
+    plain = (hello_flow, nap_flow, daemon_flow, gil_flow, stubborn_flow, long_retry_flow, approval_flow)
+    for flow in (*plain, parent_flow, grandparent_flow):
         flow.run_config = LocalRun(labels=[label])
         flow.storage = Local(add_default_labels=False)
         ids[flow.name] = str(flow.register(project_name=PROJECT, no_url=True))

@@ -226,6 +226,10 @@ class Backend:
         """Know of none."""
         return ()
 
+    async def parents(self, ids: Collection[str]) -> Mapping[str, str]:
+        """Know of none."""
+        return {}
+
     async def views(self, ids: Sequence[str]) -> Mapping[str, RunView]:
         """Know of none."""
         return {}

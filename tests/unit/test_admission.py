@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 
 import pytest
@@ -51,6 +52,68 @@ def test_runs_that_live_here_already_count_even_above_the_limit() -> None:
     assert admission.free() == 0
     admission.leave("a")
     assert not admission.take("c")
+
+
+def test_a_child_may_have_the_place_of_its_parent_once() -> None:
+    """Who waits for it. So where a place is to be had by a flow run that others wait for, it gets one."""
+    admission = Host(rules=settings(limit=1)).admission()
+    assert admission.take("parent")
+    assert not admission.take("stranger", "somewhere else")
+    assert admission.take("child", "parent")
+    assert not admission.take("second child", "parent"), "it has one place to give"
+    assert admission.take("grandchild", "child"), "and so has a child, however deep"
+    assert (admission.held, admission.free()) == (1, 0)
+    admission.leave("grandchild")
+    admission.leave("child")
+    assert not admission.take("stranger"), "the parent has its place again"
+    assert admission.take("second child", "parent")
+    admission.leave("parent")
+    assert admission.held == 1, "a child that outlives its parent keeps the place"
+    admission.leave("second child")
+    assert admission.take("stranger")
+
+
+def test_what_else_keeps_runs_from_being_taken_keeps_children_too() -> None:
+    admission = Host(rules=settings(limit=1)).admission()
+    assert admission.take("parent")
+    admission.draining = True
+    assert not admission.lacks_only_places
+    assert not admission.take("child", "parent")
+
+
+def test_flow_runs_that_wait_for_flow_runs_never_stand_still() -> None:
+    """Every forest of them comes to its end with any number of places, whichever is taken and ends next."""
+    for seed in range(300):
+        chance = random.Random(seed)
+        parents = {number: chance.choice([None, *range(number)]) for number in range(1, chance.randint(2, 12))}
+        most = chance.randint(1, 3)
+        admission = Host(rules=settings(limit=most)).admission()
+        waiting = {0, *(run for run, parent in parents.items() if parent is None)}
+        live: set[int] = set()
+        done: set[int] = set()
+        while waiting or live:
+            taken = next(
+                (run for run in chance.sample(sorted(waiting), len(waiting)) if _take(admission, run, parents)), None
+            )
+            if taken is not None:
+                waiting.remove(taken)
+                live.add(taken)
+                waiting |= {run for run, parent in parents.items() if parent == taken}
+            over = [run for run in live if {child for child, parent in parents.items() if parent == run} <= done]
+            assert taken is not None or over, f"seed {seed}: {live} wait, {waiting} find no place"
+            if over:
+                ended = chance.choice(over)
+                live.remove(ended)
+                done.add(ended)
+                admission.leave(str(ended))
+            busy = [run for run in live if not any(parents.get(child) == run for child in live)]
+            assert len(busy) <= most, "no more work at once than there are places"
+        assert done == {0, *parents}
+
+
+def _take(admission: Admission, run: int, parents: dict[int, int | None]) -> bool:
+    parent = parents.get(run)
+    return admission.take(str(run), "" if parent is None else str(parent))
 
 
 def test_a_reload_moves_the_limit() -> None:

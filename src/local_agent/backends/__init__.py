@@ -56,6 +56,9 @@ class Backend(Protocol):
     async def due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
         """Return due runs, less what is `known`, that an agent with this one label more would get."""
 
+    async def parents(self, ids: Collection[str]) -> Mapping[str, str]:
+        """Return, for those of these runs that a task of another flow run has created, the id of that flow run."""
+
     def unsupported(self, run: FlowRun) -> str:
         """Return why this agent can never run it, as a sentence; "" where it can."""
 

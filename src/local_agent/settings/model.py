@@ -99,7 +99,7 @@ class Settings:
         flag="--reject-unsupported", off="--no-reject-unsupported",
         help="Set flow runs that no local agent can run to Failed, instead of leaving them alone.")] = False
     limit: Annotated[int | None, Option(kind=optional(whole(1)), flag="--limit", metavar="N",
-        help="Flow runs at once.")] = None
+        help="Flow runs at once. One that a live flow run has started may have the place of that one.")] = None
     pressure_memory_percent: Annotated[int | None, Option(kind=optional(kinds.SHARE), key="pressure_memory",
         flag="--pressure-memory", metavar="PERCENT",
         help="Memory pressure (PSI, 10 s average) above which no flow run is taken.")] = None

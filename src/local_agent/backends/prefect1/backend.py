@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,6 +50,8 @@ _Value = TypeVar("_Value")
 
 _DUE_SINCE = timedelta(seconds=3)  # a task run due for less is still its own process's business
 _RUNNABLE = frozenset({"", "LocalRun", "UniversalRun"})
+_TASK_RUN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-[0-9]+)?")
+_UUID_CHARS = 36
 _AGENT_TYPE = "LocalAgent"
 
 
@@ -202,6 +205,21 @@ class Prefect1Backend:
         answer = await self._transport.ask(queries.flow_runs(ids, self.earlier_now() - _DUE_SINCE))
         found = each_row(answer, "flow_run", lambda row: _launchable(row, read_at))
         return [found.get(flow_run_id) for flow_run_id in ids]
+
+    async def parents(self, ids: Collection[str]) -> Mapping[str, str]:
+        """Return the parents of runs that Prefect's own tasks have created (prefect 1.4.1, tasks/prefect/flow_run.py).
+
+        `create_flow_run` and `StartFlowRun` give the id of their task run as idempotency key, with the index where they
+        are mapped. The parent of a run with a key of somebody's own cannot be known.
+        """
+        answer = await self._transport.ask(queries.idempotency_keys(ids))
+        keys = dict(rows(answer, "flow_run", lambda row: (get_str(row, "id"), get_str(row, "idempotency_key", ""))))
+        creators = {run_id: key[:_UUID_CHARS] for run_id, key in keys.items() if _TASK_RUN.fullmatch(key)}
+        if not creators:
+            return {}
+        answer = await self._transport.ask(queries.flow_runs_of(sorted(set(creators.values()))))
+        owners = dict(rows(answer, "task_run", lambda row: (get_str(row, "id"), get_str(row, "flow_run_id"))))
+        return {run_id: owners[task_run] for run_id, task_run in creators.items() if task_run in owners}
 
     def unsupported(self, run: FlowRun) -> str:
         """Tell why this kind of agent can never run it."""

@@ -64,6 +64,16 @@ def flow_runs(ids: Iterable[str], due: datetime) -> str:
     return f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ {fields} }} }}"
 
 
+def idempotency_keys(ids: Iterable[str]) -> str:
+    """Ask for what tells which task run has created flow runs."""
+    return f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ id idempotency_key }} }}"
+
+
+def flow_runs_of(task_runs: Iterable[str]) -> str:
+    """Ask which flow runs task runs belong to."""
+    return f"query {{ task_run(where: {{ id: {{ _in: {_list(task_runs)} }} }}) {{ id flow_run_id }} }}"
+
+
 def views(ids: Iterable[str]) -> str:
     """Ask how live flow runs stand at the API."""
     return f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ id state heartbeat }} }}"
