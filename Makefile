@@ -5,6 +5,7 @@
 #   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, bench, system, vm, package
 #   make chaos         breaks things for an hour: a thousand kills of the agent, ...; SEED=n repeats a run
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
+#   make fuzz-api      gives 100,000 wild answers of an API to the agent; FUZZ_SEED=n repeats a run
 #   make bench         measures the real Prefect agent and this one in turn; ROUNDS=n ONLY=start,burst,... REALTIME=1
 #   make deb           builds the packages for Debian 12 and 13 into build/deb
 #   make apt-repo      makes an apt repository of them in build/apt; KEY=... signs it with your gpg key
@@ -79,6 +80,10 @@ $(TIERS:%=test-%):
 .PHONY: fuzz
 fuzz: debians
 	FUZZ_MESSAGES=$${FUZZ_MESSAGES:-100000} $(PYTEST) tests/system/broker/test_fuzz.py -s $(ARGS)
+
+.PHONY: fuzz-api
+fuzz-api: test-setup
+	FUZZ_ANSWERS=$${FUZZ_ANSWERS:-100000} $(PYTEST) tests/process/agent/test_border_fuzz.py -s $(ARGS)
 
 .PHONY: deb
 deb: test-setup

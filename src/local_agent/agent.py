@@ -134,6 +134,13 @@ class Agent:
         """Why no flow run could be started at all, "" where they can."""
         return self._fitness.reason_against()
 
+    @property
+    def api_problem(self) -> str:
+        """What is not well between this agent and the API although that answers, "" where all is."""
+        clock = f"this machine's clock is {self._wrong_clock} the API's" if self._wrong_clock else ""
+        trouble = f"claims and ends do not get through: {self._trouble}" if self._trouble else ""
+        return "; ".join(filter(None, (clock, trouble)))
+
     def api_states(self) -> Mapping[str, RunState]:
         """Return the state at the API of each live run, as it was at the last look."""
         return self._watch.states()
@@ -153,9 +160,8 @@ class Agent:
         free = self._admission.free()
         places = "" if free is None else f", {free} slot{'' if free == 1 else 's'} free"
         paused = f"; takes none: {self._paused_for}" if self._paused_for else ""
-        trouble = f"; claims and ends do not get through: {self._trouble}" if self._trouble else ""
-        clock = f"; this machine's clock is {self._wrong_clock} the API's" if self._wrong_clock else ""
-        return f"{len(self._stories.live)} running{places}; {self._reachability.in_words()}{paused}{clock}{trouble}"
+        problem = f"; {self.api_problem}" if self.api_problem else ""
+        return f"{len(self._stories.live)} running{places}; {self._reachability.in_words()}{paused}{problem}"
 
     async def run(self, records: Iterable[Record], remembered: AbstractSet[str] = frozenset()) -> None:
         """Finish the stories of `records`, take new ones. Return after --max-polls; otherwise run until cancelled.

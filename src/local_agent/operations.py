@@ -72,7 +72,7 @@ class Operations:
             "for_seconds": self.reachability.reachable_for_seconds if lost is None else lost,
             "reason": self.reachability.reason,
             "answered_seconds_ago": self.reachability.answered_seconds_ago,
-            "writes_fail_because": self.backend.trouble,
+            "problem": self.agent.api_problem,
             "clock_ahead_seconds": self.backend.clock_ahead_seconds,
         }
 

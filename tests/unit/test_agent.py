@@ -85,3 +85,32 @@ async def test_a_story_that_is_stopped_before_its_first_step_frees_its_id(tmp_pa
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert not agent.is_busy
+
+
+async def test_what_is_wrong_between_agent_and_api_is_said_once_and_stands_in_the_status(tmp_path: Path) -> None:
+    async with story_bed(tmp_path, Plot()) as bed:
+        one = _agent(bed)
+        naps, seen = 0, asyncio.Event()
+
+        async def nap(_seconds: float) -> None:
+            nonlocal naps
+            naps += 1
+            if naps == 3:
+                assert "; this machine's clock is 2d ahead of the API's; claims and ends do not get " in one.status()
+                bed.backend.clock_ahead_seconds, bed.backend.trouble = -1.0, ""
+            if naps == 6:
+                seen.set()
+                await asyncio.Event().wait()
+
+        one._nap = nap  # type: ignore[method-assign,assignment]  # its pauses are counted
+        bed.backend.clock_ahead_seconds, bed.backend.trouble = 172_800.0, "too large (HTTP 413)"
+        agent = asyncio.create_task(one.run([]))
+        try:
+            async with asyncio.timeout(30):
+                await seen.wait()
+            assert one.api_problem == ""
+        finally:
+            agent.cancel()
+            await asyncio.gather(agent, return_exceptions=True)
+        said = [event for event in bed.log.events if event.message_id[-3:] in ("112", "113", "114", "115")]
+        assert said == [events.CLOCK_WRONG, events.NOTHING_TAKEN, events.CLOCK_RIGHT, events.TAKEN_AGAIN]

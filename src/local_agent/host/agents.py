@@ -60,6 +60,7 @@ class AgentView:
     takes_none_because: str
     unfit_because: str
     runs: tuple[AgentRun, ...]
+    api_problem: str = ""  # what is not well although the API answers
 
 
 def state_folders(environ: Mapping[str, str], services: Path = SERVICES_STATE) -> list[StateFolder]:
@@ -115,6 +116,7 @@ def agent_view(answer: object) -> AgentView:
         takes_none_because=told.text("takes_none_because"),
         unfit_because=told.text("unfit_because"),
         runs=tuple(_run(_Told(run)) for run in told.list("runs")),
+        api_problem=api.text("problem") if api.has("problem") else "",  # which agents of 0.1 do not tell
     )
 
 

@@ -91,7 +91,7 @@ class Instance:
         if not self.agent.api_reachable:
             lost_for = in_time(self.agent.api_for_seconds or 0.0)
             return f"API unreachable for {lost_for}: {self.agent.api_reason}"
-        return self.agent.unfit_because
+        return self.agent.unfit_because or self.agent.api_problem
 
 
 def enabled_names(units: Path) -> set[str]:

@@ -132,6 +132,7 @@ def test_what_cannot_be_written_again_is_no_json(text: bytes) -> None:
 
 def test_the_deepest_json_that_is_taken() -> None:
     assert load_json(b"[" * 100 + b"]" * 100)
+    assert [load_json(text) for text in (b"null", b"5", b'"text"', b"[]")] == [None, 5, "text", []]
     assert get_object({"json": '{"a": NaN}', "ok": "{}"}, "ok") == {}
     with pytest.raises(WrongFieldError, match="json: not JSON"):
         get_object({"json": '{"a": NaN}'}, "json")

@@ -87,6 +87,10 @@ def test_what_the_agent_says_itself() -> None:
     assert problem() == ""
     assert problem(api=_lost(for_seconds=240.0)) == "API unreachable for 4min: it does not answer"
     assert problem(unfit_because="no prefect") == "no prefect"
+    answers = {"url": "http://api", "reachable": True, "for_seconds": 9.0, "reason": "", "answered_seconds_ago": 1.0}
+    wrong = "this machine's clock is 2d ahead of the API's"
+    assert problem(api={**answers, "problem": wrong}) == wrong
+    assert problem(api={**answers, "problem": ""}) == problem(api=answers) == ""
     assert problem(draining=True, takes_none_because="draining") == "", "somebody wants it so"
     assert (
         Instance("prod1", _service(), None, may_ask=True).problem == "its agent does not answer on its control socket"

@@ -53,7 +53,7 @@ def _finite(text: str) -> float:
 
 
 def _is_deeper(value: Any, most: int) -> bool:  # noqa: ANN401 - any JSON
-    level = [value]
+    level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(most):
         level = [
             item
@@ -61,9 +61,7 @@ def _is_deeper(value: Any, most: int) -> bool:  # noqa: ANN401 - any JSON
             for item in (one.values() if isinstance(one, dict) else one)
             if isinstance(item, (dict, list))
         ]
-        if not level:
-            return False
-    return True
+    return bool(level)
 
 
 def get_id(obj: Mapping[str, Any], key: str) -> str:
