@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from local_agent.errors import ExhaustedError
 
 ROOT = Path("/sys/fs/cgroup")
 _USEC = 1_000_000
@@ -39,6 +42,25 @@ def read_figures(path: Path) -> Figures:
         written_bytes=_io_sum(folder, "wbytes"),
         is_frozen=_keyed(f"{folder}/cgroup.events").get("frozen") == "1",
     )
+
+
+def is_there(folder: Path) -> bool:
+    """Tell whether a cgroup can be asked for its events here."""
+    return bool(_lines(f"{folder}/cgroup.events"))
+
+
+def is_empty(folder: Path) -> bool:
+    """Given the folder of a cgroup that was there, tell whether no process is in it or below it any more.
+
+    Raise ExhaustedError where that cannot be told now.
+    """
+    try:
+        with open(f"{folder}/cgroup.events") as events:  # noqa: PTH123 - pathlib interns the name of every run
+            return "populated 0\n" in events.read()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return True
+        raise ExhaustedError(f"cannot look into {folder}: {error.strerror}") from error
 
 
 def _tasks(folder: str) -> int | None:

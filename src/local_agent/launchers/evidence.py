@@ -91,6 +91,12 @@ class Traces:
         return record is not None and record.verdict is Verdict.EXIT and record.code == 0
 
     @property
+    def tells_all(self) -> bool:
+        """Whether the scope's Result can add nothing to the exit record: nobody stopped it, no memory lacked."""
+        record = self.believed
+        return record is not None and not record.stopped and not record.cost.oom_kills
+
+    @property
     def believed(self) -> ExitRecord | None:
         """Return the exit record, None where something that is certain speaks against it."""
         return self.record if self.record is not None and self._may_be_true(self.record) else None

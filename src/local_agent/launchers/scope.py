@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from local_agent import cgroup
 from local_agent.errors import ManagerUnreachableError
 from local_agent.launchers import evidence
 from local_agent.launchers.output import LAST_LINES, Output, remove_output
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _STOP_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
+_LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,9 @@ class ScopeRun(ShimRun):
         super().__init__(shim, record, base, limits, output, clock)
         self.unit = scope_of(record.id)
         self._manager = manager
+        self._cgroup = cgroup.ROOT / cgroup_of(shim.identity.pid).lstrip("/")
+        self._has_cgroup = self.unit in self._cgroup.name and cgroup.is_there(self._cgroup)
+        self._may_have_failed = True
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop the scope because the API asked for it: SIGTERM to all of it, after the grace SIGKILL."""
@@ -151,17 +156,29 @@ class ScopeRun(ShimRun):
         until = self._clock.monotonic() + grace_seconds
         while self._clock.monotonic() < until and await _is_up(self._manager, self.unit):
             await self._clock.sleep(_LOOK_SECONDS * 4)
-        await self._manager.kill(self.unit, signal.SIGKILL)
+        if await _is_up(self._manager, self.unit):
+            await self._manager.kill(self.unit, signal.SIGKILL)
         await self._shim.ended()
 
     async def sweep(self) -> None:
         """Stop what is left in the scope: daemons, and Prefect's own orphaned heartbeat process."""
-        await end_scope(self._manager, self.unit)
+        self._shim.reap()
+        if not await self._is_empty():
+            await end_scope(self._manager, self.unit)
+
+    async def _is_empty(self) -> bool:
+        """Ask the kernel: a thousand scopes that end at once are a thousand things that PID 1 has to do already."""
+        for _ in range(_LOOKS if self._has_cgroup else 0):
+            if cgroup.is_empty(self._cgroup):
+                return True
+            await self._clock.sleep(_LOOK_SECONDS)  # who ends is in it for a moment more
+        return False
 
     async def evidence(self) -> End:
         """Put together how it ended, while the scope still knows its Result."""
         traces = self._traces()
-        if not traces.is_clean:  # only then it matters, and PID 1 has other things to do
+        self._may_have_failed = not traces.tells_all
+        if not traces.tells_all and not traces.is_clean:  # only then it matters, and PID 1 has other things to do
             status = await self._manager.status(self.unit)
             going_down = await self._manager.is_shutting_down()
             traces = replace(traces, result=status.result if status else "", shutting_down=going_down)
@@ -169,7 +186,8 @@ class ScopeRun(ShimRun):
 
     async def release(self) -> None:
         """Free the scope's name, which a failed one keeps."""
-        await self._manager.reset_failed(self.unit)
+        if self._may_have_failed:
+            await self._manager.reset_failed(self.unit)
         await super().release()
 
 
