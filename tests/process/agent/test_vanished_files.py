@@ -81,7 +81,7 @@ def test_the_whole_state_folder(api: Api, folder: Path) -> None:
         pid_in(folder / "up")
         shutil.rmtree(agent.state_dir)
         later = agent.new_run(api, "report Running\nreport Success")
-        agent.wait_for(f"cannot use {agent.state_dir}/runs: No such file or directory")
+        agent.wait_for(f"No further flow run is taken: the state folder {agent.state_dir}/runs is gone")
         (folder / "go").touch()
         api.wait_for_state(live, "Failed")
         assert api.state_types(later) == ["Scheduled"]
