@@ -26,7 +26,11 @@ _MANAGER = DBusAddress("/org/freedesktop/systemd1", _NAME, f"{_NAME}.Manager")
 _TIMEOUT_SECONDS = 30.0
 _MOST_AT_ONCE = 8
 _REMEMBERED_JOBS = 256
-_NOT_LOADED = (f"{_NAME}.NoSuchUnit", f"{_NAME}.LoadFailed")
+_NOT_LOADED = (f"{_NAME}.NoSuchUnit", f"{_NAME}.LoadFailed", "org.freedesktop.DBus.Error.UnknownObject")
+# PID 1 has left the bus for a moment, as it does to execute itself anew (systemctl daemon-reexec)
+_AWAY = tuple(f"org.freedesktop.DBus.Error.{name}" for name in ("NoReply", "ServiceUnknown", "NameHasNoOwner"))
+_AGAIN_SECONDS = 0.2
+_LOOK_SECONDS = 2.0
 _GONE = (ConnectionError, EOFError, RouterClosed, OSError)
 
 
@@ -89,8 +93,10 @@ class DBusScopeManager:
                 return None
             (active,) = await self._call_at(address, "Get", "ss", (f"{_NAME}.Unit", "ActiveState"))
             (result,) = await self._call_at(address, "Get", "ss", (f"{_NAME}.Scope", "Result"))
-        except DBusErrorResponse:  # not loaded, or unloaded between two of the questions
-            return None
+        except DBusErrorResponse as error:
+            if error.name in _NOT_LOADED:  # perhaps between two of the questions
+                return None
+            raise ManagerUnreachableError(f"systemd does not tell how {unit} stands: {_in_words(error)}") from error
         return ScopeStatus(active[1], result[1])
 
     async def reset_failed(self, unit: str) -> None:
@@ -130,14 +136,47 @@ class DBusScopeManager:
             return self._results.pop(path)
         future = self._waiters[path] = asyncio.get_running_loop().create_future()
         try:
-            return str(await _in_time(future, f"the end of {method}"))
+            return await self._end_of_job(path, future, method)
         finally:
             self._waiters.pop(path, None)
+
+    async def _end_of_job(self, path: str, future: asyncio.Future[str], method: str) -> str:
+        """Return the result of a job. Its signal may be lost when PID 1 executes itself anew: then it is gone."""
+        for _ in range(round(_TIMEOUT_SECONDS / _LOOK_SECONDS)):
+            await asyncio.wait({future}, timeout=_LOOK_SECONDS)
+            if not future.done() and await self._is_queued(path):
+                continue
+            return future.result() if future.done() else "done"
+        raise _no_answer(f"the end of {method}")
+
+    async def _is_queued(self, path: str) -> bool:
+        address = DBusAddress(path, _NAME, "org.freedesktop.DBus.Properties")
+        try:
+            await self._call_at(address, "Get", "ss", (f"{_NAME}.Job", "State"))
+        except DBusErrorResponse:
+            return False
+        return True
 
     async def _call(self, method: str, signature: str, body: tuple[Any, ...]) -> tuple[Any, ...]:
         return await self._call_at(_MANAGER, method, signature, body)
 
     async def _call_at(
+        self, address: DBusAddress, method: str, signature: str, body: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """Ask, and ask again while PID 1 is away. What it did not answer it may have done all the same.
+
+        Raise DBusErrorResponse for its no.
+        """
+        for _ in range(round(_TIMEOUT_SECONDS / _AGAIN_SECONDS)):
+            try:
+                return await self._call_once(address, method, signature, body)
+            except DBusErrorResponse as error:
+                if error.name not in _AWAY:
+                    raise
+            await asyncio.sleep(_AGAIN_SECONDS)
+        raise _no_answer(method)
+
+    async def _call_once(
         self, address: DBusAddress, method: str, signature: str, body: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         message = new_method_call(address, method, signature, body)
@@ -154,18 +193,33 @@ class DBusScopeManager:
 
     async def _connected(self) -> DBusRouter:
         async with self._connecting:
+            for _ in range(round(_TIMEOUT_SECONDS / _AGAIN_SECONDS)):
+                if self._router is not None or await self._has_connected():
+                    break
+                await asyncio.sleep(_AGAIN_SECONDS)
             if self._router is None:
-                try:
-                    self._router = await _in_time(self._connect(), "the bus")
-                except (*_GONE, DBusErrorResponse) as error:
-                    raise ManagerUnreachableError(
-                        f"cannot reach systemd on the bus {self._bus}: {error}", hint="systemctl status dbus"
-                    ) from error
-        return self._router
+                raise _no_answer("the bus")
+            return self._router
 
-    async def _connect(self) -> DBusRouter:
+    async def _has_connected(self) -> bool:
+        """Connect whole, or not at all. Return False where PID 1 is away."""
+        try:
+            await _in_time(self._connect(), "the bus")
+        except (*_GONE, DBusErrorResponse) as error:
+            await self.close()
+            if isinstance(error, DBusErrorResponse) and error.name in _AWAY:
+                return False
+            raise ManagerUnreachableError(
+                f"cannot reach systemd on the bus {self._bus}: {error}", hint="systemctl status dbus"
+            ) from error
+        except BaseException:
+            await self.close()
+            raise
+        return True
+
+    async def _connect(self) -> None:
         connection = await open_dbus_connection(self._bus)
-        router = DBusRouter(connection)
+        router = self._router = DBusRouter(connection)
         rule = MatchRule(type="signal", interface=f"{_NAME}.Manager", member="JobRemoved")
         signals: asyncio.Queue[Any] = asyncio.Queue()
         router.filter(rule, queue=signals)
@@ -173,7 +227,6 @@ class DBusScopeManager:
         # before any job is started, or the signal of a fast one is missed
         await Proxy(message_bus, router).AddMatch(rule)
         unwrap_msg(await router.send_and_get_reply(new_method_call(_MANAGER, "Subscribe")))
-        return router
 
     async def _listen(self, signals: asyncio.Queue[Any]) -> None:
         while True:
@@ -195,9 +248,13 @@ async def _in_time(answer: asyncio.Future[Any] | Coroutine[Any, Any, Any], what:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             return await answer
     except TimeoutError as error:
-        raise ManagerUnreachableError(
-            f"systemd did not answer {what} within {_TIMEOUT_SECONDS:.0f} s", hint="is PID 1 busy? systemctl list-jobs"
-        ) from error
+        raise _no_answer(what) from error
+
+
+def _no_answer(what: str) -> ManagerUnreachableError:
+    return ManagerUnreachableError(
+        f"systemd did not answer {what} within {_TIMEOUT_SECONDS:.0f} s", hint="is PID 1 busy? systemctl list-jobs"
+    )
 
 
 @contextlib.contextmanager
