@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_agent.broker.line_limits import LineLimits
 from local_agent.broker.names import instance_in
 from local_agent.broker.protocol import SOCKET_PATH
 from local_agent.errors import ConfigError
@@ -39,7 +40,7 @@ def find(uid: int, environ: Mapping[str, str], booted: Path = _BOOTED, broker: P
     if not booted.is_dir():
         return Found(None, reason="systemd does not run this machine")
     if uid == 0:
-        return Found(lambda own: DBusScopeManager(_SYSTEM_BUS, own), "the system's manager")
+        return Found(lambda own: DBusScopeManager(_SYSTEM_BUS, own, LineLimits()), "the system's manager")
     if broker.exists() and instance_in(cgroup_of(os.getpid())) is not None:
         words = "the system's manager through the broker"
         return Found(lambda own: BrokerScopeManager(broker, DBusScopeManager(_SYSTEM_BUS, own)), words)

@@ -13,6 +13,7 @@ from local_agent.broker.bus import SYSTEMD, Bus, BusError
 from local_agent.broker.callers import Caller, held_for
 from local_agent.broker.enclosure import check_enclosed, check_own
 from local_agent.broker.journal import last_lines
+from local_agent.broker.line_limits import LineLimits
 from local_agent.broker.names import identifier_of, instance_of, scope_of, service_of, slice_of
 from local_agent.broker.protocol import Code, RefusedError, Request, Verb
 from local_agent.broker.turns import Turns
@@ -47,6 +48,7 @@ class Operations:
 
     def __init__(self, connect: Callable[[], Awaitable[Bus]] = Bus.connect) -> None:
         self._connect = connect
+        self._line_limits = LineLimits()
         self._bus: Bus | None = None
         self._takes_pidfds = False
         self._connecting = asyncio.Lock()
@@ -99,7 +101,8 @@ class Operations:
         async with self._starts.turn(caller.instance, _TURN_SECONDS):
             await _until_ready(bus, caller)
             # looked at when nothing is waited for any more: meanwhile its pid may become a stranger's
-            with held_for(caller, request.pid) as process:
+            unlimited = self._line_limits.lifted(scope_of(request.flow_run))
+            with held_for(caller, request.pid) as process, unlimited:
                 await self._enclose(bus, caller, request, process)
         return {}
 
@@ -151,6 +154,7 @@ class Operations:
     async def _reset_failed(self, bus: Bus, caller: Caller, request: Request) -> Answer:
         if await self._own(bus, caller, request):
             await _unless_gone(bus.call("ResetFailedUnit", "s", (scope_of(request.flow_run),)))
+        self._line_limits.note_end(scope_of(request.flow_run))
         return {}
 
     async def _set(self, bus: Bus, caller: Caller, request: Request) -> Answer:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from local_agent.limits import Limits
 
@@ -30,6 +31,16 @@ class ScopeStatus:
 
     active_state: str
     result: str
+
+
+class LineLimits(Protocol):
+    """journald's limit of lines for scopes, which drops what comes too fast (broker/line_limits.py)."""
+
+    def lifted(self, unit: str) -> AbstractContextManager[None]:
+        """Lift it for a scope that is started within the context."""
+
+    def note_end(self, unit: str) -> None:
+        """Note that a scope has ended."""
 
 
 class ScopeManager(Protocol):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # longer than the broker itself waits for systemd (30 s), so that its words arrive; a scope may take its time to stop
 _ANSWER_SECONDS = 45.0
 _STOP_SECONDS = 90.0
-_TAIL_SECONDS = 15.0
+_TAIL_SECONDS = 45.0  # its turn, what journald has still to read, and the reading
 _GREETING_SECONDS = 30.0
 _TRIES = 3
 _HINT = "systemctl status local-agent-broker.socket local-agent-broker.service"

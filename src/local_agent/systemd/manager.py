@@ -14,7 +14,7 @@ from jeepney.io.common import RouterClosed
 from jeepney.wrappers import DBusErrorResponse, unwrap_msg
 
 from local_agent.errors import ManagerUnreachableError
-from local_agent.systemd import ScopeRequest, ScopeStatus
+from local_agent.systemd import LineLimits, ScopeRequest, ScopeStatus
 from local_agent.systemd.properties import scope_properties
 
 if TYPE_CHECKING:
@@ -37,10 +37,14 @@ _GONE = (ConnectionError, EOFError, RouterClosed, OSError)
 class DBusScopeManager:
     """A ScopeManager on the bus at `bus` ("SYSTEM", or an address). Connects when first needed, and again when lost."""
 
-    def __init__(self, bus: str, own_slice: str = "") -> None:
-        """`own_slice`: scopes elsewhere are another's and not there; "" where every scope is meant."""
+    def __init__(self, bus: str, own_slice: str = "", line_limits: LineLimits | None = None) -> None:
+        """`own_slice`: scopes elsewhere are another's and not there; "" where every scope is meant.
+
+        `line_limits` lifts journald's limit for its scopes; None where nobody can.
+        """
         self._bus = bus
         self._own_slice = own_slice
+        self._line_limits = line_limits
         self._router: DBusRouter | None = None
         self._connecting = asyncio.Lock()
         self._listener: asyncio.Task[None] | None = None
@@ -60,9 +64,11 @@ class DBusScopeManager:
         message that looks like the end of a job.
         """
         body: tuple[Any, ...] = (request.unit, "fail", scope_properties(request), [])
+        lifted = self._line_limits.lifted(request.unit) if self._line_limits else contextlib.nullcontext()
         async with self._places:
             try:
-                result = await self._run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", body)
+                with lifted:
+                    result = await self._run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", body)
             except DBusErrorResponse as error:
                 raise ManagerUnreachableError(
                     f"systemd does not start {request.unit}: {_in_words(error)}",
@@ -103,6 +109,8 @@ class DBusScopeManager:
         """Reset a failed scope."""
         with _unless_not_loaded():
             await self._call("ResetFailedUnit", "s", (unit,))
+        if self._line_limits:
+            self._line_limits.note_end(unit)
 
     async def is_shutting_down(self) -> bool:
         """Read the manager's SystemState."""
