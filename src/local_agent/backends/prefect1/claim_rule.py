@@ -129,7 +129,8 @@ class Plan:
     """One claim on its way: `act` is what to do now, and the method that fits tells what came of it.
 
     `rests_on` is the version of the waiting state that the claim was made for, and `settles` whether claims of others
-    that are under way are waited for before the run is taken for ours. `restore` is what to set for RESTORE.
+    that are under way are waited for before the run is taken for ours. `restore` is what to set for RESTORE, and `over`
+    the version of the state that it is set over.
     """
 
     nonce: str
@@ -141,6 +142,7 @@ class Plan:
     may_land: bool = False  # whether something of ours may still be carried out
     has_settled: bool = False
     restore: PastState | None = None
+    over: int = 0
 
     @classmethod
     def of_earlier_life(cls, nonce: str, rests_on: int) -> Plan:
@@ -190,7 +192,7 @@ class Plan:
     def _seen(self, history: Sequence[PastState]) -> Plan:
         hidden = self._hidden(history)
         if hidden is not None and (hidden.is_final or self.restore is None or not self.may_land):
-            return self._then(Act.RESTORE, restore=hidden)
+            return self._then(Act.RESTORE, restore=hidden, over=history[0].version)
         if self.restore is not None:
             # what we have set again may lie on what has come since: seen by now, or when it can land no more
             return self._then(Act.LET_LAND if self.may_land else Act.LOST)

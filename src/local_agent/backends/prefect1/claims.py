@@ -113,7 +113,7 @@ class Claims:
         if plan.act is Act.SEND:
             return plan.has_sent(await self._send(StateChange(flow_run_id, plan.rests_on, claim)))
         if plan.act is Act.RESTORE and plan.restore is not None:
-            return plan.has_sent(await self._send(StateChange(flow_run_id, plan.rests_on, plan.restore.state)))
+            return plan.has_sent(await self._send(StateChange(flow_run_id, plan.over, plan.restore.state)))
         await self._clock.sleep(SETTLE_SECONDS if plan.act is Act.SETTLE else self._timeout_seconds)
         return plan.has_waited()
 
