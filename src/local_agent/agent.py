@@ -15,6 +15,7 @@ from local_agent.clock import Backoff
 from local_agent.enclosures import Enclosures
 from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError, UnavailableError
 from local_agent.events import Subject
+from local_agent.fitness import LOOK_SECONDS
 from local_agent.kinship import AllBut, Kinship
 from local_agent.loops import AFTER_FAULT_SECONDS, kept_up
 from local_agent.plain import shown_url
@@ -51,6 +52,7 @@ _LAST_REPORTS_SECONDS = 5.0
 _SEE_ENDS_SECONDS = 0.05
 _WRONG_CLOCK_SECONDS = 10.0  # an answer tells whole seconds, and may have been under way for some
 _MOST_STRANGERS = 10_000
+_REQUESTS_A_STEP = 10  # a page that a proxy finds too large is asked for in parts
 
 
 _POLL_FAULT = UnavailableError("the queue cannot be asked, by a fault of local-agent itself; its log has the traceback")
@@ -186,7 +188,6 @@ class Agent:
         polls = 0
         while (most := self._settings().max_polls) is None or polls < most:
             polls += 1
-            self._progress.mark()
             delay = await self._poll_safely(backoff)
             if most is None or polls < most:
                 await self._nap(delay)
@@ -205,14 +206,18 @@ class Agent:
     async def _poll_once(self, backoff: Backoff) -> float:
         """Poll, hand over what came, and return for how many seconds to wait now."""
         try:
+            self._mark_request()
             if not self._connected:
                 await self._connect()
+                self._mark_request()
             reason = self._admission.reason_against()
             self._note_pause(reason)
             known = AllBut() if reason else self._known()
             page = await self._backend.due_runs(self._backend.earlier_now() + _PREFETCH, known)
+            self._mark_request()
             if self._admission.lacks_only_places:
                 await self._hand_over_children(page)
+                self._mark_request()
             await self._look_for_hostname_labels(page)
         except (UnavailableError, CredentialError) as error:
             if isinstance(error, CredentialError) and not self._was_connected:
@@ -253,6 +258,7 @@ class Agent:
             self._say_once(problem, events.NOT_UNDERSTOOD, reason=problem)
         runs = [run for run in page.runs if self._is_for_us(run)]
         if runs or self._fitness.reason_against():
+            self._progress.mark(LOOK_SECONDS)
             await self._fitness.look()
         self._note_pause(self._admission.reason_against())
         if self._fitness.reason_against():
@@ -368,7 +374,12 @@ class Agent:
         if self._paused_for and not self._admission.reason_against():
             self.poke()
 
+    def _mark_request(self) -> None:
+        """Note that the loop is about to ask: a request takes at most twice its timeout, and a step has few of them."""
+        self._progress.mark(_REQUESTS_A_STEP * 2 * self._settings().request_timeout_seconds)
+
     async def _nap(self, seconds: float) -> None:
+        self._progress.mark(seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -377,6 +388,7 @@ class Agent:
     async def _until_launched(self) -> None:
         """After --max-polls: what was taken is started, as the original does, and goes on running, where it can."""
         while any(self._shut_down or run_id not in self._stories.live for run_id in self._tasks):
+            self._progress.mark()
             await self._clock.sleep(0.05)
 
     async def _leave_everything_running(self, beside: list[asyncio.Task[None]]) -> None:

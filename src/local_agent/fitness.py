@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from local_agent.clock import Clock
 
+# how long all checks together may take: the bus, the broker and the interpreter have half a minute each
+LOOK_SECONDS = 180.0
 _FIRST_PAUSE_SECONDS = 5.0
 _MOST_PAUSE_SECONDS = 60.0
 

@@ -242,6 +242,7 @@ class Bed:
     """Stories over a real disk, an API and a launcher of the plot."""
 
     def __init__(self, folder: Path, disk: Workers, plot: Plot, settings: Settings) -> None:
+        self.settings = lambda: settings
         self.plot = plot
         self.trail = plot.trail
         self.log = samples.ListLog()

@@ -15,16 +15,16 @@ from support import samples
 from support.story_bed import PROCESS, Bed, Plot, story_bed
 
 
-def _agent(bed: Bed) -> Agent:
+def _agent(bed: Bed, progress: Progress | None = None) -> Agent:
     return Agent(
         backend=bed.backend,  # type: ignore[arg-type]  # only what is asked of it here
         stories=bed.stories,
         admission=bed.admission,
         reachability=Reachability(bed.log, bed.clock),
-        progress=Progress(bed.clock.monotonic),
+        progress=progress or Progress(bed.clock.monotonic),
         clock=bed.clock,
         log=bed.log,
-        settings=lambda: samples.settings(),
+        settings=bed.settings,
         fitness=bed.fitness,
     )
 
@@ -114,3 +114,33 @@ async def test_what_is_wrong_between_agent_and_api_is_said_once_and_stands_in_th
             await asyncio.gather(agent, return_exceptions=True)
         said = [event for event in bed.log.events if event.message_id[-3:] in ("112", "113", "114", "115")]
         assert said == [events.CLOCK_WRONG, events.NOTHING_TAKEN, events.CLOCK_RIGHT, events.TAKEN_AGAIN]
+
+
+class Said(Progress):
+    """Keeps how long the loop said that it would be away."""
+
+    def __init__(self, bed: Bed) -> None:
+        super().__init__(bed.clock.monotonic)
+        self.most_seconds: list[float] = []
+        self.enough = asyncio.Event()
+
+    def mark(self, most_seconds: float = 0.0) -> None:
+        """Keep it."""
+        super().mark(most_seconds)
+        self.most_seconds.append(most_seconds)
+        if len(self.most_seconds) >= 12:
+            self.enough.set()
+
+
+async def test_the_loop_says_how_long_it_means_to_be_away(tmp_path: Path) -> None:
+    async with story_bed(tmp_path, poll_interval_seconds=3600.0, request_timeout_seconds=40.0) as bed:
+        said = Said(bed)
+        running = asyncio.create_task(_agent(bed, said).run([]))
+        async with asyncio.timeout(30):
+            await said.enough.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        naps = [seconds for seconds in said.most_seconds if seconds < 80]
+        assert naps == sorted(naps), "each nap is said, and they grow"
+        assert len(naps) >= 3
+        assert max(said.most_seconds) >= 2 * 40, "a request may take twice its timeout"

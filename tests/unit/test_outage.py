@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+import pytest
+
 from local_agent import events
 from local_agent.errors import ApiUnreachableError
 from local_agent.health import Health, judge
@@ -85,9 +87,22 @@ def test_health_is_bad_only_when_an_outage_has_lasted() -> None:
 def test_health_is_bad_when_the_loop_is_stuck() -> None:
     bed = Bed()
     bed.reach.answered()
-    bed.clock.advance(149)
+    bed.progress.mark(10)
+    bed.clock.advance(69)
     assert not bed.progress.is_stuck
     bed.clock.advance(2)
-    assert bed.health().as_json() == {"status": "failing", "problem": "the agent's loop is stuck", "for_seconds": 151}
+    assert bed.health().as_json() == {"status": "failing", "problem": "the agent's loop is stuck", "for_seconds": 71}
     bed.progress.mark()
     assert bed.health().status is HTTPStatus.OK
+
+
+@pytest.mark.parametrize("means_to_be_away_seconds", [0.25, 150, 3600, 86400])
+def test_a_loop_that_is_away_for_as_long_as_it_said_is_well(means_to_be_away_seconds: float) -> None:
+    """As with `poll_interval = 1h`: the watchdog must not end an agent that does as it was told."""
+    bed = Bed()
+    bed.reach.answered()
+    bed.progress.mark(means_to_be_away_seconds)
+    bed.clock.advance(means_to_be_away_seconds + 59)
+    assert bed.health().status is HTTPStatus.OK
+    bed.clock.advance(2)
+    assert bed.health().status is HTTPStatus.SERVICE_UNAVAILABLE

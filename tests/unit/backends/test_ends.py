@@ -175,6 +175,7 @@ def test_cancelling_becomes_cancelled(end: End, policy: CrashPolicy) -> None:
     assert decision.outcome is REPORTED
     assert _set(decision) == [("task-0", "Cancelled"), ("run", "Cancelled")]
     assert _message(decision).startswith("Cancelled")
+    assert _message(decision).count("Cancelled") == 1
 
 
 @pytest.mark.parametrize("state", ["Submitted", "Running"])

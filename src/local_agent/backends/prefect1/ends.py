@@ -170,8 +170,7 @@ def decide(facts: RunFacts | None, record: Record, end: End, policy: CrashPolicy
 
 def _decide_unfinished(facts: RunFacts, record: Record, end: End, policy: CrashPolicy, start: datetime) -> Decision:
     if facts.meaning is RunState.CANCELLING:
-        message = "Cancelled" if end.is_clean else f"Cancelled. {sentence(end)}"
-        return _finish(facts, record, "Cancelled", message)
+        return _finish(facts, record, "Cancelled", _cancelled(end))
     if facts.meaning is RunState.SUBMITTED and (end.cause is Cause.POWER_LOST or end.may_have_begun_early):
         # it never told the API that it runs, so none of its tasks did
         return _start_again(facts, record, _attempt(facts), start, end)
@@ -210,6 +209,13 @@ def _crash_message(facts: RunFacts, end: End) -> str:
     if never_reported and end.last_lines:
         text += "; last lines:\n" + "\n".join(end.last_lines)
     return text
+
+
+def _cancelled(end: End) -> str:
+    """Say that a run that somebody cancelled has ended, once."""
+    if end.is_clean:
+        return "Cancelled"
+    return sentence(end) if end.cause is Cause.CANCELLED else f"Cancelled. {sentence(end)}"
 
 
 def _finish(facts: RunFacts, record: Record, kind: str, message: str) -> Decision:
