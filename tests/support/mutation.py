@@ -69,7 +69,7 @@ class Mutator:
         return self._as_bytes(answer)
 
     def _mutate(self, answer: Any) -> None:  # noqa: ANN401 - any JSON
-        places = [place for place in _places(answer) if not self._is_about_good(place[0], place[1])]
+        places = self._places(answer)
         if not places:
             return
         container, key = self._chance.choice(places)
@@ -83,12 +83,15 @@ class Mutator:
         else:
             container[f"{key} too"] = copy.deepcopy(container[key])
 
-    def _is_about_good(self, container: Any, key: Any) -> bool:  # noqa: ANN401 - any JSON
-        """Whether something good would change: a row, or what holds one."""
-        if isinstance(container, dict) and container.get("id") in self._good:
-            return True
-        text = json.dumps(container[key])
-        return any(good in text for good in self._good)
+    def _places(self, answer: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - any JSON
+        """Return every place that may be changed: nothing of a good row, nor what holds one."""
+        places = _places(answer, self._good)
+        holds_good = {id(container) for container, _, is_good in places if is_good}
+        # what lies deeper comes later
+        for container, key, _ in reversed(places):
+            if id(container[key]) in holds_good:
+                holds_good.add(id(container))
+        return [(one, key) for one, key, is_good in places if not is_good and id(one[key]) not in holds_good]
 
     def _as_bytes(self, answer: Any) -> bytes:  # noqa: ANN401 - any JSON
         text = json.dumps(answer)
@@ -98,17 +101,21 @@ class Mutator:
         return content.replace(b"x" * 70_000, b"\xff" * 70_000) if self._chance.random() < 0.5 else content
 
     def _raws(self, answer: Any) -> set[str]:  # noqa: ANN401 - any JSON
-        values = [answer, *(container[key] for container, key in _places([answer]))]
+        values = [answer, *(container[key] for container, key, _ in _places(answer, ()))]
         return {value for value in values if isinstance(value, str) and value.startswith(_RAW)}
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - any JSON
-    """Return every place of a JSON value: what holds it, and its key or index there."""
-    found, waiting = [], [value]
+def _places(value: Any, good: Collection[str]) -> list[tuple[Any, Any, bool]]:  # noqa: ANN401 - any JSON
+    """Return every place of a JSON value: what holds it, its key or index there, and whether it is a good row or id."""
+    found: list[tuple[Any, Any, bool]] = []
+    waiting = [value]
     while waiting:
         one = waiting.pop()
         items = one.items() if isinstance(one, dict) else enumerate(one) if isinstance(one, list) else ()
         for key, item in items:
-            found.append((one, key))
-            waiting.append(item)
+            name = item.get("id") if isinstance(item, dict) else item
+            is_good = isinstance(name, str) and name in good
+            found.append((one, key, is_good))
+            if not is_good:
+                waiting.append(item)
     return found
