@@ -20,6 +20,7 @@ from local_agent import http_guard
 from local_agent.errors import ConfigError, LocalAgentError, UnavailableError
 from local_agent.server import tidiness, timestamps
 from local_agent.server.auth import Keys
+from local_agent.server.budget import DEFAULT, Budget
 from local_agent.server.callers import Callers
 from local_agent.server.database import Database
 from local_agent.server.engine import Engine
@@ -72,11 +73,12 @@ def build_engine(
     stats: Stats,
     say: Callable[[str], None],
     monotonic: Callable[[], float] = time.monotonic,
+    budget: Budget = DEFAULT,
 ) -> Engine:
     """Given an open database, return what answers requests."""
     lock = ExpiringSet(SUBMIT_LOCK_SECONDS if settings.submit_lock else 0.0, monotonic)
     keys = Keys(settings.api_key)
-    return Engine(database, submit_lock=lock, keys=keys, stats=stats, say=say, monotonic=monotonic)
+    return Engine(database, submit_lock=lock, keys=keys, stats=stats, say=say, monotonic=monotonic, budget=budget)
 
 
 def run(

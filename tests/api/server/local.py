@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from local_agent.server import app
+from local_agent.server.budget import DEFAULT, Budget
 from local_agent.server.database import Database
 from local_agent.server.engine import Answer, Next
 from local_agent.server.request import Asked
@@ -46,14 +47,14 @@ class Time:
 class LocalApi(ApiClient):
     """Answers requests without HTTP. `said` has the lines for its console."""
 
-    def __init__(self, database: Database, settings: app.Settings, time: Time) -> None:
+    def __init__(self, database: Database, settings: app.Settings, time: Time, budget: Budget) -> None:
         super().__init__()
         self.time = time
         self.said: list[str] = []
         self.database = database
         self.stats = Stats()
         self._engine = app.build_engine(
-            database, settings, stats=self.stats, say=self.said.append, monotonic=time.monotonic
+            database, settings, stats=self.stats, say=self.said.append, monotonic=time.monotonic, budget=budget
         )
 
     def post(self, body: object, *, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
@@ -86,12 +87,14 @@ class LocalApi(ApiClient):
 
 
 @contextmanager
-def local_api(data: Path, *, key: str | None = None, submit_lock: bool = True) -> Iterator[LocalApi]:
+def local_api(
+    data: Path, *, key: str | None = None, submit_lock: bool = True, budget: Budget = DEFAULT
+) -> Iterator[LocalApi]:
     """Give an API on a data file, open until the end of the block."""
     time = Time()
     settings = app.Settings(data, api_key=key, submit_lock=submit_lock)
     database = Database(data, time.utc)
     try:
-        yield LocalApi(database, settings, time)
+        yield LocalApi(database, settings, time, budget)
     finally:
         database.close()
