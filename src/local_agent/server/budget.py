@@ -45,6 +45,8 @@ class Budget:
     # than a moment that is remembered.
     short_seconds: float = 0.01
     moment_seconds: float = 0.002
+    # Those that are known to take no longer than this do not wait behind those that do.
+    while_seconds: float = 0.1
     # Larger bodies, and larger documents that are not known yet, are parsed beside the others (gate.py). Small new ones
     # have this share of the time in all: a hundred at once, and 15 % of each second.
     quick_body_bytes: int = 256 * 1024

@@ -19,7 +19,7 @@ from typing import Any
 from local_agent.server import datafile, tables, timestamps
 from local_agent.server.budget import DEFAULT, Budget
 from local_agent.server.json_text import JsonText, to_json
-from local_agent.server.lanes import LongLane
+from local_agent.server.lanes import Lane
 from local_agent.server.reads import Parameters, Reads, bindable
 from local_agent.server.tables import Column, Kind
 from local_agent.server.timestamps import Clock
@@ -46,7 +46,7 @@ def ordered_id(moment: datetime) -> str:
 
 
 class Database(Reads):
-    """The API's data. Everything but `transaction`, `commit` and `long_lane` is called within a transaction."""
+    """The API's data. Everything but `transaction`, `commit` and the lanes is called within a transaction."""
 
     def __init__(
         self,
@@ -65,7 +65,8 @@ class Database(Reads):
             connection = datafile.open_writer(path, say)
             super().__init__(connection, budget)
             self._transactions = Transactions(connection)
-            self.long_lane = LongLane(self._reader)
+            self.long_lane = Lane("long-reads", self._reader)
+            self.middle_lane = Lane("reads", self._reader)
             with self.transaction(writes=True):
                 self._create_first_tenant()
             self.commit()
@@ -117,6 +118,7 @@ class Database(Reads):
     def close(self) -> None:
         """Commit what is not yet, and close the file."""
         self.long_lane.close()
+        self.middle_lane.close()
         self._transactions.close()
         self._claim.close()
 

@@ -60,9 +60,9 @@ class WrongVariablesError(Exception):
 
 @dataclass
 class Pace:
-    """Whether a document was answered soon when it was last asked; None: not asked yet."""
+    """How long the last answer to a document took to be read; infinity if it was stopped, None if there was none."""
 
-    is_short: bool | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

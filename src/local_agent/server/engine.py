@@ -248,26 +248,32 @@ class Engine:
         )
 
     def _read(self, order: Order, headers: Mapping[str, str]) -> Result:
-        if order.pace.is_short or (order.pace.is_short is None and not self._database.long_lane.is_busy):
+        took = order.pace.seconds
+        if took is None and self._database.long_lane.is_busy:
+            raise _SlowError
+        if took is None or took < self._budget.moment_seconds:
             try:
                 with self._database.transaction(writes=False), self._database.within(self._budget.short_seconds):
                     return self._read_from(self._database, order, headers)
             except OutOfTimeError:
-                order.pace.is_short = False
+                order.pace.seconds = float("inf")
         raise _SlowError
 
     def _read_slowly(self, order: Order, headers: Mapping[str, str]) -> Result:
         seconds = self._budget.seconds
+        is_known = order.pace.seconds is not None and order.pace.seconds < self._budget.while_seconds
+        lane = self._database.middle_lane if is_known else self._database.long_lane
         try:
-            return self._database.long_lane.read(lambda reads: self._read_from(reads, order, headers), seconds)
+            return lane.read(lambda reads: self._read_from(reads, order, headers), seconds)
         except OutOfTimeError:
+            order.pace.seconds = float("inf")
             raise TooCostlyError(f"The query takes more than {seconds} s: ask for fewer rows, or less deep") from None
 
     def _read_from(self, reads: Reads, order: Order, headers: Mapping[str, str]) -> Result:
         begun = time.monotonic()
         self._keys.check_tenant(headers, reads)
         result = self._executor.execute(order, self._request(headers, reads))
-        order.pace.is_short = time.monotonic() - begun < self._budget.moment_seconds
+        order.pace.seconds = time.monotonic() - begun
         return result
 
     def _write(self, job: _Job, headers: Mapping[str, str], turn_seconds: float) -> None:

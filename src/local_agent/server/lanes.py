@@ -1,9 +1,10 @@
-"""Two lanes for what is read, so that nobody who asks for little waits behind somebody who asks for much.
+"""Three lanes for what is read, so that nobody who asks for little waits behind somebody who asks for much.
 
-A document whose answer came soon (Pace) is read on the writer's own connection, in its turn. One that takes longer
-than a moment there is stopped and read again in the long lane: one thread with a connection of its own, that is nice
-to the others. While that one has work, what nobody knows yet starts there too, so that a stranger's hundred different
-documents cost the short lane nothing.
+A document whose last answer took less than 2 ms (Pace) is read in the loop, on the writer's own connection. One that
+takes longer than 10 ms there is stopped and read again in the long lane: a thread with a connection of its own, that is
+nice to the others. Those that are known to take up to 100 ms have another such thread, the middle lane. While the long
+lane has work, what nobody knows yet starts there, so that a stranger's hundred different documents cost the loop
+nothing.
 """
 
 from __future__ import annotations
@@ -27,20 +28,21 @@ _Answer = TypeVar("_Answer")
 # More than that many would not have their turn in time.
 _MOST_WAITING = 16
 
-# The kernel gives a thread this nice a tenth of what it gives the others, if they want it.
-_NICE = 10
+# The kernel gives a thread this nice half of what it gives the loop, if that wants it. More would let the agent's own
+# larger reads run out of time on a machine whose flow runs take every processor.
+_NICE = 3
 
 
-class LongLane:
+class Lane:
     """Reads one after another in a thread of its own."""
 
-    def __init__(self, connect: Callable[[], Reads]) -> None:
-        """Given what opens the lane's connection."""
+    def __init__(self, name: str, connect: Callable[[], Reads]) -> None:
+        """Given the thread's name, and what opens the lane's connection."""
         self._reads = connect()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
-        self._thread = threading.Thread(target=self._work, name="long-reads", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     @property

@@ -334,13 +334,17 @@ TABLES = (
             Index("created"),
             Index("name"),
             Index("agent_id"),
-            Index("state, heartbeat"),
+            _GONE,
             _GONE,
             # The queue (queue.py) finds the label sets that fit, and of each the earliest runs.
             Index("tenant_id, labels, state_start_time", where=WAITING_SQL),
             Index("tenant_id, labels", where=RUNNING_SQL),
             # What becomes of a flow that is archived: a long history is not looked through for it.
             Index("flow_id", where="state = 'Scheduled'"),
+            # Pages of a list, as users look at them: those in a state, the newest of a flow, the newest by their time.
+            Index("state"),
+            Index("flow_id, created"),
+            Index("scheduled_start_time"),
         ),
     ),
     Table(

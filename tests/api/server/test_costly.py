@@ -10,11 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from api.server.local import LocalApi
+from api.server.local import LocalApi, local_api
+from local_agent.server.budget import DEFAULT
 from local_agent.server.costs import TooCostlyError
 from local_agent.server.documents import Documents
 from local_agent.server.engine import the_schema
@@ -163,7 +166,15 @@ def test_many_mutations_give_way_and_are_all_done(api: LocalApi) -> None:
     )
 
 
-def test_what_was_kept_is_answered_if_the_rest_is_lost(api: LocalApi) -> None:
+@pytest.fixture
+def in_turns(tmp_path: Path) -> Iterator[LocalApi]:
+    """An API that does one mutation in a turn."""
+    with local_api(tmp_path / "turns.db", budget=replace(DEFAULT, alone_seconds=0.0)) as fresh:
+        yield fresh
+
+
+def test_what_was_kept_is_answered_if_the_rest_is_lost(in_turns: LocalApi) -> None:
+    api = in_turns
     flow = api.create_flow()
     pages = api.database.value("PRAGMA page_count")
     api.database.value(f"PRAGMA max_page_count = {pages + 40}")
