@@ -7,6 +7,7 @@
     │   ├── ApiUnreachableError     no answer, or an answer that is not the API's
     │   │   └── NotUnderstoodError    an answer that is not what was asked for
     │   ├── ManagerUnreachableError systemd's bus or the broker does not answer, or refuses a scope
+    │   │   └── NoAnswerError         it is not there for a moment
     │   └── ExhaustedError          this machine is at a limit: processes, descriptors, memory, disk
     ├── ApiRefusedError       70  the API understood the request and said no
     │   └── TooLargeError         the request was larger than the API, or a proxy before it, takes
@@ -101,6 +102,10 @@ class ManagerUnreachableError(UnavailableError):
 
     That is this machine's fault and not the flow run's: the run goes back to the queue.
     """
+
+
+class NoAnswerError(ManagerUnreachableError):
+    """systemd was not there to answer. It soon may be: asked again at once."""
 
 
 class ExhaustedError(UnavailableError):

@@ -32,6 +32,8 @@ _CALL_SECONDS = 30.0
 _SHORT_CALL_SECONDS = 12.0
 _CANCEL_SECONDS = 4.0
 _REMEMBERED_JOBS = 256
+# the bus's own words while PID 1 executes itself anew (systemctl daemon-reexec): no word of systemd
+_AWAY = frozenset(f"{_BUS}.Error.{name}" for name in ("NoReply", "ServiceUnknown", "NameHasNoOwner"))
 
 
 class BusError(Exception):
@@ -137,6 +139,10 @@ class Bus:
         try:
             self._send(message, serial)
             body: tuple[Any, ...] = unwrap_msg(await _in_time(asyncio.shield(reply), "a call", seconds))
+        except DBusErrorResponse as error:
+            if error.name in _AWAY:
+                raise BusError("systemd has left the bus for a moment") from error
+            raise
         finally:
             if late is not None and not reply.done():
                 reply.add_done_callback(late)

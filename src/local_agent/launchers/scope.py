@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_agent import cgroup
-from local_agent.errors import ManagerUnreachableError
+from local_agent.errors import ManagerUnreachableError, NoAnswerError
 from local_agent.launchers import evidence
 from local_agent.launchers.output import LAST_LINES, Output, remove_output
 from local_agent.launchers.run import ShimRun, traces_left
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _STOP_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
 _LOOKS = 3
+_AGAIN_SECONDS = 0.3
+_AWAY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +120,25 @@ class ScopeLauncher:
             stop_seconds=_STOP_SECONDS,
         )
         try:
-            await self._manager.start_scope(request)
+            await self._start(request)
         except ManagerUnreachableError:
             if not _is_in(identity.pid, unit):  # asked instead of assumed: it may have been done all the same
                 raise
         if not _is_in(identity.pid, unit):
             raise ManagerUnreachableError(f"systemd says that {unit} is up, but process {identity.pid} is not in it")
+
+    async def _start(self, request: ScopeRequest) -> None:
+        """Start a scope; where systemd is away for a moment, ask again until it is back."""
+        until = self._clock.monotonic() + _AWAY_SECONDS
+        while True:
+            try:
+                await self._manager.start_scope(request)
+            except NoAnswerError:
+                if _is_in(request.pid, request.unit) or self._clock.monotonic() > until:
+                    raise
+            else:
+                return
+            await self._clock.sleep(_AGAIN_SECONDS)
 
     def _run(self, shim: Shim, record: Record, limits: Limits | None) -> ScopeRun:
         return ScopeRun(shim, record, self._manager, self._base_of(record.id), limits, self._output, self._clock)

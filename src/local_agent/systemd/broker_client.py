@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from local_agent.broker.protocol import MOST_ANSWER_BYTES, Code
-from local_agent.errors import ManagerUnreachableError
+from local_agent.errors import ManagerUnreachableError, NoAnswerError
 from local_agent.systemd.names import description_of, flow_run_of
 
 if TYPE_CHECKING:
@@ -231,9 +231,11 @@ def _nonce(packet: bytes) -> str:
 
 
 def _refusal(what: str, reply: dict[str, Any]) -> ManagerUnreachableError:
-    return ManagerUnreachableError(
+    has_none = reply.get("error") == Code.NO_ANSWER.value
+    kind = NoAnswerError if has_none else ManagerUnreachableError
+    return kind(
         f"the broker refuses {what}: {reply.get('message', 'it gives no reason')}",
-        hint=_HINT if reply.get("error") == Code.NO_ANSWER.value else "journalctl -u local-agent-broker",
+        hint=_HINT if has_none else "journalctl -u local-agent-broker",
     )
 
 
