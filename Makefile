@@ -2,7 +2,8 @@
 #
 #   make demo          runs three real Prefect flows with the agent and the embedded API of this checkout
 #   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest
-#   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, bench, system, vm, package
+#   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, bench, browser, system,
+#                      vm, package
 #   make chaos         breaks things for an hour: a thousand kills of the agent, ...; SEED=n repeats a run
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
 #   make fuzz-api      gives 100,000 wild answers of an API to the agent; FUZZ_SEED=n repeats a run
@@ -17,7 +18,7 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-TIERS := static unit api process chaos prefect bench system vm package
+TIERS := static unit api process chaos prefect bench browser system vm package
 DEBIAN := 13
 ARGS :=
 SEED :=
@@ -63,14 +64,19 @@ demo: venv prefect
 unpacked: test-setup
 	@PYTHONPATH=tests $(PYTHON) tests/support/unpacked.py >/dev/null
 
+.PHONY: browser
+browser: test-setup
+	@packaging/setup/install.sh run test browser
+
 .PHONY: test
-test: test-setup prefect debians kernel unpacked packages
+test: test-setup prefect browser debians kernel unpacked packages
 	$(PYTEST) $(ARGS)
 
 .PHONY: $(TIERS:%=test-%)
 test-static test-unit test-api test-process test-chaos: test-setup
 test-process: unpacked
 test-prefect test-bench: test-setup prefect unpacked
+test-browser: browser
 test-system: debians
 test-vm: debians kernel
 test-package: packages

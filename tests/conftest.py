@@ -21,7 +21,7 @@ from support.signals import hear_ignored_signals
 NO_SKIP = "LOCAL_AGENT_TESTS_NO_SKIP"
 
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
-_TIERS = ("static", "unit", "api", "process", "chaos", "prefect", "bench", "system", "vm")
+_TIERS = ("static", "unit", "api", "process", "chaos", "prefect", "bench", "browser", "system", "vm")
 _RECORDER = pytest.StashKey[TaskRecorder]()
 _AT_START = pytest.StashKey[Snapshot]()
 
