@@ -84,6 +84,18 @@ async def test_an_agent_of_another_kind_that_took_one_of_them_meanwhile_has_it(a
         assert _task_states(api, run)[other.id]["type"] == "Retrying", "marked, nobody would ever be offered it again"
 
 
+async def test_another_of_its_task_runs_that_somebody_else_has_marked_is_the_same_flow_run(
+    api: Api, proxy: FaultyProxy
+) -> None:
+    """It was not offered to us any more: two processes of one flow run would run."""
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        marked, offered = run.waiting_task_runs
+        api.set_task_state(marked.id, states.submitted(marked.state, "of another agent"))
+        assert await bed.backend.claim(replace(run, waiting_task_runs=(offered,)), NONCE) is Claim.LATER
+        assert _task_states(api, run)[offered.id]["type"] == "Retrying"
+
+
 async def test_two_agents_that_are_each_first_on_one_of_them_both_let_go(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)

@@ -45,8 +45,10 @@ class Marks:
         if await self._was_unanswered([_mark(task, nonce) for task in run.waiting_task_runs]):
             await self._clock.sleep(self._timeout_seconds)
         await self._clock.sleep(self._settle_seconds)
-        found = await self._read([task.id for task in run.waiting_task_runs])
-        if _all_ours(found, nonce):
+        ids = [task.id for task in run.waiting_task_runs]
+        found, marked = await self._read(ids), await self._ask(queries.marked_task_runs(run.id))
+        # others of the flow run may have been marked, and so not been offered to us: two processes of it would run
+        if _all_ours(found, nonce) and all(task.id in ids for task in marked):
             return Claim.OURS
         await self._let_go(found, nonce)
         return Claim.LATER
@@ -95,10 +97,13 @@ class Marks:
         return False
 
     async def _read(self, ids: Sequence[str]) -> tuple[TaskRunFacts, ...]:
+        return await self._ask(queries.task_runs(ids))
+
+    async def _ask(self, query: str) -> tuple[TaskRunFacts, ...]:
         backoff = Backoff(0.5, 10)
         while True:
             try:
-                answer = await self._transport.ask(queries.task_runs(ids))
+                answer = await self._transport.ask(query)
                 return rows(answer, "task_run", task_run_facts)
             except (UnavailableError, ApiRefusedError, CredentialError):
                 await self._clock.sleep(backoff.next_seconds())

@@ -111,6 +111,12 @@ def task_runs(ids: Iterable[str]) -> str:
     return f"query {{ task_run(where: {{ id: {{ _in: {_list(ids)} }} }}) {{ {fields} }} }}"
 
 
+def marked_task_runs(flow_run_id: str) -> str:
+    """Ask which task runs of a flow run somebody has marked for a start of it."""
+    where = f'flow_run_id: {{ _eq: {_text(flow_run_id)} }}, state: {{ _eq: "Submitted" }}'
+    return f"query {{ task_run(where: {{ {where} }}) {{ id version serialized_state }} }}"
+
+
 def set_states(task_runs: int, flow_runs: int) -> str:
     """Set task run states, then flow run states, in one request: root fields `s0`, `s1`, ..., variables `i0`, ...
 
