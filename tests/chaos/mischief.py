@@ -52,6 +52,8 @@ class Mischief:
             "500": lambda _: (500, "text/plain", b"internal server error"),
             "503": lambda _: (503, "text/html", HTML.encode()),
             "429": lambda _: (429, "application/json", b'{"errors": [{"message": "too many requests"}]}'),
+            "413": lambda _: (413, "text/html", HTML.encode()),
+            "too deep": lambda _: (200, "application/json", b'{"data": ' + b"[" * 5_000 + b"]" * 5_000 + b"}"),
             "web page": lambda _: (200, "text/html", HTML.encode()),
             "errors": lambda _: _errors("INTERNAL_SERVER_ERROR"),
             "passing fault": lambda _: _errors("API_ERROR"),
