@@ -38,7 +38,7 @@ class Budget:
     conditions: int = 400
     # Rows of an answer, and its size.
     rows: int = 100_000
-    answer_bytes: int = 64 * 1024 * 1024
+    answer_bytes: int = 32 * 1024 * 1024
     # From the first look at a request to its last row, waiting for its turn included.
     seconds: float = 0.8
     # A read that takes longer is stopped and read again beside the others (lanes.py); of a document that took longer

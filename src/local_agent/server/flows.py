@@ -125,7 +125,7 @@ def register_tasks(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     flow = _flow(request, given["flow_id"])
     whole = json.loads(flow["serialized_flow"])
     known = whole.get("tasks") or []
-    slugs = {task.get("slug") for task in known}
+    slugs = {str(task.get("slug")) for task in known if isinstance(task, dict)}
     whole["tasks"] = known + [task for task in given["serialized_tasks"] if task.get("slug") not in slugs]
     request.database.update("flow", flow["id"], serialized_flow=whole)
     _insert_tasks(request, flow["id"], flow["tenant_id"], tasks)

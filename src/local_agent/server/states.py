@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from local_agent.server import timestamps
-from local_agent.server.json_text import JsonText, to_json
+from local_agent.server.json_text import JsonText, shortened, to_json
 from local_agent.server.reads import Row
 from local_agent.server.refusals import PartlyRefusedError, RefusedError
 from local_agent.server.request import Request
@@ -85,8 +85,8 @@ def parse(value: object, now: str) -> State:
     if sys.getsizeof(to_json(value)) > MOST_BYTES:
         raise RefusedError("State payload is too large.")
     kind = value.get("type")
-    if kind not in TYPES:
-        raise RefusedError(f"{{'type': ['Unsupported value: {kind}']}}")
+    if not isinstance(kind, str) or kind not in TYPES:
+        raise RefusedError(f"{{'type': ['Unsupported value: {shortened(str(kind))}']}}")
     _check_common(value)
     kept = {name: value[name] for name in (*_COMMON_FIELDS, *_OWN_FIELDS.get(kind, ())) if name in value}
     serialized = {"context": {}, "message": None, "cached_inputs": {}, **kept}

@@ -11,7 +11,7 @@ import pytest
 
 from api.server.local import LocalApi, local_api
 from local_agent.errors import StateError
-from local_agent.server import intervals, json_text
+from local_agent.server import datafile, intervals, json_text
 from local_agent.server.refusals import RefusedError
 from support.api_client import ApiError, serialized_flow
 
@@ -164,6 +164,19 @@ def test_a_damaged_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert ".recover" in refused.value.hint
 
 
+def test_a_file_too_large_to_be_checked_is_said_to_be(tmp_path: Path) -> None:
+    data = tmp_path / "server.db"
+    with local_api(data) as api:
+        api.database.write("CREATE TABLE large (what TEXT)")
+        many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)"
+        api.database.write(f"INSERT INTO large {many} SELECT hex(randomblob(300)) FROM n")
+    said: list[str] = []
+    datafile.open_writer(data, said.append, check_seconds=0.0001).close()
+    (line,) = said
+    assert "too large to be checked whole in 0.0001 s" in line
+    assert "PRAGMA quick_check" in line
+
+
 def test_a_backup_can_be_made_while_it_serves(api: LocalApi, tmp_path: Path) -> None:
     api.create_flow_run(api.create_flow())
     source, copy = sqlite3.connect(tmp_path / "server.db"), sqlite3.connect(tmp_path / "copy.db")
@@ -204,3 +217,11 @@ def test_a_schedule_needs_what_its_parameters_need(api: LocalApi) -> None:
         {"i": {"flow_group_id": group, "parameters": {"a": 1}}},
     )
     assert api.mutate("set_schedule_active", {"flow_id": flow})["success"] is True
+
+
+@pytest.mark.parametrize("kind", [["Success"], {"a": 1}, 5, None, "x" * 10_000])
+def test_a_state_of_no_type(api: LocalApi, kind: object) -> None:
+    run = api.create_flow_run(api.create_flow())
+    with pytest.raises(ApiError, match="Unsupported value"):
+        api.set_state(run, {"type": kind})
+    assert api.said == []

@@ -12,8 +12,8 @@ from api.server.local import LocalApi, local_api
 
 FEW, MANY = 60, 3_000
 
-# So many steps of SQLite's machine are one count.
-_STEPS = 10
+# A tree of an index that is one level higher takes a few steps more.
+_SLACK_STEPS = 150
 
 
 class Filled:
@@ -37,7 +37,7 @@ class Filled:
             seen += 1
             return 0
 
-        self.api.database._connection.set_progress_handler(count, _STEPS)
+        self.api.database._connection.set_progress_handler(count, 1)
         operation(self)
         self.api.database._connection.set_progress_handler(None, 0)
         return seen
@@ -102,7 +102,7 @@ OPERATIONS: dict[str, Callable[[Filled], object]] = {
     "in a state": lambda on: on.api.graphql('{ flow_run(limit: 10, where: {state: {_eq: "Scheduled"}}) { id } }'),
     "of a flow": lambda on: on.api.graphql(f'{{ flow_by_pk(id: "{on.flow}") {{ flow_runs(limit: 10) {{ id }} }} }}'),
     "newest of a flow": lambda on: on.api.graphql(
-        '{ flow(where: {name: {_eq: "other"}}) { flow_runs(limit: 1, order_by: {created: desc}) { id } } }'
+        '{ flow(where: {name: {_in: ["other", "before"]}}) { flow_runs(limit: 1, order_by: {created: desc}) { id } } }'
     ),
     "by name": lambda on: on.api.graphql('{ flow_run(where: {name: {_eq: "n7"}}) { id } }'),
     # The last: it archives the flow that others use.
@@ -114,4 +114,4 @@ OPERATIONS: dict[str, Callable[[Filled], object]] = {
 def test_an_operation_costs_the_same_whatever_else_is_there(sizes: tuple[Filled, Filled], name: str) -> None:
     few, many = (each.steps(OPERATIONS[name]) for each in sizes)
     print(f"{name}: {few} and {many}")
-    assert many <= 1.5 * few + 5
+    assert many <= 1.5 * few + _SLACK_STEPS
