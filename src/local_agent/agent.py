@@ -63,6 +63,7 @@ class Agent:
 
     `fitness` knows why no run could be started at all, which `admission` then says.
     `shut_down` ends every flow run within so many seconds; given where none can outlive this agent: it is process 1.
+    `ends_with` names the service that systemd ends together with all flow runs; "" where they outlive it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Agent:
         settings: Callable[[], Settings],
         fitness: Fitness,
         shut_down: Callable[[float], Awaitable[None]] | None = None,
+        ends_with: str = "",
     ) -> None:
         self._backend = backend
         self._stories = stories
@@ -89,6 +91,7 @@ class Agent:
         self._settings = settings
         self._fitness = fitness
         self._shut_down = shut_down
+        self._ends_with = ends_with
         self._kinship = Kinship(backend, admission)
         self._watch = Watch(backend, stories, clock, log, settings)
         self._enclosures = Enclosures(stories, clock, log)
@@ -124,7 +127,9 @@ class Agent:
     @property
     def fate(self) -> str:
         """What becomes of its flow runs when it stops, in words."""
-        return "end with it" if self._shut_down else "go on running"
+        if self._shut_down:
+            return "end with it"
+        return f"are ended with {self._ends_with} by systemd" if self._ends_with else "go on running"
 
     @property
     def paused_for(self) -> str:

@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from local_agent import __version__, control, events, health, managers, metering
+from local_agent import __version__, control, events, health, managers, metering, own_service
 from local_agent.admission import Admission
 from local_agent.agent import Agent
 from local_agent.backends.prefect1 import Prefect1Backend, Transport
@@ -30,6 +30,8 @@ from local_agent.launchers.scope import Place, ScopeLauncher
 from local_agent.operations import Operations
 from local_agent.outage import Reachability
 from local_agent.outbox import DescriptorSink, complaints_never_block
+from local_agent.own_service import OwnService
+from local_agent.procfs import cgroup_of
 from local_agent.progress import Progress
 from local_agent.reaper import reap_orphans
 from local_agent.recovery import forgotten, remembered
@@ -82,7 +84,16 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
 
         follower, output = _output(settings, event_log)
         say_left = functools.partial(_say_left, log)
-        process = ProcessLauncher(store.base_of, output, clock, say_left, open_files=descriptors.given_on)
+        found = managers.find(os.geteuid(), environ)
+        has_scopes = settings.launcher == "scope" or (settings.launcher == "auto" and found.open is not None)
+        service_of_ours = (
+            OwnService() if has_scopes else await disk.run(lambda: own_service.find(cgroup_of(os.getpid())))
+        )
+        process = ProcessLauncher(
+            *(store.base_of, output, clock, say_left),
+            open_files=descriptors.given_on,
+            dies_with_service=service_of_ours.takes_all_along,
+        )
         launcher: Launcher = process
         manager_words, own_slice = "no scopes", ""
         checks: list[Check] = [
@@ -91,8 +102,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             lambda _: disk.run(store.shortage),
             lambda _: disk.run(output.reason_against),
         ]
-        found = managers.find(os.geteuid(), environ)
-        if settings.launcher == "scope" or (settings.launcher == "auto" and found.open):
+        if has_scopes:
             manager = managers.required(found, settings.instance)
             stack.push_async_callback(manager.close)
             place = managers.place_of(settings.instance, environ, Place)
@@ -135,6 +145,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             settings=current,
             fitness=fitness,
             shut_down=process.shut_down if os.getpid() == 1 else None,
+            ends_with=service_of_ours.unit if service_of_ours.takes_all_along else "",
         )
         service = Service(current, read_again, agent, admission, store, notifier, clock, log)
         if settings.agent_address is not None:
@@ -154,6 +165,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             control.served(store.folder, {**service.commands(), **operations.commands()}, operations.run_commands())
         )
         _say_start(log, settings, store.folder, launcher, manager_words)
+        _say_what_ends(log, service_of_ours, found.reason or "launcher is process")
         records = remembered(store, log)
         records += forgotten(store, own_slice if settings.leftovers == "stop" else "", log)
         notifier.notify("READY=1", f"STATUS={agent.status()}")
@@ -214,6 +226,11 @@ def _say_start(log: EventLog, settings: Settings, folder: Path, launcher: Launch
     log.say(events.STARTED, version=__version__, launcher=launcher.name, manager=manager)
     if folder != settings.state_dir:
         log.say(events.UNNAMED_BESIDE, folder=folder)
+
+
+def _say_what_ends(log: EventLog, service: OwnService, reason: str) -> None:
+    if service.takes_all_along:
+        log.say(events.ENDS_WITH_SERVICE, reason=reason, unit=service.unit, kill_mode=service.kill_mode)
 
 
 def _say_left(log: EventLog, record: Record, left: str) -> None:

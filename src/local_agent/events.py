@@ -58,6 +58,12 @@ UNNAMED_BESIDE = Event(
     6,
     "Another agent without an --instance name runs here; this one remembers its flow runs in {folder}",
 )
+ENDS_WITH_SERVICE = Event(
+    "1f0c9f5a6d9e4c52a7f3f3b1f7a0c131",
+    4,
+    "Flow runs have no scopes of their own: {reason}. They end when {unit} is stopped or restarted "
+    "(KillMode={kill_mode}), and are reported by on_crash",
+)
 MESSAGES_LOST = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c130", 4, "{count} messages of this agent were lost while {reason}")
 CLOCK_WRONG = Event(
     "1f0c9f5a6d9e4c52a7f3f3b1f7a0c112",

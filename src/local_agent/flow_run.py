@@ -246,7 +246,7 @@ class Stories:
             process.detach()  # its place is free now, and its descriptors must not wait for the API
             if end.cause is Cause.EXITED and end.exit_code in _NO_INTERPRETER:
                 self._on_early_end()
-            if end.cause is not Cause.SHUTDOWN:
+            if end.cause not in (Cause.SHUTDOWN, Cause.SERVICE_STOPPED):  # the agent is about to stop, too
                 self.telling.discard(record.id)
             await self._tell_the_api(record, end, process)
         finally:

@@ -95,6 +95,7 @@ class Cause(Enum):
     DEADLINE = "deadline"  # ran longer than its runtime_max
     CANCELLED = "cancelled"  # the API asked for it and this agent enforced it
     STOPPED = "stopped"  # somebody on this host stopped its scope
+    SERVICE_STOPPED = "service-stopped"  # it lived in the cgroup of the agent's service, which was stopped
     SHUTDOWN = "shutdown"  # the machine went down in an orderly way
     POWER_LOST = "power-lost"  # the machine has booted since, and nothing tells of an end
     NEVER_STARTED = "never-started"  # its gate never opened

@@ -13,7 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent", "recovery"),
     ("enclosures", "kinship", "watch", "metering", "metrics"),
     ("flow_run",),
-    ("health", "managers"),
+    ("health", "managers", "own_service"),
     ("launchers", "admission", "capacity", "fitness", "loops", "outage", "install", "interpreter", "rival"),
     ("backends", "events"),
     ("systemd", "store", "settings"),

@@ -81,6 +81,7 @@ class Traces:
     same_boot: bool = True
     shutting_down: bool = False
     cancelled: bool = False
+    dies_with_service: bool = False  # it lives in the cgroup of the agent's service, and systemd ends all of that
     limits: Limits | None = None
     last_lines: Callable[[], tuple[str, ...]] = tuple  # asked only where they help
 
@@ -214,7 +215,7 @@ def _cause(traces: Traces, record: ExitRecord | None, code: int | None) -> Cause
 def _is_to_begin_again(record: ExitRecord, special: Cause | None) -> bool:
     """Tell whether a flow run that could not begin may do so later: not where the same error meets it the next time."""
     passes = record.verdict is Verdict.UNABLE and not is_lasting(record.errno)
-    return passes and special in (None, Cause.SHUTDOWN)
+    return passes and special in (None, Cause.SHUTDOWN, Cause.SERVICE_STOPPED)
 
 
 def _special_cause(traces: Traces, record: ExitRecord | None, code: int | None) -> Cause | None:
@@ -231,7 +232,9 @@ def _special_cause(traces: Traces, record: ExitRecord | None, code: int | None) 
         return Cause.SHUTDOWN
     if asked_to_stop and not traces.same_boot:
         return Cause.SHUTDOWN  # no agent ran at its end, and the machine went down before one did again
-    return Cause.STOPPED if asked_to_stop else None
+    if asked_to_stop:
+        return Cause.SERVICE_STOPPED if traces.dies_with_service else Cause.STOPPED
+    return None
 
 
 def _signal(code: int | None) -> int | None:

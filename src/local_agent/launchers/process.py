@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
@@ -32,6 +33,7 @@ OnLeft = Callable[["Record", str], None]
 class ProcessLauncher:
     """Starts shims in process groups. `base_of` gives the path of a run's files without suffix.
 
+    `dies_with_service` tells whether flow runs end when the agent's service does: they are in its cgroup.
     `open_files` is the limit of open files that flow runs get, soft and hard; None for this process's own.
     """
 
@@ -45,7 +47,10 @@ class ProcessLauncher:
         on_left: OnLeft,
         perl: str = PERL,
         open_files: tuple[int, int] | None = None,
+        *,
+        dies_with_service: bool = False,
     ) -> None:
+        self._dies_with_service = dies_with_service
         keep_descriptors()
         self._perl = perl
         self._open_files = open_files
@@ -91,6 +96,7 @@ class ProcessLauncher:
     def _run(self, shim: Shim, record: Record, limits: Limits | None) -> ProcessRun:
         base = self._base_of(record.id)
         run = ProcessRun(shim, record, base, limits, self._output, self._clock, self._runs.discard, self._on_left)
+        run.dies_with_service = self._dies_with_service
         self._runs.add(run)
         return run
 
@@ -102,7 +108,8 @@ class ProcessLauncher:
                 process.pid, lambda members: _is_proven(members, record.id, None), _SWEEP_GRACE_SECONDS, self._clock
             )
             _say(left, record, self._on_left)
-        return evidence.conclude(traces_left(record, self._base_of(record.id), self._output))
+        traces = traces_left(record, self._base_of(record.id), self._output)
+        return evidence.conclude(replace(traces, dies_with_service=self._dies_with_service))
 
     async def forget(self, record: Record) -> None:
         """Remove the run's files."""
@@ -114,6 +121,7 @@ class ProcessRun(ShimRun):
     """A flow run in a process group, whose number is the shim's pid."""
 
     unit = ""
+    dies_with_service = False
 
     def __init__(
         self,
@@ -152,7 +160,8 @@ class ProcessRun(ShimRun):
 
     async def evidence(self) -> End:
         """Put together how it ended."""
-        return evidence.conclude(self._traces(shutting_down=self._shutting_down))
+        traces = self._traces(shutting_down=self._shutting_down)
+        return evidence.conclude(replace(traces, dies_with_service=self.dies_with_service))
 
     async def _end_group(self, grace_seconds: float) -> None:
         left = await end_group(self.identity.pid, self._is_ours, grace_seconds, self._clock)
