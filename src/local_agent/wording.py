@@ -82,7 +82,7 @@ _SENTENCES: dict[Cause, Callable[[End], str]] = {
     Cause.DEADLINE: _deadline,
     Cause.CANCELLED: lambda _: "Cancelled: its process did not end by itself in time and was stopped",
     Cause.STOPPED: lambda _: "Stopped on this host with systemctl",
-    Cause.SERVICE_STOPPED: lambda _: "Ended with the agent's service, which was stopped: it had no scope of its own",
+    Cause.SERVICE_STOPPED: lambda _: "Ended with the agent's service, which was stopped",
     Cause.SHUTDOWN: lambda _: "The machine was shut down",
     Cause.POWER_LOST: lambda _: "The machine lost power or crashed",
     Cause.NEVER_STARTED: lambda _: "Its process was never started",

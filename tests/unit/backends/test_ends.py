@@ -99,6 +99,7 @@ def test_our_own_report_is_known_again_when_its_answer_was_lost() -> None:
         (_DEADLINE, "TimedOut", "Ran longer than it may"),
         (End(Cause.OUT_OF_MEMORY), "Failed", "Killed by the kernel: out of memory"),
         (End(Cause.STOPPED), "Cancelled", "Stopped on this host with systemctl"),
+        (End(Cause.SERVICE_STOPPED), "Failed", "Ended with the agent's service, which was stopped"),
         (End(Cause.SHUTDOWN), "Failed", "The machine was shut down"),
         (End(Cause.VANISHED), "Failed", "Its process is gone and nothing tells how it ended"),
     ],
