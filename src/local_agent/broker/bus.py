@@ -61,7 +61,11 @@ class Bus:
             bus = cls(prep_socket(_SYSTEM_BUS, enable_fds=True, timeout=_AUTHENTICATION_SECONDS))
         except (OSError, ValueError) as error:
             raise BusError(f"cannot reach the system bus: {error}") from error
-        await bus._set_up()
+        try:
+            await bus._set_up()
+        except BaseException:
+            bus.close()
+            raise
         return bus
 
     def close(self) -> None:

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from jeepney import DBusAddress, HeaderFields, MatchRule, new_method_call
 from jeepney.bus_messages import message_bus
-from jeepney.io.asyncio import DBusRouter, Proxy, open_dbus_connection
+from jeepney.io.asyncio import DBusRouter, Proxy
 from jeepney.io.common import RouterClosed
 from jeepney.wrappers import DBusErrorResponse, unwrap_msg
 
 from local_agent.errors import ManagerUnreachableError
 from local_agent.systemd import LineLimits, ScopeRequest, ScopeStatus
+from local_agent.systemd.connection import opened
 from local_agent.systemd.properties import scope_properties
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+_DBUS = "org.freedesktop.DBus"
 _NAME = "org.freedesktop.systemd1"
 _MANAGER = DBusAddress("/org/freedesktop/systemd1", _NAME, f"{_NAME}.Manager")
 # PID 1 takes seconds to answer when a hundred units start at once (measured by others: up to 25 s)
@@ -31,7 +33,8 @@ _NOT_LOADED = (f"{_NAME}.NoSuchUnit", f"{_NAME}.LoadFailed", "org.freedesktop.DB
 _AWAY = tuple(f"org.freedesktop.DBus.Error.{name}" for name in ("NoReply", "ServiceUnknown", "NameHasNoOwner"))
 _AGAIN_SECONDS = 0.2
 _LOOK_SECONDS = 2.0
-_GONE = (ConnectionError, EOFError, RouterClosed, OSError)
+# KeyError: jeepney 0.8 looks in vain for the reply that it has just given up
+_GONE = (ConnectionError, EOFError, RouterClosed, OSError, KeyError)
 
 
 class DBusScopeManager:
@@ -47,6 +50,7 @@ class DBusScopeManager:
         self._line_limits = line_limits
         self._router: DBusRouter | None = None
         self._connecting = asyncio.Lock()
+        self._systemd = ""  # its unique name: what signals carry as their sender
         self._listener: asyncio.Task[None] | None = None
         self._results: OrderedDict[str, str] = OrderedDict()
         self._waiters: dict[str, asyncio.Future[str]] = {}
@@ -60,8 +64,7 @@ class DBusScopeManager:
     async def start_scope(self, request: ScopeRequest) -> None:
         """Start a scope around a process.
 
-        The caller must see for itself that the process is in it: on the system bus any local user can send a
-        message that looks like the end of a job.
+        The caller must see for itself that the process is in it: a job may end while its process does.
         """
         body: tuple[Any, ...] = (request.unit, "fail", scope_properties(request), [])
         lifted = self._line_limits.lifted(request.unit) if self._line_limits else contextlib.nullcontext()
@@ -134,9 +137,10 @@ class DBusScopeManager:
                 await self._listener
             self._listener = None
         if router is not None:
+            # jeepney 0.8 and 0.9 have no other way to the connection; one that has broken is not closed yet
+            router._conn.writer.transport.abort()  # noqa: SLF001
             with contextlib.suppress(*_GONE):
                 await router.__aexit__(None, None, None)
-                await router._conn.close()  # noqa: SLF001 - jeepney 0.8 and 0.9 have no other way to the connection
 
     async def _run_job(self, method: str, signature: str, body: tuple[Any, ...]) -> str:
         (path,) = await self._call(method, signature, body)
@@ -226,21 +230,30 @@ class DBusScopeManager:
         return True
 
     async def _connect(self) -> None:
-        connection = await open_dbus_connection(self._bus)
+        connection = await opened(self._bus)
         router = self._router = DBusRouter(connection)
-        rule = MatchRule(type="signal", interface=f"{_NAME}.Manager", member="JobRemoved")
+        jobs = MatchRule(type="signal", interface=f"{_NAME}.Manager", member="JobRemoved")
+        owners = MatchRule(type="signal", sender=_DBUS, interface=_DBUS, member="NameOwnerChanged")
+        owners.add_arg_condition(0, _NAME)
         signals: asyncio.Queue[Any] = asyncio.Queue()
-        router.filter(rule, queue=signals)
         self._listener = asyncio.create_task(self._listen(signals))
         # before any job is started, or the signal of a fast one is missed
-        await Proxy(message_bus, router).AddMatch(rule)
+        for rule in (jobs, owners):
+            router.filter(rule, queue=signals)
+            await Proxy(message_bus, router).AddMatch(rule)
+        (self._systemd,) = await Proxy(message_bus, router).GetNameOwner(_NAME)
         unwrap_msg(await router.send_and_get_reply(new_method_call(_MANAGER, "Subscribe")))
 
     async def _listen(self, signals: asyncio.Queue[Any]) -> None:
         while True:
             message = await signals.get()
-            if message.header.fields.get(HeaderFields.signature) != "uoss":
-                continue  # not systemd's: any user of the bus can send a signal of this name
+            fields = message.header.fields
+            sender, signature = fields.get(HeaderFields.sender), fields.get(HeaderFields.signature)
+            if sender == _DBUS:
+                self._systemd = message.body[2]
+                continue
+            if sender != self._systemd or signature != "uoss":
+                continue  # any user of the bus can send a signal of this name
             _, path, _, result = message.body
             waiter = self._waiters.get(path)
             if waiter is not None and not waiter.done():
