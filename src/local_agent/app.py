@@ -22,7 +22,7 @@ from local_agent.clock import SystemClock
 from local_agent.events import ConsoleLog, JournalLog, priority_of
 from local_agent.fitness import Fitness
 from local_agent.flow_run import Stories
-from local_agent.interpreter import Interpreter
+from local_agent.interpreter import Enclosed, Interpreter
 from local_agent.launchers.follow import Follower
 from local_agent.launchers.output import FileOutput, JournalOutput, Output
 from local_agent.launchers.process import ProcessLauncher
@@ -96,6 +96,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         )
         launcher: Launcher = process
         manager_words, own_slice = "no scopes", ""
+        enclosed: Enclosed | None = None
         checks: list[Check] = [
             lambda _: disk.run(descriptors.shortage),
             lambda _: disk.run(lambda: shortage_of_tasks(os.geteuid())),
@@ -106,7 +107,8 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             manager = managers.required(found, settings.instance)
             stack.push_async_callback(manager.close)
             place = managers.place_of(settings.instance, environ, Place)
-            launcher = ScopeLauncher(manager, place, store.base_of, output, clock, descriptors.given_on)
+            launcher = scopes = ScopeLauncher(manager, place, store.base_of, output, clock, descriptors.given_on)
+            enclosed = scopes.enclosed
             manager_words, own_slice = found.words, place.slice
             checks.append(lambda in_doubt: manager.reason_against(thoroughly=in_doubt))
 
@@ -114,7 +116,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
 
         backend = _backend(current, environ, clock, counters)
         stack.callback(backend.close)
-        interpreter = Interpreter(current, disk, clock, log)
+        interpreter = Interpreter(current, disk, clock, log, enclosed)
         fitness = Fitness([*checks, lambda _: interpreter.reason_against()], clock)
         admission = Admission(current, most_live=descriptors.live_runs, unfit=fitness.reason_against)
         admission.draining = store.draining

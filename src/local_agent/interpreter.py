@@ -9,12 +9,15 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from local_agent import events
+from local_agent.errors import LocalAgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from local_agent.clock import Clock
@@ -26,18 +29,36 @@ _AGAIN_SECONDS = 30.0
 _DOUBT_SECONDS = 5.0
 _TIMEOUT_SECONDS = 30.0
 _MOST_BYTES = 4096
+_AT_A_GATE = 'read -r gate && exec "$@" </dev/null'
+_NOT_RUN = (126, 127)  # what a shell says of a program that it cannot start (POSIX)
 # the version from the metadata: importing prefect itself takes a second of CPU
 _ASK = "import importlib.metadata as m; print(m.version('prefect'))"
 
 
-class Interpreter:
-    """Asks the interpreter once, again every half minute for as long as it is not fit, and again when in doubt."""
+# given the pid of a process at its gate, puts it into a scope of its own for the length of the context
+Enclosed = Callable[[int], AbstractAsyncContextManager[None]]
 
-    def __init__(self, settings: Callable[[], Settings], workers: Workers, clock: Clock, log: EventLog) -> None:
+
+class Interpreter:
+    """Asks the interpreter once, again every half minute for as long as it is not fit, and again when in doubt.
+
+    Where there are scopes it is asked in one, within limits: flows may be able to write what it imports, and would
+    otherwise have it run something in the agent's own cgroup, by killing the agent.
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        workers: Workers,
+        clock: Clock,
+        log: EventLog,
+        enclosed: Enclosed | None = None,
+    ) -> None:
         self._settings = settings
         self._workers = workers
         self._clock = clock
         self._log = log
+        self._enclosed = enclosed
         self._asked: tuple[Path, float] | None = None
         self._reason = ""
         self._in_doubt = False
@@ -57,10 +78,26 @@ class Interpreter:
         if not self._is_to_ask(python, now):
             return self._reason
         self._in_doubt = False
-        reason = await self._workers.run(lambda: ask(python))
+        reason = await self._ask(python)
         self._say_change(python, reason)
         self._asked, self._reason = (python, now), reason
         return reason
+
+    async def _ask(self, python: Path) -> str:
+        if self._enclosed is None:
+            return await self._workers.run(lambda: ask(python))
+        with _started(["/bin/sh", "-c", _AT_A_GATE, "sh", str(python), "-c", _ASK], subprocess.PIPE) as process:
+            try:
+                async with self._enclosed(process.pid):
+                    assert process.stdin is not None
+                    process.stdin.write(b"open\n")
+                    process.stdin.close()
+                    return await self._workers.run(lambda: _judged(python, lambda: _answer(process, _TIMEOUT_SECONDS)))
+            except LocalAgentError as error:
+                return f"{python} cannot be asked: {error.message}"
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def _is_to_ask(self, python: Path, now: float) -> bool:
         asked_python, asked_at = self._asked or (None, now)
@@ -79,39 +116,47 @@ class Interpreter:
 
 def ask(python: Path) -> str:
     """Given an interpreter, return why it cannot run flow runs of Prefect 1, "" where it can."""
+    return _judged(python, lambda: run_bounded([str(python), "-c", _ASK], _TIMEOUT_SECONDS))
+
+
+def _judged(python: Path, ask: Callable[[], tuple[int, str]]) -> str:
     try:
-        code, answer = run_bounded([str(python), "-c", _ASK], _TIMEOUT_SECONDS)
+        code, answer = ask()
     except (OSError, TimeoutError) as error:
         return f"{python} does not run: {error}"
     version = answer.strip()
+    if code in _NOT_RUN:
+        return f"{python} does not run"
     if code != 0:
         return f"{python} has no prefect; install prefect 1.4.1 there, or set `python`"
     return "" if version.startswith(("0.", "1.")) else f"{python} has prefect {version}; flow runs need Prefect 1"
 
 
-def run_bounded(words: Sequence[str], seconds: float, most_bytes: int = _MOST_BYTES) -> tuple[int, str]:
+def run_bounded(words: Sequence[str], seconds: float) -> tuple[int, str]:
     """Run a program that may be anybody's; return its exit code and the first bytes that it prints.
 
     Raise OSError where it cannot be started, TimeoutError where it has not ended in time; what it has started in its
     group has ended then. It stays in this session: what is in others is a flow run's, to whoever reaps as process 1.
     """
+    with _started(words, subprocess.DEVNULL) as process:
+        return _answer(process, seconds)
+
+
+def _started(words: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0)
+
+
+def _answer(process: subprocess.Popen[bytes], seconds: float) -> tuple[int, str]:
     until = time.monotonic() + seconds
-    with subprocess.Popen(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            answer = _first_bytes(process.stdout.fileno(), until, most_bytes)
-            process.stdout.close()  # whoever prints on ends by that
-            code = process.wait(max(0.0, until - time.monotonic()))
-        except (TimeoutError, subprocess.TimeoutExpired) as error:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise TimeoutError(f"it did not end within {seconds:.0f} s") from error
+    try:
+        assert process.stdout is not None
+        answer = _first_bytes(process.stdout.fileno(), until, _MOST_BYTES)
+        process.stdout.close()  # whoever prints on ends by that
+        code = process.wait(max(0.0, until - time.monotonic()))
+    except (TimeoutError, subprocess.TimeoutExpired) as error:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise TimeoutError(f"it did not end within {seconds:.0f} s") from error
     return code, answer.decode(errors="replace")
 
 

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("batching", "clock", "outbox", "plain", "threads", "untrusted"),
     ("record_format",),
     ("model", "proc"),
-    ("limits", "http_guard"),
+    ("dumps", "limits", "http_guard"),
     ("errors",),
     ("",),  # the package's own __init__: its version
 )

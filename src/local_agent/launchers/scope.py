@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_agent import cgroup
-from local_agent.errors import ManagerUnreachableError, NoAnswerError
+from local_agent.errors import LocalAgentError, ManagerUnreachableError, NoAnswerError
 from local_agent.launchers import evidence
 from local_agent.launchers.output import LAST_LINES, Output, remove_output
 from local_agent.launchers.run import ShimRun, traces_left
 from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
 from local_agent.launchers.stray import end_session, place_outside
+from local_agent.limits import Limits
 from local_agent.procfs import cgroup_of
 from local_agent.systemd import ScopeRequest
 from local_agent.systemd.names import scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from local_agent.clock import Clock
     from local_agent.launchers import LiveRun
-    from local_agent.limits import Limits
     from local_agent.model import Child, End, ProcessIdentity, Record
     from local_agent.systemd import ScopeManager
 
@@ -32,6 +34,7 @@ _LOOK_SECONDS = 0.05
 _LOOKS = 3
 _AGAIN_SECONDS = 0.3
 _AWAY_SECONDS = 10.0
+_ASKING_TASKS, _ASKING_SECONDS = 64, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,25 @@ class ScopeLauncher:
         status = await self._manager.status(unit)
         traces = replace(traces_left(record, base, self._output), result=status.result if status else "")
         return await _with_last_lines(self._manager, unit, evidence.conclude(traces))
+
+    @contextlib.asynccontextmanager
+    async def enclosed(self, pid: int) -> AsyncIterator[None]:
+        """Have a process that is no flow run in a scope for the context's length; what is in it ends with that.
+
+        Its name is a flow run's that there is not: the broker makes scopes of no other kind. Raise
+        ManagerUnreachableError.
+        """
+        unit = scope_of(str(uuid.uuid4()))
+        limits = Limits(tasks_max=_ASKING_TASKS, runtime_max_seconds=_ASKING_SECONDS)
+        description = "Flow run of nobody: local-agent asks the interpreter of flow runs for its prefect"
+        request = ScopeRequest(unit, self._place.slice, pid, description, self._place.after, limits, _STOP_SECONDS)
+        await self._manager.start_scope(request)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(LocalAgentError):
+                await end_scope(self._manager, unit)
+                await self._manager.reset_failed(unit)
 
     async def forget(self, record: Record) -> None:
         """Free the scope's name and remove the run's files."""

@@ -95,3 +95,12 @@ def test_a_look_that_does_not_end_is_said_and_ended(owned: Host) -> None:
     assert done.stdout == "a look at it as local-agent did not come to an end\n"
     assert "owner.as_owner" not in owned.machine.run(["pgrep", "-af", "as_owner"], check=False).stdout
     assert home
+
+
+def test_an_environment_that_flow_runs_can_change_is_told_of(owned: Host) -> None:
+    found = {one["check"]: one for one in owned.read("doctor")["findings"]}
+    assert found["environment"]["verdict"] == "warning"
+    assert "/srv/mine/python" in found["environment"]["evidence"]
+    owned.machine.run("chown root: /srv/mine/python")
+    found = {one["check"]: one for one in owned.read("doctor")["findings"]}
+    assert found["environment"]["verdict"] == "ok"

@@ -192,6 +192,17 @@ def check_interpreter(python: Path, name: str) -> Finding:
     return ok("interpreter", f"prefect {version} on Python {python_version} at {python}", name)
 
 
+def check_environment(python: Path, name: str) -> Finding:
+    """Whether flow runs could change what later ones import. To be asked with the rights of their user."""
+    prefix = python.parent.parent
+    parts = (python, python.parent, prefix, *sorted(prefix.glob("lib/python3*/site-packages")))
+    changeable = [part for part in parts if os.access(part, os.W_OK)]
+    if changeable:
+        evidence = f"flow runs can write {changeable[0]}: what one leaves there all later ones run"
+        return warning("environment", evidence, f"chown -R root: {prefix} && chmod -R go-w {prefix}", name)
+    return ok("environment", f"flow runs cannot change {prefix}", name)
+
+
 def interpreter_not_asked(python: Path, name: str, why: str) -> Finding:
     """What is said where it is not run."""
     return warning("interpreter", f"not asked: {why}", f"{python} -m pip show prefect, as the agent's user", name)

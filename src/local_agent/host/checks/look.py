@@ -11,6 +11,7 @@ from local_agent.backends.prefect1.inquiry import Neighbour
 from local_agent.host.checks import Finding, Verdict, warning
 from local_agent.host.checks.instance import (
     check_api,
+    check_environment,
     check_folder,
     check_interpreter,
     check_settings,
@@ -86,7 +87,9 @@ def look_at(subject: Subject, owner: Owner, uid: int) -> Look:
         seen = replace(subject, around=replace(around, key_file=path))
         if key >= 0:
             os.fchown(key, owner.uid, owner.gid)
-        found = as_owner(owner, around.environ or {}, lambda: _told(_look(seen, owner.name, "")), _LOOK_SECONDS)
+        found = as_owner(
+            owner, around.environ or {}, lambda: _told(_look(seen, owner.name, as_another=True)), _LOOK_SECONDS
+        )
     finally:
         if key >= 0:
             os.close(key)
@@ -115,8 +118,11 @@ def _key_of(path: str) -> int:
     return copy
 
 
-def _look(subject: Subject, user: str, against: str) -> Look:
-    """Look with the rights of this process. `against` is why the interpreter is not run, "" where it is."""
+def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = False) -> Look:
+    """Look with the rights of this process. `against` is why the interpreter is not run, "" where it is.
+
+    `as_another`: root's child looks, as the user of a service.
+    """
     name = subject.name
     settings, found = check_settings(name, subject.around, subject.hostname, _mend_settings(name))
     findings = [*found, check_folder(subject.folder, name, user)]
@@ -124,8 +130,10 @@ def _look(subject: Subject, user: str, against: str) -> Look:
         return Look(tuple(findings))
     about_api, view = check_api(settings, name)
     python = settings.python
-    asked = interpreter_not_asked(python, name, against) if against else check_interpreter(python, name)
-    return Look((*findings, *about_api, asked), _peer(settings), view.neighbours if view else ())
+    asked = [interpreter_not_asked(python, name, against)] if against else [check_interpreter(python, name)]
+    if as_another:  # a user's own agent runs in environments of that user's
+        asked.append(check_environment(python, name))
+    return Look((*findings, *about_api, *asked), _peer(settings), view.neighbours if view else ())
 
 
 def _mend_settings(name: str) -> str:

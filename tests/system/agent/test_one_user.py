@@ -1,0 +1,76 @@
+"""Agent and flow runs have one user: what the kernel and the agent keep apart all the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.api import Api, wait_until
+from support.machine import Machine
+from system.agent.conftest import Instance
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+
+# tries all that a process may do to another one of its user; prints what worked
+_TRIES = """\
+import ctypes, os, sys
+pid = int(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+def works(name, attempt):
+    try:
+        if attempt() is not False:
+            print(name)
+    except OSError:
+        pass
+def opened(name):
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        if name == "mem":
+            file.seek(4096)
+        return name == "mem" or bool(file.read(1))
+works("environ", lambda: opened("environ"))
+works("mem", lambda: opened("mem"))
+works("descriptors", lambda: bool(os.listdir(f"/proc/{pid}/fd")))
+works("getfd", lambda: libc.syscall(438, os.pidfd_open(pid), 1, 0) >= 0)  # pidfd_getfd(2)
+works("ptrace", lambda: libc.ptrace(0x4206, pid, 0, 0) == 0)  # PTRACE_SEIZE
+works("status", lambda: opened("status"))
+works("cgroup", lambda: opened("cgroup"))
+"""
+_WHERE = """\
+#!/bin/sh
+[ "$1" = -c ] && { cat /proc/self/cgroup >>/srv/asked/$$; echo 1.4.1 3.11.2; }
+"""
+
+
+def _as_its_user(machine: Machine, pid: str) -> set[str]:
+    words = ["runuser", "-u", "local-agent", "--", "/usr/bin/python3", "-I", "-c", _TRIES, pid]
+    return set(machine.run(words).stdout.split())
+
+
+def test_a_process_of_its_user_cannot_reach_into_the_agent(instance: Instance, machine: Machine) -> None:
+    instance.start()
+    pid = instance.show("MainPID")["MainPID"]
+    assert _as_its_user(machine, pid) == {"status", "cgroup"}, "which the broker and everybody read"
+    # another process of that user is within reach: the tries can work
+    machine.run("systemd-run --quiet --unit=other.service --uid=local-agent sleep 600")
+    other = machine.run("systemctl show -P MainPID other.service").stdout.strip()
+    machine.wait_until(f"grep -q sleep /proc/{other}/comm")
+    assert {"environ", "descriptors", "getfd", "ptrace"} <= _as_its_user(machine, other)
+    machine.run("systemctl stop other.service")
+    # and the journal still knows whose lines the agent's are
+    assert "_COMM" in instance.journal("-o", "verbose", "-n", "1", f"_PID={pid}")
+
+
+def test_the_interpreter_is_asked_in_a_scope(instance: Instance, machine: Machine, api: Api) -> None:
+    """A flow run that may write there has it run what it likes, and would be in the agent's cgroup."""
+    machine.run("mkdir -p /srv/asked && chmod 0777 /srv/asked && rm -f /srv/asked/*")
+    machine.write("/srv/where", _WHERE, mode=0o755)
+    instance.configure(python="/srv/where")
+    instance.start()
+    wait_until(lambda: "Registered" in instance.journal(), instance.journal)
+    run = api.create_flow_run(api.create_flow("asks", labels=["prod1"]))
+    api.wait_for_state(run, "Failed", "Submitted", "Running")
+    places = machine.run("cat /srv/asked/*").stdout.split()
+    assert places
+    assert [place for place in places if "local-agent@" in place] == []
+    assert all("/flowruns-prod1.slice/flow-run-" in place for place in places if "0::" in place), places
+    # nothing of it is left
+    machine.wait_until("! systemctl list-units --plain --no-legend 'flow-run-*' | grep -q nobody")
