@@ -28,16 +28,22 @@ def _tests_in(file: Path) -> frozenset[str]:
     return frozenset(node.name for node in nodes if isinstance(node, functions) and node.name.startswith("test_"))
 
 
-def _exists(file: str, test: str) -> bool:
+def named_tests(file: str, test: str) -> bool:
+    """Tell whether a test is there; "*" is any test of a file."""
     names = _tests_in(CHECKOUT / file)
     return bool(names) if test == "*" else test in names
+
+
+def references_in(text: str) -> list[tuple[str, str]]:
+    """Return the tests that a text names: file and test."""
+    return _REFERENCE.findall(text)
 
 
 def test_every_test_that_is_named_exists() -> None:
     documents = sorted(_DOCS.rglob("*.md"))
     named = [(path.name, *reference) for path in documents for reference in _REFERENCE.findall(path.read_text())]
     assert len(named) > 100
-    assert [reference for reference in named if not _exists(*reference[1:])] == []
+    assert [reference for reference in named if not named_tests(*reference[1:])] == []
 
 
 def test_every_reference_is_found() -> None:

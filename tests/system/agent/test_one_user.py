@@ -74,3 +74,17 @@ def test_the_interpreter_is_asked_in_a_scope(instance: Instance, machine: Machin
     assert all("/flowruns-prod1.slice/flow-run-" in place for place in places if "0::" in place), places
     # nothing of it is left
     machine.wait_until("! systemctl list-units --plain --no-legend 'flow-run-*' | grep -q nobody")
+
+
+def test_a_flow_run_is_in_its_agents_trust_domain(instance: Instance, machine: Machine) -> None:
+    """What it may: SECURITY.md says so, and this would tell if it became less."""
+    machine.write("/etc/local-agent/prod1.key", "the-key\n", mode=0o600)
+    instance.drop_in("[Service]\nLoadCredential=api-key:/etc/local-agent/prod1.key\n")
+    instance.start()
+    pid = instance.show("MainPID")["MainPID"]
+    as_user = ["runuser", "-u", "local-agent", "--"]
+    assert machine.run([*as_user, "kill", "-0", pid], check=False).returncode == 0
+    assert machine.run([*as_user, "touch", "/var/lib/local-agent/prod1/forged"], check=False).returncode == 0
+    credential = f"/run/credentials/{instance.unit}/api-key"
+    assert machine.run([*as_user, "cat", credential], check=False).stdout == "the-key\n"
+    assert machine.run(["cat", credential], user="alice", check=False).returncode != 0

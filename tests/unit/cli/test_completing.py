@@ -57,3 +57,13 @@ def test_a_host_without_any_completes_nothing(tmp_path: Path) -> None:
 def test_commands_are_completed() -> None:
     completed = [item.value for item in ShellComplete(cli, {}, "local-agent", "X").get_completions([], "re")]
     assert completed == ["reload"]
+
+
+def test_a_name_that_a_shell_would_run_is_not_completed(root: Path) -> None:
+    """Any user with a manager of their own can make such a cgroup."""
+    mine = root / "sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/flowruns.slice/flowruns-a.slice"
+    for name in ("$(reboot)", "`id`", "a b", RUNS[0] + ";id"):
+        (mine / f"flow-run-{name}.scope").mkdir()
+        (root / f"etc/local-agent/{name}.toml").touch()
+    assert _completed("logs", [], "", root) == sorted(RUNS)
+    assert _completed("ps", ["--instance"], "", root) == ["prod-2", "prod1", "prod3"]
