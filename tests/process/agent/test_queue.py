@@ -141,7 +141,7 @@ def test_an_environment_that_no_process_can_have_fails_the_run_in_words(api: Api
         run = agent.new_run(api, "", env={"BIG": "x" * 300_000})
         api.wait_for_state(run, "Failed")
         agent.wait_until_forgotten()
-        assert "cannot start the flow run's process" in api.states(run)[-1]["message"]
+        assert "cannot start the flow run: its environment variable BIG" in api.states(run)[-1]["message"]
         assert agent.leftovers() == []
 
 
