@@ -47,7 +47,7 @@ def test_process_that_is_just_starting_another_program_is_seen() -> None:
     """A program that starts itself again all the time is in the middle of execve(2) as often as not."""
     before = take_snapshot()
     restless = Path(tempfile.mkdtemp()) / "restless"
-    restless.write_text('#!/bin/sh\n[ "$1" = 3000 ] || exec "$0" $(($1 + 1))\n')
+    restless.write_text('#!/bin/sh\n[ "$1" = 600 ] || exec "$0" $(($1 + 1))\n')
     restless.chmod(0o755)
     script = f"setsid {restless} 0 >/dev/null 2>&1 & echo $!"
     pid = int(subprocess.run(["sh", "-c", script], check=True, stdout=subprocess.PIPE).stdout)
