@@ -198,3 +198,25 @@ async def test_what_no_process_can_have(bed: Bed, given: dict[str, dict[str, str
         await bed.launch("true", **given)  # type: ignore[arg-type]  # one of its options
     await bed.launcher.forget(bed.record)
     assert list(bed.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "script", "cause"),
+    [
+        (-3600, "exec sleep 3600", Cause.DEADLINE),
+        (3600, "exit 124", Cause.EXITED),
+    ],
+)
+async def test_a_wall_clock_that_is_set_meanwhile_moves_no_deadline(
+    bed: Bed, step_seconds: int, script: str, cause: Cause
+) -> None:
+    """As whoever asks date(1) would see it."""
+    first = f'[ -e {bed.folder}/told ] || {{ touch {bed.folder}/told; exec /bin/date "$@"; }}'
+    date = bed.folder / "date"
+    date.write_text(f"#!/bin/sh\n{first}\nexec /bin/date -d '{step_seconds} seconds' \"$@\"\n")
+    date.chmod(0o755)
+    process = await bed.launch(
+        *sh(script), limits=Limits(runtime_max_seconds=1), env={"PATH": f"{bed.folder}:/usr/bin:/bin"}
+    )
+    process.open_gate()
+    assert (await bed.conclude(process)).cause is cause
