@@ -51,19 +51,20 @@ def _record() -> Record:
     return Record(run, "many", "many", "nonce", Step.RUNNING, "boot", _NOW, _NOW)
 
 
-async def _see_through(process: LiveRun, began: list[float]) -> tuple[End, float]:
+async def _see_through(process: LiveRun) -> tuple[End, float]:
+    """Return how it ended, and after how many seconds that was known."""
     await process.ended()
+    began = time.monotonic()
     await process.sweep()
     end = await process.evidence()
     await process.release()
-    return end, time.monotonic() - began[0]
+    return end, time.monotonic() - began
 
 
 async def _many(folder: Path, count: int) -> dict[str, object]:
     manager = _Counted("SYSTEM")
     launcher = ScopeLauncher(manager, Place("many.slice", ""), folder.joinpath, FileOutput(_Nobody()), SystemClock())
     wait = 'exec 9>/dev/null; flock -s "$1/lock" sh -c "echo told; $2"'
-    began = [0.0]
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         processes = []
@@ -74,8 +75,8 @@ async def _many(folder: Path, count: int) -> dict[str, object]:
             processes[-1].open_gate()
         await asyncio.sleep(1)  # what PID 1 still has to do for the starts is not what is measured
         asked = manager.asked
-        began[0] = time.monotonic()
-    ends = await asyncio.gather(*(_see_through(process, began) for process in processes))
+        began = time.monotonic()
+    ends = await asyncio.gather(*(_see_through(process) for process in processes))
     told = sorted(seconds for _, seconds in ends)
     await manager.close()
     return {
@@ -83,6 +84,7 @@ async def _many(folder: Path, count: int) -> dict[str, object]:
         "codes": sorted(end.exit_code or 0 for end, _ in ends),
         "median_seconds": told[len(told) // 2],
         "last_seconds": told[-1],
+        "all_seconds": time.monotonic() - began,
     }
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # gone once the flow run's process has read the rest: shim.sh, enter.pl
 _BEFORE_WORDS, _BEFORE_ENTRIES = b"# words of a shell follow, not read yet\n", b"# entries follow, not read yet\n"
 # what dash takes as a variable and passes on as it is, but for those that it keeps for itself (dash(1))
-_PLAIN_NAME = re.compile(r"(?!(?:LINENO|OPTIND|PPID)\Z)[A-Za-z_][A-Za-z0-9_]*\Z")
+_PLAIN_NAMES = re.compile(r"(?:(?!(?:LINENO|OPTIND|PPID)=)[A-Za-z_][A-Za-z0-9_]*=)*")
 _MOST_ENTRY_BYTES = 32 * 4096 - 1  # MAX_ARG_STRLEN without its NUL (execve(2))
 _LEAST_STACK_BYTES, _MOST_STACK_BYTES = 4 * 128 * 1024, 4 * 6 * 1024 * 1024  # of which execve(2) uses a quarter
 _POINTER_BYTES = 8
@@ -33,7 +33,10 @@ _HINT = "check the env of the flow's run config and of this agent"
 
 def is_plain(env: Mapping[str, str]) -> bool:
     """Tell whether a dash takes each variable and passes it on as it is."""
-    return all(_PLAIN_NAME.match(name) and text.isascii() and _NUL not in text for name, text in env.items())
+    # of all at once: for each launch there are dozens
+    names, texts = "=".join((*env, "")), "".join(env.values())
+    all_are_names = names.count("=") == len(env) and _PLAIN_NAMES.fullmatch(names) is not None
+    return all_are_names and texts.isascii() and _NUL not in texts
 
 
 def environment_file(env: Mapping[str, str], *, for_shell: bool) -> int:

@@ -241,9 +241,16 @@ def _enter(env: Mapping[str, str], conditions: Conditions) -> tuple[str, ...]:
     """
     if not os.access(conditions.perl, os.X_OK):
         return "entered", sys.executable, "-I", "-S", str(SHIM.with_name("enter.py"))
-    is_dash = os.path.realpath(_SHELL).endswith("/dash")
-    is_simple = is_dash and conditions.runtime_max_seconds is None and is_plain(env)
+    is_simple = _is_dash() and conditions.runtime_max_seconds is None and is_plain(env)
     return "plain" if is_simple else "entered", conditions.perl, str(SHIM.with_name("enter.pl"))
+
+
+def _is_dash() -> bool:
+    """Tell whether the shell is dash, as on every Debian."""
+    try:
+        return os.readlink(_SHELL) in ("dash", "/bin/dash", "/usr/bin/dash")  # noqa: PTH115 - for each launch
+    except OSError:
+        return False
 
 
 def _see_off(pid: int) -> None:
