@@ -11,6 +11,7 @@ import functools
 import os
 import signal
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from local_agent import __version__, control, events, health, managers, metering, own_service
@@ -78,6 +79,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         log = metering.metered_log(event_log, counters)
         notifier = ServiceNotifier(environ)
         stack.callback(notifier.close, _LAST_WORDS_SECONDS)
+        asyncio.get_running_loop().set_exception_handler(functools.partial(_say_loops_trouble, log))
         store = stack.enter_context(_opened_store(settings))
         disk = Workers("disk", _DISK_THREADS)
         stack.callback(disk.close)
@@ -164,7 +166,12 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             )
         operations = Operations(agent, stories, backend, admission, reachability, current, launcher.name)
         await stack.enter_async_context(
-            control.served(store.folder, {**service.commands(), **operations.commands()}, operations.run_commands())
+            control.served(
+                store.folder,
+                {**service.commands(), **operations.commands()},
+                operations.run_commands(),
+                on_fault=lambda trace: log.say(events.INTERNAL_ERROR, reason=trace),
+            )
         )
         _say_start(log, settings, store.folder, launcher, manager_words)
         _say_what_ends(log, service_of_ours, found.reason or "launcher is process")
@@ -237,6 +244,16 @@ def _say_what_ends(log: EventLog, service: OwnService, reason: str) -> None:
 
 def _say_left(log: EventLog, record: Record, left: str) -> None:
     log.say(events.LEFT_ALIVE, events.Subject(record.id, record.name, record.flow_name), left=left)
+
+
+def _say_loops_trouble(log: EventLog, _loop: asyncio.AbstractEventLoop, trouble: dict[str, Any]) -> None:
+    """What asyncio itself would print as a traceback: a connection that cannot be taken at a limit, a fault of ours."""
+    error = trouble.get("exception")
+    if isinstance(error, OSError):
+        log.say(events.STATE_PROBLEM, reason=f"{trouble.get('message')}: {error.strerror or error}")
+    else:
+        trace = "".join(traceback.format_exception(error)) if error else ""
+        log.say(events.INTERNAL_ERROR, reason=f"{trouble.get('message')}\n{trace}")
 
 
 def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -12,10 +12,11 @@ import json
 import os
 import socket
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from local_agent.errors import LocalAgentError, StateError, UnavailableError
+from local_agent.errors import AgentRefusedError, LocalAgentError, StateError, UnavailableError
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,22 +30,46 @@ _NAME = "control"
 _MOST_BYTES = 4096
 _MOST_REPLY_BYTES = 4 << 20  # of a thousand live flow runs each has some two hundred
 _CHUNK_BYTES = 65536
+_MOST_CLIENTS = 32
 
 
 @contextlib.asynccontextmanager
-async def served(folder: Path, commands: Commands, run_commands: RunCommands | None = None) -> AsyncIterator[None]:
+async def served(
+    folder: Path,
+    commands: Commands,
+    run_commands: RunCommands | None = None,
+    *,
+    on_fault: Callable[[str], None],
+    silence_seconds: float = 10.0,
+) -> AsyncIterator[None]:
     """Answer on the folder's socket for the length of the context. A command returns what to say, or raises.
 
-    `run_commands` are about one flow run, whose id they are given.
+    `run_commands` are about one flow run, whose id they are given. `on_fault` is given the traceback of a fault of our
+    own. Who says or takes nothing for `silence_seconds` is hung up on, and so is who comes while many are there.
     """
     import asyncio  # here, because those who only ask would wait 20 ms for it
 
+    clients = 0
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.LimitOverrunError, ValueError):
-            reply = await _carry_out(commands, run_commands or {}, await reader.readline())
+        nonlocal clients
+        clients += 1
+        try:
+            if clients <= _MOST_CLIENTS:
+                await converse(reader, writer)
+        finally:
+            clients -= 1
+            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.LimitOverrunError, ValueError):  # OSError: TimeoutError, too
+            async with asyncio.timeout(silence_seconds):
+                line = await reader.readline()
+            reply = await _carry_out(commands, run_commands or {}, on_fault, line)
+            writer.transport.set_write_buffer_limits(high=0)  # so that `drain` waits for all of it
             writer.write(json.dumps(reply).encode() + b"\n")
-            await writer.drain()
-        writer.close()
+            async with asyncio.timeout(silence_seconds):
+                await writer.drain()
 
     path = folder / _NAME
     with _short_path(folder) as short:
@@ -87,24 +112,39 @@ def ask(folder: Path, command: str, flow_run_id: str | None = None, timeout_seco
             f"no agent answers at {folder}: {error.strerror or error}", hint="is it running? name it with --instance"
         ) from error
     if not reply.get("ok"):
-        raise LocalAgentError(str(reply.get("message", "the agent gave no reason")), hint=str(reply.get("hint", "")))
+        raise _refusal(reply)
     return str(reply.get("message", ""))
 
 
-async def _carry_out(commands: Commands, run_commands: RunCommands, line: bytes) -> dict[str, Any]:
+def _refusal(reply: Mapping[str, Any]) -> AgentRefusedError:
+    code = reply.get("exit_code")  # none from 0.1.0
+    return AgentRefusedError(
+        str(reply.get("message", "the agent gave no reason")),
+        hint=str(reply.get("hint", "")),
+        exit_code=code if type(code) is int and 0 < code < 128 else LocalAgentError.exit_code,
+    )
+
+
+async def _carry_out(
+    commands: Commands, run_commands: RunCommands, on_fault: Callable[[str], None], line: bytes
+) -> dict[str, Any]:
     try:
         message = json.loads(line)
         wanted = message["do"]
         about = message["flow_run"] if wanted in run_commands else None
         command = commands[wanted] if about is None else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         known = [*commands, *(f"{name} (with a flow_run)" for name in run_commands)]
         return {"ok": False, "message": f"the agent knows {', '.join(known)}"}
     try:
         return {"ok": True, "message": await (command() if command else run_commands[wanted](str(about)))}
     except LocalAgentError as error:
         problems = [*getattr(error, "problems", ())]
-        return {"ok": False, "message": "\n  ".join([error.message, *problems]), "hint": error.hint}
+        words = "\n  ".join([error.message, *problems])
+        return {"ok": False, "message": words, "hint": error.hint, "exit_code": error.exit_code}
+    except Exception:
+        on_fault(traceback.format_exc())
+        return {"ok": False, "message": "a fault of local-agent itself; its log has the traceback", "exit_code": 70}
 
 
 def _read_reply(connection: socket.socket, until: float) -> dict[str, Any]:

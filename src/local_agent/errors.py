@@ -11,6 +11,7 @@
     │   └── ExhaustedError          this machine is at a limit: processes, descriptors, memory, disk
     ├── ApiRefusedError       70  the API understood the request and said no
     │   └── TooLargeError         the request was larger than the API, or a proxy before it, takes
+    ├── AgentRefusedError     its own: a running agent cannot do what it was asked on its control socket
     ├── NotFoundError         66  nothing on this host is meant by what was given, or several things are
     ├── LaunchError           71  a flow run's own settings keep it from being started: it will fail everywhere
     └── StateError            74  the state folder cannot be read or written
@@ -24,7 +25,6 @@ which the command line ends. Anything else that reaches the command line is a bu
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
 
 # errno(3): what was asked for is wrong, and the same request meets the same error the next time
 _LASTING = frozenset(
@@ -59,12 +59,20 @@ def is_lasting(number: int | None) -> bool:
 class LocalAgentError(Exception):
     """What failed and on what, in one sentence; `hint` says what to do about it."""
 
-    exit_code: ClassVar[int] = 70
+    exit_code: int = 70
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class AgentRefusedError(LocalAgentError):
+    """A running agent that was asked to do something could not; `exit_code` is that of its own error."""
+
+    def __init__(self, message: str, *, hint: str = "", exit_code: int = 70) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
 
 
 class ConfigError(LocalAgentError):

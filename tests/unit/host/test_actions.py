@@ -91,7 +91,7 @@ async def _cancelled(
     systemctl = _systemctl(tmp_path, ending)
     if answer is None:
         return actions.cancel(run, [folder], systemctl)
-    async with control.served(tmp_path, {}, {"cancel": answer}):
+    async with control.served(tmp_path, {}, {"cancel": answer}, on_fault=pytest.fail):
         return await asyncio.to_thread(actions.cancel, run, [folder], systemctl)
 
 
