@@ -109,7 +109,15 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             manager = managers.required(found, settings.instance)
             stack.push_async_callback(manager.close)
             place = managers.place_of(settings.instance, environ, Place)
-            launcher = scopes = ScopeLauncher(manager, place, store.base_of, output, clock, descriptors.given_on)
+            launcher = scopes = ScopeLauncher(
+                manager,
+                place,
+                store.base_of,
+                output,
+                clock,
+                descriptors.given_on,
+                lambda: current.now.oom_policy,
+            )
             enclosed = scopes.enclosed
             manager_words, own_slice = found.words, place.slice
             checks.append(lambda in_doubt: manager.reason_against(thoroughly=in_doubt))

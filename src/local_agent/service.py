@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -80,16 +82,21 @@ class Service:
     async def run_until_stopped(
         self, main: Callable[[], Awaitable[None]], beside: Sequence[Callable[[], Awaitable[None]]]
     ) -> None:
-        """Run the agent, and loops beside it; SIGTERM and SIGINT stop it, SIGHUP reloads, SIGUSR1 polls."""
+        """Run the agent, and loops beside it; SIGTERM and SIGINT stop it, SIGHUP reloads, SIGUSR1 polls.
+
+        Where it was started on a terminal, SIGHUP stops it once that is closed; under nohup(1) it does nothing.
+        """
         loop = asyncio.get_running_loop()
         tasks = [asyncio.ensure_future(kept_up(one, self._clock, self._log)) for one in beside]
         running = asyncio.ensure_future(main())
         handled = {
             signal.SIGTERM: lambda: self._stop(running, "SIGTERM"),
             signal.SIGINT: lambda: self._stop(running, "SIGINT"),
-            signal.SIGHUP: self._reload_later,
             signal.SIGUSR1: self._agent.poke,
         }
+        on_terminal = _has_terminal()
+        if not (on_terminal and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN):
+            handled[signal.SIGHUP] = functools.partial(self._hang_up, running, on_terminal=on_terminal)
         for number, handler in handled.items():
             loop.add_signal_handler(number, handler)
         try:
@@ -135,6 +142,12 @@ class Service:
             self._agent.settings_changed()
         return outcome.in_words()
 
+    def _hang_up(self, running: asyncio.Future[None], *, on_terminal: bool) -> None:
+        if on_terminal and not _has_terminal():
+            self._stop(running, "SIGHUP: its terminal was closed")
+        else:
+            self._reload_later()
+
     def _reload_later(self) -> None:
         async def reload_quietly() -> None:
             with contextlib.suppress(LocalAgentError):  # said in the journal
@@ -168,3 +181,12 @@ class Service:
         self._notifier.notify("STOPPING=1")
         self._log.say(events.STOPPING, reason=reason, live=self._agent.live_count, fate=self._agent.fate)
         running.cancel()
+
+
+def _has_terminal() -> bool:
+    """Tell whether this process has a controlling terminal that is open (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -14,6 +14,7 @@ _STUB = """\
 #!/bin/sh
 if [ "$1" = -c ]; then echo 1.4.1; exit 0; fi
 case $STUB in
+    hog-child) python3 -c 'x = bytearray(400 << 20)'; sleep 2; exit 7 ;;
     hog) exec python3 -c 'x = bytearray(400 << 20); import time; time.sleep(600)' ;;
     nap) exec sleep 3600 ;;
 esac

@@ -45,6 +45,16 @@ def test_out_of_memory_is_reported_with_the_figures(vm: Vm, api: Api) -> None:
     assert "120.0 MiB allowed" in message
 
 
+def test_a_flow_run_may_outlive_a_child_that_is_out_of_memory(vm: Vm, api: Api) -> None:
+    vm.write("/etc/local-agent/prod1.toml", 'oom_policy = "continue"\n')
+    vm.run("systemctl reload local-agent@prod1")
+    run = _new_run(api, "hog-child", LOCAL_AGENT_MEMORY_MAX="120M")
+    api.wait_for_state(run, "Failed", seconds=_ENOUGH_SECONDS)
+    message = api.states(run)[-1]["message"]
+    assert "Exited with code 7" in message, message
+    vm.run("rm /etc/local-agent/prod1.toml && systemctl reload local-agent@prod1")
+
+
 def test_pressure_stops_intake_and_its_end_resumes_it(vm: Vm, api: Api) -> None:
     vm.write("/etc/local-agent/prod1.toml", "pressure_cpu = 40\n")
     vm.run("systemctl reload local-agent@prod1")

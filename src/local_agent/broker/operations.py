@@ -135,8 +135,8 @@ class Operations:
             # so that at shutdown the scope ends first, and the agent sees and reports it
             ("After", ("as", [service_of(caller.instance)])),
             ("TimeoutStopUSec", ("t", int(request.stop_seconds * _USEC))),
-            # the kernel kills one process, systemd stops the rest with SIGTERM: the shim writes down what happened
-            ("OOMPolicy", ("s", "stop")),
+            # stop: the kernel kills one process, systemd the rest with SIGTERM: the shim writes down what happened
+            ("OOMPolicy", ("s", request.oom_policy)),
             *((f"{kind}Accounting", ("b", True)) for kind in ("CPU", "Memory", "IO", "Tasks")),
             *request.properties,
         ]

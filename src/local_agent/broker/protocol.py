@@ -17,6 +17,7 @@ within 10 s is hung up on:
 
     do             also takes                                           ok
     start          pid, description, stop_seconds, limits               {}, once the process is in the scope
+                   oom_policy (stop, continue or kill; may be left out)
     stop           -                                                    {}, once the scope is gone
     kill           signal (a number)                                    {}
     status         -                                                    {"status": null | {"active_state", "result"}}
@@ -113,6 +114,7 @@ class Request:
     signal: int = 0
     lines: int = 0
     properties: Properties = ()
+    oom_policy: str = "stop"
 
 
 _PARTS = {
@@ -123,6 +125,8 @@ _PARTS = {
     Verb.SHUTTING_DOWN: set[str](),
 }
 _FLOW_RUN_ONLY = {"flow_run"}
+_MAY_BE_LEFT_OUT = {Verb.START: {"oom_policy"}}
+_OOM_POLICIES = ("stop", "continue", "kill")  # systemd.service(5)
 
 
 def read_packet(packet: bytes) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def read_request(message: dict[str, Any]) -> Request:
     verb = _verb(message.get("do"))
     wanted = _PARTS.get(verb, _FLOW_RUN_ONLY)
     given = message.keys() - {"id", "do"}
-    if given != wanted:
+    if not wanted <= given <= wanted | _MAY_BE_LEFT_OUT.get(verb, set()):
         raise _bad(f"{verb.value} takes {', '.join(sorted(wanted)) or 'nothing'} and no other part")
     return Request(
         id=read_id(message),
@@ -161,6 +165,7 @@ def read_request(message: dict[str, Any]) -> Request:
         signal=_signal(message["signal"]) if "signal" in wanted else 0,
         lines=_whole("lines", message["lines"], 1, _MOST_LINES) if "lines" in wanted else 0,
         properties=_properties(verb, message["limits"]) if "limits" in wanted else (),
+        oom_policy=_oom_policy(message.get("oom_policy", "stop")),
     )
 
 
@@ -212,6 +217,12 @@ def _stop_seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_STOP_SECONDS:
         raise _bad(f"stop_seconds is a number up to {_MOST_STOP_SECONDS}")
     return float(value)
+
+
+def _oom_policy(value: object) -> str:
+    if value not in _OOM_POLICIES:
+        raise _bad(f"oom_policy is one of {', '.join(_OOM_POLICIES)}")
+    return str(value)
 
 
 def _signal(value: object) -> int:

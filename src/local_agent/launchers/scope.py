@@ -61,9 +61,11 @@ class ScopeLauncher:
         output: Output,
         clock: Clock,
         open_files: tuple[int, int] | None = None,
+        oom_policy: Callable[[], str] = lambda: "stop",
     ) -> None:
         keep_descriptors()
         self._open_files = open_files
+        self._oom_policy = oom_policy
         self._manager = manager
         self._place = place
         self._base_of = base_of
@@ -140,6 +142,7 @@ class ScopeLauncher:
             after=self._place.after,
             limits=limits,
             stop_seconds=_STOP_SECONDS,
+            oom_policy=self._oom_policy(),
         )
         try:
             await self._start(request)

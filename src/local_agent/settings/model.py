@@ -152,6 +152,10 @@ class Settings:
         metavar="fail|leave|reschedule(N)",
         help="What becomes of a flow run whose process ended without a word.",
         )] = FAIL
+    oom_policy: Annotated[str, Option(kind=choice("stop", "continue", "kill"), flag="--oom-policy",
+        metavar="stop|continue|kill",
+        help="What becomes of a flow run of which the kernel kills a process for want of memory (OOMPolicy=); with"
+        " `continue` it may cope with the loss of a child. Only in scopes.")] = "stop"
     leftovers: Annotated[str, Option(kind=choice("stop", "keep"), flag="--leftovers", metavar="stop|keep",
         help="What becomes of processes that a flow run left behind.")] = "stop"
     cancel_grace_seconds: Annotated[float, Option(kind=kinds.SECONDS, key="cancel_grace",

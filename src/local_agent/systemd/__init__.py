@@ -23,6 +23,7 @@ class ScopeRequest:
     after: str
     limits: Limits
     stop_seconds: float
+    oom_policy: str = "stop"
 
 
 @dataclass(frozen=True, slots=True)

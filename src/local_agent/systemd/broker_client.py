@@ -56,6 +56,7 @@ class BrokerScopeManager:
             description=description_of(request.description),
             stop_seconds=request.stop_seconds,
             limits=_limits(request.limits),
+            **_more_of(request),
         )
 
     async def stop(self, unit: str) -> None:
@@ -219,6 +220,11 @@ class _Line:
         except (OSError, ValueError) as error:
             return f"the connection to the broker broke: {error}"
         return "the broker has hung up"
+
+
+def _more_of(request: ScopeRequest) -> dict[str, Any]:
+    """Return what is left out where it is the usual: a broker from before an upgrade knows no more."""
+    return {} if request.oom_policy == "stop" else {"oom_policy": request.oom_policy}
 
 
 def _nonce(packet: bytes) -> str:

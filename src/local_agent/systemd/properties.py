@@ -23,8 +23,8 @@ def scope_properties(request: ScopeRequest) -> list[Property]:
         ("Slice", ("s", request.slice)),
         ("PIDs", ("au", [request.pid])),
         ("TimeoutStopUSec", ("t", int(request.stop_seconds * _USEC))),
-        # the kernel kills one process, systemd stops the rest with SIGTERM: the shim lives to write down what happened
-        ("OOMPolicy", ("s", "stop")),
+        # stop: the kernel kills one process, systemd the rest with SIGTERM: the shim lives to write down what happened
+        ("OOMPolicy", ("s", request.oom_policy)),
     ]
     properties += [(f"{kind}Accounting", ("b", True)) for kind in ("CPU", "Memory", "IO", "Tasks")]
     if request.after:

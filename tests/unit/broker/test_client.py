@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,14 @@ class Recorder:
         return self._answers.get(request.verb.value, {})
 
 
+@pytest.mark.parametrize("policy", ["stop", "continue", "kill"])
+async def test_an_oom_policy_arrives(tmp_path: Path, policy: str) -> None:
+    recorder = Recorder()
+    async with _serving(tmp_path / "b", recorder), _client(tmp_path / "b") as client:
+        await client.start_scope(replace(_request("a run", Limits()), oom_policy=policy))
+    assert [request.oom_policy for request in recorder.requests] == [policy]
+
+
 async def test_requests_arrive_as_they_were_meant(tmp_path: Path) -> None:
     recorder = Recorder(tail={"lines": ["one", "two"]})
     limits = Limits(memory_max_bytes=1 << 30, cpu_quota_percent=150, tasks_max=7, runtime_max_seconds=1.5, nice=5)
@@ -130,6 +138,7 @@ async def test_requests_arrive_as_they_were_meant(tmp_path: Path) -> None:
         await client.thaw(UNIT)
         assert await client.last_lines(UNIT, 3) == ("one", "two")
     first = recorder.requests[0]
+    assert first.oom_policy == "stop"
     assert (first.verb, first.flow_run, first.pid, first.stop_seconds) == (Verb.START, RUN, 12345, 10.0)
     assert first.description.startswith("dbus_service?of ? ?[31mxxx")
     assert dict(first.properties) == {
