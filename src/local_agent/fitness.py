@@ -52,6 +52,8 @@ class Fitness:
                 self._found = await check(in_doubt)
             except LocalAgentError as error:
                 self._found = error.message
+            except OSError as error:  # at a limit even to look needs what there is none of
+                self._found = f"it cannot be seen whether a flow run can be started: {error.strerror or error}"
             if self._found:
                 return
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 from local_agent.errors import ManagerUnreachableError
 from local_agent.fitness import Fitness
 from support.clock import SkippingClock
@@ -38,6 +42,15 @@ async def test_a_check_that_cannot_look_never_says_that_all_is_well() -> None:
     host.found = ManagerUnreachableError("cannot reach the broker")
     await host.fitness.look()
     assert host.fitness.reason_against() == "cannot reach the broker"
+
+
+async def test_a_check_that_meets_a_limit_itself_is_a_reason(tmp_path: Path) -> None:
+    async def check(_in_doubt: bool, /) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(tmp_path))
+
+    fitness = Fitness([check], SkippingClock())
+    await fitness.look()
+    assert "Too many open files" in fitness.reason_against()
 
 
 async def test_checks_look_closer_at_the_start_and_while_in_doubt() -> None:
