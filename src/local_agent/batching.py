@@ -71,6 +71,8 @@ class Batcher(Generic[_Item, _Answer]):
             return
         began = self._monotonic()
         answers = await in_parts([item for item, _ in batch], self._send_noting_failure)
+        if len(answers) != len(batch):  # a fault of ours: it must not leave the askers waiting for ever
+            answers = [AssertionError(f"{len(answers)} answers to {len(batch)} questions")] * len(batch)
         self._adapt(self._monotonic() - began)
         for (_, future), answer in zip(batch, answers, strict=True):
             _settle(future, answer)

@@ -139,3 +139,14 @@ async def test_batches_are_smaller_after_a_failure_and_grow_again_later() -> Non
         await batcher.ask(1)
     await asyncio.gather(*(batcher.ask(item) for item in range(100, 300)))
     assert 80 in [len(batch) for batch in sender.batches[len(sizes) :]]
+
+
+async def test_a_fault_of_ours_leaves_nobody_waiting_for_ever() -> None:
+    async def send(items: Sequence[int]) -> Sequence[int | Exception]:
+        return items[1:]
+
+    batcher = Batcher[int, int](send, most=10, monotonic=SkippingClock().monotonic)
+    async with asyncio.timeout(30):
+        for _ in range(2):
+            with pytest.raises(AssertionError, match="1 answers to 2 questions"):
+                await asyncio.gather(batcher.ask(1), batcher.ask(2))

@@ -47,6 +47,7 @@ def test_more_live_at_once_than_the_soft_limit_would_hold(api: Api, folder: Path
         agent.wait_until_up()
         wait_until(lambda: len(agent.starts()) == count, lambda: agent.said[-3000:], seconds=_SECONDS)
         assert agent.ask("live") == str(count)
+        print(f"{count} live; the agent has {_memory_kib(agent.pid)} KiB of memory, {_count_open(agent.pid)} files")
         _let_go(folder / "gate")
         _check(api, agent, runs)
 
@@ -82,6 +83,14 @@ def _agent(api: Api, folder: Path, limits: tuple[int, int], script: str) -> Agen
         python=f"{SAYS_VERSION}\n{script}",
         wrapper=("sh", "-c", limited, "sh"),
     )
+
+
+def _memory_kib(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0])
+
+
+def _count_open(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def _let_go(gate: Path) -> None:
