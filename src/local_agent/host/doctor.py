@@ -20,6 +20,7 @@ from local_agent.host.checks.instance import Surroundings, check_labels, read_su
 from local_agent.host.checks.logins import check_logins
 from local_agent.host.checks.look import Look, Subject, look_at, not_looked_at
 from local_agent.host.checks.owner import NotAskedError, owner_of
+from local_agent.host.gaps import limit_is_off, limited
 from local_agent.host.table import Colour, Terminal, printable
 from local_agent.systemd.manager import DBusScopeManager
 
@@ -64,7 +65,8 @@ def _machine(host: Host) -> Iterator[Finding]:
     yield machine.check_cgroups()
     yield machine.check_pressure()
     yield machine.check_journal(Path("/etc/machine-id").read_text().strip())
-    yield machine.check_dropped(host.journal)
+    units = limited(host.runs().runs, host.uid)
+    yield machine.check_dropped(host.journal, host.uids_of(None), units, limit_is_off=limit_is_off())
     yield from machine.check_disks([*(folder.path for folder in host.folders), Path("/var/log"), Path("/tmp")])  # noqa: S108 - looked at, not written to
 
 

@@ -67,6 +67,8 @@ def _of_one(host: Host, wanted: LogsWanted, word: str) -> Generator[Line, None, 
         wanted = replace(wanted, follow=False)  # nothing comes any more
     groups = wanted.narrowed(groups_of(run.id, host.uids_of(run.instance)))
     for line in lines(host.journal, groups, wanted.options()):
+        if line.flow_run_id != run.id:
+            continue  # what journald has thrown away of others
         yield line
         if wanted.follow and line.is_end and line.at >= began:
             return

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from local_agent import events
+from local_agent.host import gaps
 from local_agent.host.journal import Group, text_of, uid_matches
 from local_agent.host.scopes import flow_run_of, instance_of
 from local_agent.systemd.names import identifier_of, scope_of
@@ -21,15 +22,17 @@ from local_agent.systemd.names import identifier_of, scope_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from local_agent.host.gaps import Gap
     from local_agent.host.journal import Journal
 
 _FIELDS = (
     *("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "FLOW_RUN_ID", "FLOW_RUN_NAME", "LOCAL_AGENT", "MESSAGE_ID"),
-    *("UNIT", "USER_UNIT", "_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "_SYSTEMD_SLICE"),
+    *("UNIT", "USER_UNIT", "_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "_SYSTEMD_SLICE", *gaps.FIELDS),
 )
 _AGENT = "local-agent"
 _IDENTIFIER = "flow-run-"
 _USUAL_PRIORITY = 6
+_WARNING = 4
 # Prefect's own format of a line, and the syslog priority of its levels
 _PREFECT_LINE = re.compile(r"\[[^\]]+\] (DEBUG|INFO|WARNING|ERROR|CRITICAL) +- ")
 _PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
@@ -60,26 +63,34 @@ class Line:
 
 
 def groups_of(flow_run_id: str, uids: Collection[int]) -> list[Group]:
-    """Return what to ask the journal for, to get everything about a flow run that these users or root said."""
+    """Return what to ask the journal for, to get everything about a flow run that these users or root said.
+
+    And what journald says of lines that are missing.
+    """
     users, unit = uid_matches(uids), scope_of(flow_run_id)
     fields = ("_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "UNIT", "USER_UNIT")
     return [
         (f"SYSLOG_IDENTIFIER={identifier_of(flow_run_id)}", *users),
         (f"FLOW_RUN_ID={flow_run_id}", *users),
         *((f"{field}={unit}", *users) for field in fields),
+        gaps.ASKED,
     ]
 
 
 def groups_of_all(uids: Collection[int]) -> list[Group]:
     """Return what to ask the journal for, to get everything that these users said: `lines` picks the flow runs' out."""
-    return [tuple(f"_UID={uid}" for uid in sorted(uids))]
+    return [tuple(f"_UID={uid}" for uid in sorted(uids)), gaps.ASKED]
 
 
 def lines(journal: Journal, groups: Iterable[Group], options: Sequence[str]) -> Iterator[Line]:
     """Return what the journal has about flow runs, in its order. `options` are journalctl's."""
+    latest: dict[str, Line] = {}  # of each unit, what a flow run in it said last
     for entry in journal.entries(groups, options, _FIELDS):
-        line = line_of(entry)
+        gap = gaps.gap_of(entry)
+        line = line_of(entry) if gap is None else _line_of_gap(gap, entry, latest)
         if line is not None:
+            if line.source is Source.FLOW:
+                latest[text_of(entry, "_SYSTEMD_UNIT")] = line
             yield line
 
 
@@ -92,7 +103,7 @@ def line_of(entry: Mapping[str, Any]) -> Line | None:
     text = text_of(entry, "MESSAGE")
     source = _source_of(entry, identifier)
     return Line(
-        at=datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / _USEC, UTC),
+        at=_time_of(entry),
         source=source,
         priority=_priority_of(entry, text, source),
         text=text,
@@ -101,6 +112,20 @@ def line_of(entry: Mapping[str, Any]) -> Line | None:
         instance=text_of(entry, "LOCAL_AGENT") or instance_of(text_of(entry, "_SYSTEMD_SLICE")),
         is_end=source is Source.AGENT and text_of(entry, "MESSAGE_ID") in _ENDS,
     )
+
+
+def _line_of_gap(gap: Gap, entry: Mapping[str, Any], latest: Mapping[str, Line]) -> Line | None:
+    """Return a gap as a line of the flow run whose scope it is, or that said something in its unit before."""
+    known = latest.get(gap.unit)
+    flow_run_id = flow_run_of(gap.unit) or (known.flow_run_id if known else "")
+    if not flow_run_id:
+        return None
+    instance = known.instance if known else ""
+    return Line(_time_of(entry), Source.SYSTEMD, _WARNING, gap.in_words, flow_run_id, instance=instance)
+
+
+def _time_of(entry: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / _USEC, UTC)
 
 
 def of_instance(found: Iterable[Line], instance: str, look_up: Callable[[str], str]) -> Iterator[Line]:

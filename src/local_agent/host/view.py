@@ -14,6 +14,7 @@ from local_agent.errors import NotFoundError, UnavailableError
 from local_agent.host.agents import SERVICES_STATE, StateFolder, state_folders
 from local_agent.host.bus import BusReader, buses
 from local_agent.host.find import find_run
+from local_agent.host.gaps import gaps_of_flow_runs
 from local_agent.host.instances import NOTHING_KNOWN, Instance, enabled_names, find_instances
 from local_agent.host.journal import Journal
 from local_agent.host.past import Past
@@ -94,7 +95,19 @@ class Host:
         past, unread = self._ended(ended, instance, {run.id for run in runs}) if ended else ([], ())
         if instance is not None and not (past or runs or now.problems or unread):
             self.check_instance(instance)
-        return Overview((*past, *runs), (*now.problems, *unread))
+        return Overview((*past, *runs), (*now.problems, *unread, *self._gaps()))
+
+    def _gaps(self) -> tuple[str, ...]:
+        """Return a sentence about lines that are not in the journal, as far as this user may know."""
+        if not self.journal.can_be_read():
+            return ()
+        try:
+            count = sum(gap.count for gap in gaps_of_flow_runs(self.journal, self.uids_of(None)))
+        except UnavailableError:
+            return ()  # said where the journal itself is wanted
+        return (f"journald threw {count} lines away in this boot: local-agent logs RUN, local-agent doctor",) * bool(
+            count
+        )
 
     def _ended(self, most: int, instance: str | None, known: Collection[str]) -> tuple[list[Run], tuple[str, ...]]:
         """Return the runs that ended, and what could not be looked at for it."""

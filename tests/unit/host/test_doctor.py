@@ -15,6 +15,7 @@ from local_agent.host.checks import Finding, Verdict, failure, machine, ok, serv
 from local_agent.host.checks import instance as checks
 from local_agent.host.checks.instance import Surroundings
 from local_agent.host.doctor import as_json, shown
+from local_agent.host.gaps import DROPPED
 from local_agent.host.instances import Instance, Service
 from local_agent.host.journal import Journal
 from local_agent.host.table import Terminal, width_of
@@ -47,7 +48,8 @@ def _journal(folder: Path, place: str) -> Finding:
 
 
 def _dropped(folder: Path, text: str) -> Finding:
-    entry = {"MESSAGE": f"Suppressed 30 messages from {text}", "N_DROPPED": "30"}
+    said = {"MESSAGE": f"Suppressed 30 messages from {text}", "MESSAGE_ID": DROPPED, "_TRANSPORT": "driver"}
+    entry = {**said, "N_DROPPED": "30"}
     return machine.check_dropped(fake_journal(folder, [entry]))
 
 

@@ -48,8 +48,9 @@ def _line(entry: Mapping[str, Any]) -> Line:
 
 def test_only_root_and_the_agents_user_are_believed() -> None:
     groups = groups_of(_RUN, {990})
-    assert len(groups) == 6
-    assert all(group[1:] == ("_UID=0", "_UID=990") for group in groups)
+    assert len(groups) == 7
+    assert all(group[1:] == ("_UID=0", "_UID=990") for group in groups[:-1])
+    assert groups[-1][1:] == ("_TRANSPORT=driver",), "journald itself, of what it threw away"
     assert [group[0].partition("=")[0] for group in groups[:2]] == ["SYSLOG_IDENTIFIER", "FLOW_RUN_ID"]
 
 
@@ -109,8 +110,8 @@ def test_what_is_not_wanted_is_not_asked_for() -> None:
         name: {group[0].partition("=")[0] for group in wanted.narrowed(groups)}
         for name, wanted in {"flow": LogsWanted("x", flow_only=True), "agent": LogsWanted("x", agent_only=True)}.items()
     }
-    assert fields["flow"] == {"SYSLOG_IDENTIFIER", "_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT"}
-    assert fields["agent"] == {"FLOW_RUN_ID", "UNIT", "USER_UNIT"}
+    assert fields["flow"] == {"MESSAGE_ID", "SYSLOG_IDENTIFIER", "_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT"}
+    assert fields["agent"] == {"MESSAGE_ID", "FLOW_RUN_ID", "UNIT", "USER_UNIT"}
 
 
 def _host(folder: Path, *entries: Mapping[str, Any]) -> Host:

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING
 from local_agent import cgroup
 from local_agent.errors import LocalAgentError
 from local_agent.host.checks import Finding, failure, ok, warning
-from local_agent.host.journal import text_of
+from local_agent.host.gaps import gaps_of_flow_runs
 from local_agent.wording import in_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from local_agent.host.journal import Journal
 
 _OLDEST_SYSTEMD = 252
 _CONTROLLERS = ("cpu", "io", "memory", "pids")
 _KERNEL_LINE = "on the kernel's command line (GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub and a reboot)"
-# SD_MESSAGE_JOURNAL_DROPPED (sd-messages(3)): so many lines of a unit were thrown away, as they came too fast
-_DROPPED = "a596d6fe7bfa4994828e72309e95d61e"
+_LIFT = (
+    "mkdir -p /etc/systemd/journald.conf.d"
+    " && printf '[Journal]\\nRateLimitBurst=0\\n' >/etc/systemd/journald.conf.d/local-agent.conf"
+    " && systemctl restart systemd-journald"
+)
 _FEW_BYTES, _LITTLE_SHARE, _LOW_SHARE = 100 << 20, 0.01, 0.05
 
 
@@ -76,33 +79,28 @@ def check_journal(
     return failure("journal", "there is none: output of flow runs is lost", "systemctl status systemd-journald")
 
 
-def check_dropped(journal: Journal) -> Finding:
-    """Whether journald threw lines of flow runs away."""
+def check_dropped(
+    journal: Journal, uids: Collection[int] = (), limited: Sequence[str] = (), *, limit_is_off: bool = False
+) -> Finding:
+    """Whether journald threw lines of flow runs away, as far as it tells, or would do so for the units in `limited`.
+
+    `uids` are the users of the agents.
+    """
+    if limit_is_off:
+        return ok("rate limit", "journald takes every line: its limit is lifted for all units")
     if not journal.can_be_read():
         return warning("rate limit", "not looked at: this user may not read the journal", "sudo local-agent doctor")
     try:
-        lost, runs = _dropped(journal)
+        gaps = gaps_of_flow_runs(journal, uids)
     except LocalAgentError as error:
         return failure("rate limit", f"the journal cannot be read: {error.message}", error.hint)
-    if lost:
-        mend = (
-            "mkdir -p /etc/systemd/journald.conf.d"
-            " && printf '[Journal]\\nRateLimitBurst=0\\n' >/etc/systemd/journald.conf.d/local-agent.conf"
-            " && systemctl restart systemd-journald"
-        )
-        return warning("rate limit", f"journald threw {lost} lines of {runs} flow runs away in this boot", mend)
-    return ok("rate limit", "journald threw no line of a flow run away in this boot")
-
-
-def _dropped(journal: Journal) -> tuple[int, int]:
-    """Return how many lines of how many flow runs."""
-    lost, runs = 0, set()
-    for entry in journal.entries([(f"MESSAGE_ID={_DROPPED}", "_UID=0")], ["--boot"], ("MESSAGE", "N_DROPPED")):
-        text = text_of(entry, "MESSAGE")
-        if "flow-run-" in text:
-            lost += int(text_of(entry, "N_DROPPED") or 0)
-            runs.add(text.rpartition(" ")[2])
-    return lost, len(runs)
+    if gaps:
+        lost, units = sum(gap.count for gap in gaps), len({gap.unit for gap in gaps})
+        return warning("rate limit", f"journald threw {lost} lines of {units} units away in this boot", _LIFT)
+    if limited:
+        words = f"{limited[0]} may write some 10,000 lines in 30 s; journald throws away what is more, often silently"
+        return warning("rate limit", words, _LIFT)
+    return ok("rate limit", "journald has told of no line of a flow run that it threw away in this boot")
 
 
 def check_disks(folders: Sequence[Path], statvfs: Callable[[Path], os.statvfs_result] = os.statvfs) -> list[Finding]:
