@@ -106,7 +106,8 @@ apt-repo: deb
 .PHONY: chaos
 chaos: packages
 	LOCAL_AGENT_TESTS_CHAOS=long LOCAL_AGENT_TESTS_SEED=$(SEED) \
-		$(PYTEST) tests/chaos tests/system/ends/test_restarts.py tests/system/agent/test_stopped_readers.py tests/system/agent/test_stopped_services.py -s $(ARGS)
+		$(PYTEST) tests/chaos tests/system/ends/test_restarts.py tests/system/agent/test_stopped_readers.py \
+		tests/system/agent/test_stopped_services.py tests/system/broker/test_starts.py -s $(ARGS)
 
 # Theirs, ours, theirs, ours, ...: three quarters of an hour with the usual five rounds
 .PHONY: bench

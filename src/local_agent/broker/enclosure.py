@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def check_enclosed(process: Process, unit: str) -> None:
-    """Raise RefusedError unless the very process that was looked at is in its scope now.
+def check_enclosed(process: Process, unit: str) -> str:
+    """Return the scope's cgroup. Raise RefusedError unless the very process that was looked at is in it now.
 
     Where only a pid could be named, it may have become a stranger's meanwhile; so the scope is not stopped.
     """
-    if not is_in(process.cgroup(), unit):
+    cgroup = process.cgroup()
+    if not is_in(cgroup, unit):
         raise RefusedError(
             Code.PROCESS_GONE,
             f"process {process.pid} ended while it was moved into {unit}; look at what is in there before stopping it",
         )
+    return cgroup
 
 
 def check_own(cgroup: str, unit: str, uid: int, root: Path = _CGROUPS) -> None:

@@ -120,9 +120,9 @@ class Operations:
             raise
         if result != "done":
             raise RefusedError(Code.REFUSED, f"systemd's job for {unit} ended as {result!r}")
-        check_enclosed(process, unit)
+        cgroup = check_enclosed(process, unit)
         if not self._takes_pidfds:
-            check_own(await _cgroup_of(bus, unit), unit, caller.uid)
+            check_own(cgroup, unit, caller.uid)
         if later:
             await bus.call("SetUnitProperties", "sba(sv)", (unit, True, later))
 
@@ -213,7 +213,7 @@ class Operations:
         path = await self._own(bus, caller, request)
         if path and not self._takes_pidfds:
             unit = scope_of(request.flow_run)
-            check_own(await _cgroup_of(bus, unit, path), unit, caller.uid)
+            check_own(await _cgroup_of(bus, path), unit, caller.uid)
         return path
 
 
@@ -238,10 +238,9 @@ async def _is_ready(bus: Bus, service_path: str) -> bool:
     return bool(state == "active" and job == _NO_JOB)
 
 
-async def _cgroup_of(bus: Bus, unit: str, path: str = "") -> str:
-    """Return a scope's cgroup, "" where it has none any more."""
+async def _cgroup_of(bus: Bus, path: str) -> str:
+    """Return the cgroup of a scope, given its object; "" where it has none any more."""
     try:
-        (path,) = (path,) if path else await bus.call("GetUnit", "s", (unit,))
         return str(await bus.get(path, "Scope", "ControlGroup"))
     except DBusErrorResponse as error:
         if error.name not in _NOT_THERE:
