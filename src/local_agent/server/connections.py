@@ -34,6 +34,7 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_ended",
         "_framing",
+        "_is_held",
         "_is_stuck",
         "_is_waiting_to_go_on",
         "_pool",
@@ -60,7 +61,7 @@ class Connection(web.RequestHandler):
         )
         self._pool = pool
         self._framing = Framing(pool.limits.body_bytes)
-        self._is_stuck = self._is_waiting_to_go_on = False
+        self._is_held = self._is_stuck = self._is_waiting_to_go_on = False
         self._ended: asyncio.Future[None] = loop.create_future()
         self.client = ""
         self.refusal: RefusedHeadError | None = None
@@ -83,20 +84,26 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Hand on what the parser may have."""
+        if not data:
+            # aiohttp itself, which goes on with what it has (since 3.13).
+            super().data_received(data)
+            return
         if self.refusal is not None:
             return
         if self._framing.is_idle:
             self._wait(self._pool.limits.receive_seconds)
         self._hand_on(self._framing.receive, data)
         if self._framing.held_bytes > self._pool.limits.small_bytes and self.transport is not None:
-            # It goes on when the request before has its answer.
-            self.pause_reading()
+            # It goes on when the request before has its answer. Not by aiohttp's own, which holds up its parser, too.
+            self._is_held = True
+            self.transport.pause_reading()
 
     def _hand_on(self, take: Callable[..., bytes], *data: bytes) -> None:
         try:
             taken = take(*data)
         except RefusedHeadError as error:
             self.refusal = error
+            self._framing.forget()
             taken = _REFUSED
         if taken:
             self.is_answering = True
@@ -131,9 +138,14 @@ class Connection(web.RequestHandler):
             self._hand_on(self._framing.answered)
             if self._framing.is_receiving:
                 self._wait(self._pool.limits.receive_seconds)
-            self.resume_reading()
+            self._read_on()
         if self._ended.done() and not self.is_answering:
             self.close()
+
+    def _read_on(self) -> None:
+        if self._is_held and self.transport is not None:
+            self._is_held = False
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's says nothing, and so hangs up
         """A client that has said all it wants to say still gets its answers; one that has not is gone."""

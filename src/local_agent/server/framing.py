@@ -30,6 +30,10 @@ class Framing:
         """Whether a request has begun to come, and is not whole yet."""
         return bool(self._left or (self._held and not self._is_answering))
 
+    def forget(self) -> None:
+        """Keep nothing of what came: it was refused."""
+        self._held.clear()
+
     def receive(self, data: bytes) -> bytes:
         """Given what came, return what the parser is to have of it now. Raise RefusedHeadError."""
         if self._left >= len(data) and not self._held:

@@ -65,6 +65,7 @@ class WebServer:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(lambda _loop, context: _say_fault(site.say, context))
         self._room = Room(site.limits.bytes_in_all)
         self._connections = Connections(site.limits, site.stats, site.say)
         self._aiohttp = web.Server(self._handle)
@@ -237,6 +238,13 @@ async def _go_on(request: web.BaseRequest, headers: Mapping[str, str]) -> None:
         raise RefusedHeadError(HTTPStatus.EXPECTATION_FAILED, "Only 100-continue can be expected here")
     assert request.transport is not None
     request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _say_fault(say: Callable[[str], None], context: Mapping[str, Any]) -> None:
+    """Say what asyncio caught: nobody else would."""
+    error = context.get("exception")
+    trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
+    say(f"error: a fault of this API: {context.get('message')}\n{trace}".rstrip())
 
 
 def _fault(say: Callable[[str], None], error: Exception) -> Answer:
