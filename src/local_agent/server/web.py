@@ -154,14 +154,22 @@ class WebServer:
             return Answer(HTTPStatus.OK, json.dumps({"data": None, "errors": [_error(error)]}))
         await _go_on(request, headers)
         length = request.content_length or 0
-        if length > self._site.limits.small_bytes:
-            self._connections.tidiness.disturb()
-        with await self._room.take(length if length > self._site.limits.small_bytes else 0):
-            asked = Asked(await _body(request.content, length), headers, connection.client)
-            answer = await self._in_turn(asked)
-            while not isinstance(answer, Answer):
-                answer = await (self._aside(asked) if answer is Next.SLOWLY else self._in_turn(asked))
-            return answer
+        if length <= self._site.limits.small_bytes:
+            return await self._asked(request, connection, headers, length)
+        with await self._room.take(length):
+            try:
+                return await self._asked(request, connection, headers, length)
+            finally:
+                self._connections.tidiness.disturb()
+
+    async def _asked(
+        self, request: web.BaseRequest, connection: Connection, headers: Mapping[str, str], length: int
+    ) -> Answer:
+        asked = Asked(await _body(request.content, length), headers, connection.client)
+        answer = await self._in_turn(asked)
+        while not isinstance(answer, Answer):
+            answer = await (self._aside(asked) if answer is Next.SLOWLY else self._in_turn(asked))
+        return answer
 
     async def _aside(self, asked: Asked) -> Answer | Next:
         """Have a request answered that would hold up the others."""
