@@ -58,7 +58,37 @@ def check_document(document: DocumentNode, budget: Budget) -> None:
     for node in document.definitions:
         if isinstance(node, OperationDefinitionNode):
             _check_root(node, fragments, budget)
+            _check_introspection(node, fragments)
             _check_variables(node, count, budget)
+
+
+# Each of them lists all that a type has. Newer graphql-core allows as many within each other; Debian's does not look.
+_LISTS = frozenset(("fields", "interfaces", "possibleTypes", "inputFields"))
+_MOST_LISTS = 2
+# The introspection that tools send has four of these lists, and with its fragments spelt out about 400 fields.
+_MOST_LISTS_IN_ALL = 12
+_MOST_INTROSPECTED = 800
+
+
+def _check_introspection(node: OperationDefinitionNode, fragments: dict[str, FragmentDefinitionNode]) -> None:
+    """Raise TooCostlyError for questions about the schema that are longer than any tool's."""
+    asked = [each for each in _root_fields(node.selection_set, fragments, set()) if each.name.value in _ABOUT_SCHEMA]
+    seen = listed = 0
+    left = [(each.selection_set, 0) for each in asked]
+    while left:
+        selections, lists = left.pop()
+        for each in _root_fields(selections, fragments, set()) if selections else ():
+            is_list = each.name.value in _LISTS
+            deeper, listed, seen = lists + is_list, listed + is_list, seen + 1
+            if deeper > _MOST_LISTS or listed > _MOST_LISTS_IN_ALL or seen > _MOST_INTROSPECTED:
+                raise TooCostlyError(
+                    f"A question about the schema has at most {_MOST_INTROSPECTED} fields, {_MOST_LISTS_IN_ALL} lists"
+                    f" of what types have, and {_MOST_LISTS} of these within each other"
+                )
+            left.append((each.selection_set, deeper))
+
+
+_ABOUT_SCHEMA = ("__schema", "__type")
 
 
 def _check_variables(node: OperationDefinitionNode, count: _Count, budget: Budget) -> None:

@@ -93,6 +93,11 @@ class Order:
         return self.operation.operation is OperationType.MUTATION
 
     @property
+    def is_about_schema(self) -> bool:
+        """Whether it asks for the schema itself, which only Python can answer."""
+        return any(name in ("__schema", "__type") for name in self.names)
+
+    @property
     def names(self) -> list[str]:
         """What is asked for, field by field."""
         return [same[0].name.value for same in self.fields.values()]

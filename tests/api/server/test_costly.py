@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from graphql import get_introspection_query
 
 from api.server.local import LocalApi, local_api
 from local_agent.server.budget import DEFAULT
@@ -133,6 +134,11 @@ def test_others_keep_their_pace(filled: tuple[Api, str]) -> None:
     [
         (Costly("", spreads(31, 2)), "at most 30 fragments"),
         (Costly("", walk(8)), "more than 15 deep"),
+        (
+            Costly("", "{ __schema { types { fields { type { fields { type { fields { name } } } } } } } }"),
+            "lists of what types have",
+        ),
+        (Costly("", "{ __schema { types {" + " ".join(f"a{n}: name" for n in range(801)) + "} } }"), "has at most 800"),
         (Costly("", "{" + " hello" * 31 + "}"), "asks for the field hello more than 30 times"),
         (Costly("", mutations(501, "00000000-0000-4000-8000-000000000001")), "501 fields at its root; at most 500"),
         (Costly("", "{" + " hello" * 16_000 + "}"), "characters; at most 65536"),
@@ -226,3 +232,7 @@ def test_memory_for_documents_is_bounded() -> None:
         documents.understand(f"{{ flow_run {{ {fields} }} }}", {}, None)
     cache = documents._cache
     assert sum(map(len, cache._prepared)) == cache._characters <= 128 * 1024
+
+
+def test_tools_may_ask_for_the_schema(api: LocalApi) -> None:
+    assert len(api.graphql(get_introspection_query())["__schema"]["types"]) > 100

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from api.server.local import LocalApi, local_api
+from local_agent.server.budget import DEFAULT
 
 FEW, MANY = 60, 3_000
 
@@ -73,7 +75,12 @@ def _fill(api: LocalApi, count: int) -> None:
 def sizes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Filled, Filled]]:
     """The same with few runs and with many."""
     folder = Path(tmp_path_factory.mktemp("growth"))
-    with local_api(folder / "few.db") as few, local_api(folder / "many.db") as many:
+    # All in the loop, whose connection is counted, however busy the machine is.
+    patient = replace(DEFAULT, short_seconds=60.0, moment_seconds=60.0)
+    with (
+        local_api(folder / "few.db", budget=patient) as few,
+        local_api(folder / "many.db", budget=patient) as many,
+    ):
         yield Filled(few, FEW), Filled(many, MANY)
 
 
