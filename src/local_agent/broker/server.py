@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -146,13 +147,17 @@ class Server:
 
 
 class Speaker:
-    """Writes to standard error, which is the journal; a flood of strangers does not become a flood of lines."""
+    """Writes to standard error, which is the journal; a flood of strangers does not become a flood of lines.
+
+    Where journald does not read, lines are lost and counted: nobody who asks the broker waits for it.
+    """
 
     def __init__(self, clock: Callable[[], float], most_a_minute: int = 20) -> None:
         self._clock = clock
         self._most = most_a_minute
         self._since = clock()
         self._said = 0
+        self._lost = 0
 
     def __call__(self, words: str) -> None:
         """Say one line, as a warning (sd-daemon(3))."""
@@ -163,6 +168,13 @@ class Speaker:
         self._write(words, is_due=self._said <= self._most)
 
     def _write(self, words: str, *, is_due: bool) -> None:
-        if is_due:
-            sys.stderr.write(f"<4>{ascii(words)[1:-1]}\n")
-            sys.stderr.flush()
+        if not is_due:
+            return
+        if not select.select([], [sys.stderr], [], 0)[1]:
+            self._lost += 1
+            return
+        if self._lost:
+            sys.stderr.write(f"<4>{self._lost} messages were lost while journald did not read\n")
+            self._lost = 0
+        sys.stderr.write(f"<4>{ascii(words)[1:-1]}\n")
+        sys.stderr.flush()
