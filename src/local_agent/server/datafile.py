@@ -98,8 +98,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _check_whole(connection: sqlite3.Connection, path: Path, say: Callable[[str], None], seconds: float) -> None:
     """Raise StateError for a file with a damaged page: served without a word, it would lose more with each write."""
-    # Not by a progress handler: to SQLite the check of a whole table is one step.
-    patience = threading.Timer(seconds, connection.interrupt)
+    done = threading.Event()
+    patience = threading.Thread(target=_interrupt_after, args=(connection, seconds, done), name="check")
     patience.start()
     try:
         # The first finding is enough.
@@ -113,10 +113,18 @@ def _check_whole(connection: sqlite3.Connection, path: Path, say: Callable[[str]
         )
         return
     finally:
-        patience.cancel()
+        done.set()
         patience.join()
     if found != "ok":
         raise _damaged(path, found)
+
+
+def _interrupt_after(connection: sqlite3.Connection, seconds: float, done: threading.Event) -> None:
+    # Not by a progress handler: to SQLite the check of a whole table is one step. More than once: what has not begun is
+    # not interrupted.
+    while not done.wait(seconds):
+        connection.interrupt()
+        seconds = 0.02
 
 
 def _explained(path: Path, error: sqlite3.DatabaseError) -> StateError:
