@@ -45,6 +45,13 @@ def test_what_is_no_json_or_too_much_of_it(text: str) -> None:
         json_text.parse(text)
 
 
+def test_brackets_in_texts_are_no_objects(api: LocalApi) -> None:
+    run = api.create_flow_run(api.create_flow())
+    line = '[{"a": 1}, {"b": [2, 3]}] ' * 40_000
+    api.mutate("write_run_logs", {"logs": [{"flow_run_id": run, "message": line}]})
+    assert api.messages(run) == [line]
+
+
 def test_deep_json_of_an_earlier_version_hides_only_itself(api: LocalApi) -> None:
     one, other = api.create_flow_runs(api.create_flow(), 2)
     deep = f'{{"x": {nested(3000)}}}'
