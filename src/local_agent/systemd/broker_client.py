@@ -26,6 +26,7 @@ _STOP_SECONDS = 90.0
 _TAIL_SECONDS = 45.0  # its turn, what journald has still to read, and the reading
 _GREETING_SECONDS = 30.0
 _TRIES = 3
+_MOST_TAILS = 6
 _HINT = "systemctl status local-agent-broker.socket local-agent-broker.service"
 
 
@@ -40,6 +41,7 @@ class BrokerScopeManager:
         self._path = path
         self._reads = reads
         self._connecting = asyncio.Lock()
+        self._tails = 0  # last lines that are waited for
         self._lines: set[_Line] = set()  # the last may be taking requests, the others still give answers
 
     async def reason_against(self, *, thoroughly: bool) -> str:
@@ -94,11 +96,19 @@ class BrokerScopeManager:
         await self._ask("thaw", flow_run=flow_run_of(unit))
 
     async def last_lines(self, unit: str, most: int) -> Sequence[str]:
-        """Return the last lines of a flow run from the journal; none where there is no broker to read it."""
+        """Return the last lines of a flow run from the journal; none where there is no broker to read it.
+
+        Nor where many wait for theirs: each costs the broker two processes, and no end is to be told late for it.
+        """
+        if self._tails >= _MOST_TAILS:
+            return ()
+        self._tails += 1
         try:
             answer = await self._ask("tail", timeout_seconds=_TAIL_SECONDS, flow_run=flow_run_of(unit), lines=most)
         except ManagerUnreachableError:
             return ()
+        finally:
+            self._tails -= 1
         return tuple(str(line) for line in answer["lines"])
 
     async def close(self) -> None:
