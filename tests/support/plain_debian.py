@@ -29,7 +29,7 @@ _PACKAGES = ("systemd", "systemd-sysv", "dbus", "procps", "ca-certificates", "tz
 # what `apt install local-agent local-agent-server` will ask for; Debian 12 has no graphql-core 3
 _DEPENDENCIES = (
     *("python3", "python3-click", "python3-jeepney", "python3-jinja2", "python3-requests", "python3-sdnotify"),
-    *("python3-systemd", "libpam-systemd", "python3-venv"),
+    *("python3-systemd", "libpam-systemd", "passwd", "python3-venv"),
     *("autopkgtest", "dpkg-dev", "fish", "zsh"),
 )
 _MORE = {12: (), 13: ("python3-aiohttp", "python3-graphql-core")}
