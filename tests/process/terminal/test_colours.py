@@ -53,5 +53,5 @@ def test_each_flow_run_has_its_colour(tmp_path: Path) -> None:
             wait_until(lambda: not agent.records(), lambda: f"remembered: {agent.records()}")
     (text,) = shown
     for colour, name in ((36, "one"), (33, "two")):
-        assert f"\x1b[{colour}m{name} | \x1b[0ma line\r\n" in text
+        assert f"\x1b[{colour}m{name} | \x1b[0ma line\x1b[K\r\n" in text, "over whatever stood there before"
         assert f"Flow run {name} (" in text, "what the agent itself says about it"
