@@ -36,7 +36,7 @@ def test_many_due_at_once_in_scopes(instance: Instance, machine: Machine, api: A
 def test_many_live_at_once_in_scopes(instance: Instance, machine: Machine, api: Api) -> None:
     """With fewer descriptors by default than flow runs; they end at the same moment."""
     _prepare(instance, machine, _WAITS)
-    instance.drop_in(f"[Service]\nLimitNOFILE={1024 if is_long_form() else 64}:4096\n")
+    instance.drop_in(f"[Service]\nLimitNOFILE={1024 if is_long_form() else 64}:16384\n")
     runs = api.create_flow_runs(api.create_flow("live", labels=["prod1"]), _LIVE)
     instance.start()
     wait_until(lambda: len(_starts(machine)) == _LIVE, lambda: _last_words(instance), seconds=_SECONDS)
