@@ -50,17 +50,19 @@ def _kept(machine: Machine, run: str) -> list[str]:
 def _check(machine: Machine, api: Api, run: str, lines: int) -> None:
     api.wait_for_state(run, "Failed", seconds=300)
     kept = _kept(machine, run)
-    assert len([line for line in kept if line.startswith("flood line")]) == lines
+    # each is there; where journald begins a new file in between, it may write one twice (257)
+    assert {line for line in kept if line.startswith("flood")} == {f"flood line {n:07d}" for n in range(1, lines + 1)}
     assert kept[-1] == "Traceback: the last line"
 
 
 def test_no_line_of_a_flood_is_lost(flooding: Instance, api: Api, machine: Machine) -> None:
-    run = _run(api, 45_000, children=200)
-    _check(machine, api, run, 45_000)
+    lines = 1_000_000 if is_long_form() else 45_000
+    run = _run(api, lines, children=200)
+    _check(machine, api, run, lines)
     assert len([line for line in _kept(machine, run) if line.startswith("child")]) == 200
     assert "Traceback" in str(api.states(run)[-1]["message"])
-    shown = machine.run(["local-agent", "logs", run], timeout_seconds=120).stdout
-    assert shown.count("flood line") == 45_000
+    shown = machine.run(["local-agent", "logs", run], timeout_seconds=300).stdout
+    assert shown.count("flood line") >= lines
 
 
 def test_nor_of_many_at_once(flooding: Instance, api: Api, machine: Machine) -> None:
@@ -68,12 +70,6 @@ def test_nor_of_many_at_once(flooding: Instance, api: Api, machine: Machine) -> 
     runs = [_run(api, lines) for _ in range(count)]
     for run in runs:
         _check(machine, api, run, lines)
-
-
-@pytest.mark.skipif(not is_long_form(), reason="its short form is the one above")
-def test_nor_of_a_million(flooding: Instance, api: Api, machine: Machine) -> None:
-    run = _run(api, 1_000_000)
-    _check(machine, api, run, 1_000_000)
 
 
 def test_the_agents_own_messages_have_no_limit_either(instance: Instance, machine: Machine) -> None:
