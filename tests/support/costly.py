@@ -97,7 +97,7 @@ def _walk(chance: random.Random) -> Costly:
 
 
 def _spreads(chance: random.Random) -> Costly:
-    return Costly("fragments", spreads(chance.randint(20, 150), chance.randint(2, 5)))
+    return Costly("fragments", spreads(chance.randint(31, 150), chance.randint(2, 5)))
 
 
 def _tree(chance: random.Random) -> Costly:

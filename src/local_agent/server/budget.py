@@ -50,6 +50,7 @@ class Budget:
     # Larger bodies, and larger documents that are not known yet, are parsed beside the others (gate.py). Small new ones
     # have this share of the time in all: a hundred at once, and 15 % of each second.
     quick_body_bytes: int = 256 * 1024
+    quick_body_objects: int = 5_000
     quick_document_bytes: int = 1500
     new_share: float = 0.15
     new_seconds: float = 0.3

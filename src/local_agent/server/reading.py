@@ -12,11 +12,14 @@ from graphql import FieldNode
 from local_agent.server.arguments import Reader
 from local_agent.server.filters import ALL, Statement, as_list, condition
 from local_agent.server.reads import Reads
-from local_agent.server.refusals import RefusedError
+from local_agent.server.refusals import RefusedError, TooLargeError
 from local_agent.server.tables import BY_NAME, Column, Kind, Relation, Table
 
 # json_object takes 127 arguments at most, two for each field.
 _MOST_FIELDS = 63
+
+# Each may be a look into another table, for every row.
+_MOST_TERMS = 20
 
 _DIRECTIONS = {
     # Null counts as the greatest value, as in PostgreSQL; to SQLite it is the least.
@@ -184,6 +187,8 @@ def _order(table: Table, row: str, order_by: object) -> str:
         for name, direction in each.items()
         for term in _terms(table, row, name, direction)
     ]
+    if len(terms) > _MOST_TERMS:
+        raise TooLargeError(f"{table.name} is ordered by {len(terms)} things; at most {_MOST_TERMS} are taken")
     # Rows that are alike come in the order in which they were made, whichever index they are read from: without this,
     # `tenant { id }` had them by their ids, and whoever takes the first took another tenant once there were two.
     last = "DESC" if terms and terms[-1].split()[-1] == "DESC" else "ASC"

@@ -21,8 +21,9 @@ from api.server.local import LocalApi, local_api
 from local_agent.server.budget import DEFAULT
 from local_agent.server.costs import TooCostlyError
 from local_agent.server.documents import Documents
-from local_agent.server.engine import the_schema
+from local_agent.server.engine import Answer, Next, the_schema
 from local_agent.server.gate import Allowance, Gate
+from local_agent.server.request import Asked
 from support.api import Api
 from support.costly import Costly, known, mutations, relatives, spreads, walk
 from support.long_form import is_long_form
@@ -163,6 +164,16 @@ def test_a_walk_is_stopped_in_time(filled: tuple[Api, str]) -> None:
     assert (status, json.loads(text)["data"]) == (200, None)
     assert "takes more than 0.8 s" in json.loads(text)["errors"][0]["message"]
     assert seconds < _SECONDS
+
+
+def test_a_body_of_many_objects_is_parsed_beside_the_loop(api: LocalApi) -> None:
+    logs = [{"flow_run_id": api.tenant_id, "message": "m"}] * 40
+    query = "mutation($i: write_run_logs_input!) { write_run_logs(input: $i) { success } }"
+    body = json.dumps({"query": query, "variables": {"i": {"logs": logs}}}).encode()
+    many = json.dumps({"query": query, "variables": {"i": {"logs": [{}] * 6_000}}}).encode()
+    assert isinstance(api._engine.answer_all([Asked(body, {})])[0], Answer)
+    assert len(many) < DEFAULT.quick_body_bytes
+    assert api._engine.answer_all([Asked(many, {})]) == [Next.SLOWLY]
 
 
 def test_many_mutations_give_way_and_are_all_done(api: LocalApi) -> None:

@@ -333,6 +333,11 @@ def test_a_pattern_takes_no_longer_for_being_clever(pattern: str) -> None:
     likeness.like("a" * 100_000, pattern)
 
 
+def test_an_order_by_many_things_is_refused(api: LocalApi) -> None:
+    with pytest.raises(ApiError, match="ordered by 21 things; at most 20"):
+        names(api, f"order_by: [{'{flow: {name: asc}} ' * 21}]")
+
+
 def test_a_long_pattern_is_refused(api: LocalApi) -> None:
     with pytest.raises(ApiError, match="at most 128 characters, not 129"):
         names(api, f'where: {{name: {{_ilike: "{"x" * 129}"}}}}')
