@@ -128,7 +128,8 @@ def test_others_keep_their_pace(filled: tuple[Api, str]) -> None:
     assert strange == []
     assert [each for each in took if each[2] >= 500] == []
     assert "Traceback" not in api.console
-    assert during / usual > 0.5, "0.7 on a machine that does nothing else"
+    # whoever is stopped keeps next to nothing; how much the others keep depends on what else this machine does
+    assert during / usual > (0.7 if is_long_form() else 0.2)
 
 
 @pytest.mark.parametrize(
