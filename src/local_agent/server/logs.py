@@ -7,10 +7,12 @@ from typing import Any
 from local_agent.server import shapes
 from local_agent.server.request import Request
 
+_MOST_LINES = 50_000  # the client sends up to 4 MB at once (prefect 1.4.1, utilities/logging.py): short lines are many
+
 
 def write_run_logs(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     """Write lines. Those of runs that do not exist are dropped: a log must never fail the run that writes it."""
-    shapes.items(given["logs"], "logs")
+    shapes.items(given["logs"], "logs", _MOST_LINES)
     tenants = _tenants(request, {line["flow_run_id"] for line in given["logs"]})
     now = request.database.now()
     rows = [

@@ -36,14 +36,14 @@ def mapping_or_none(value: object, path: str) -> dict[str, Any] | None:
     return None if value is None else mapping(value, path)
 
 
-def items(value: object, path: str) -> list[Any]:
-    """Return a list; null is an empty one."""
+def items(value: object, path: str, most: int = MOST_ITEMS) -> list[Any]:
+    """Return a list of at most so many items; null is an empty one."""
     if value is None:
         return []
     if not isinstance(value, list):
         raise _refusal(value, path, "a list")
-    if len(value) > MOST_ITEMS:
-        raise RefusedError(f"{path} has {len(value)} items; at most {MOST_ITEMS} are taken at once")
+    if len(value) > most:
+        raise RefusedError(f"{path} has {len(value)} items; at most {most} are taken at once")
     return value
 
 

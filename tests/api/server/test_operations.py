@@ -97,6 +97,13 @@ def test_logs(api: LocalApi, run: str) -> None:
     assert [(each["message"], each["level"]) for each in api.logs(run)] == [("first", "ERROR"), ("second", "INFO")]
 
 
+def test_as_many_short_lines_as_the_client_sends_at_once(api: LocalApi, run: str) -> None:
+    """It fills 3 MB, whatever the lines' length (prefect 1.4.1, utilities/logging.py)."""
+    lines = [{"flow_run_id": run, "message": str(number)} for number in range(20_000)]
+    assert api.mutate("write_run_logs", {"logs": lines})["success"]
+    assert len(api.logs(run)) == 20_000
+
+
 def test_one_line_need_not_be_in_a_list(api: LocalApi, run: str) -> None:
     assert api.mutate("write_run_logs", {"logs": {"flow_run_id": run, "message": "alone"}})["success"]
     (found,) = api.logs(run)
