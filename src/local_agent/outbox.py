@@ -23,14 +23,21 @@ if TYPE_CHECKING:
 _MOST_BYTES = 4 * 1024 * 1024
 _FIRST_PAUSE_SECONDS = 0.1
 _MOST_PAUSE_SECONDS = 10.0
+# what is said within a moment is written together: to wake a thread for each message costs more than to write it
+_GATHER_SECONDS = 0.01
+_MOST_TOGETHER_BYTES = 64 * 1024
 # the message itself is what is not taken, and to try again would change nothing
 _NEVER_TAKEN = frozenset({errno.EMSGSIZE, errno.EINVAL, errno.ENOBUFS})
 
 
 class Sink(Protocol):
-    """Where messages go. `name` is the reader's, as in "the console did not read"."""
+    """Where messages go. `name` is the reader's, as in "the console did not read".
+
+    `is_stream` tells whether several may be written as one.
+    """
 
     name: str
+    is_stream: bool
 
     def write(self, message: bytes) -> int:
         """Write, for as long as it takes, and return how many bytes were taken. Raise OSError."""
@@ -101,47 +108,62 @@ class Outbox:
             self._thread.start()
 
     def _work(self) -> None:
-        while (message := self._next()) is not None:
-            was_taken = self._write(message)
+        while messages := self._next():
+            were_taken = self._write(messages)
             with self._changed:
-                self._waiting.popleft()
-                self._waiting_bytes -= len(message)
+                for message in messages:
+                    self._waiting.popleft()
+                    self._waiting_bytes -= len(message)
                 if not self._lost:
                     self._problem = ""
-                elif was_taken and not self._waiting:
+                elif were_taken and not self._waiting:
                     self._say_what_was_lost()
+                has_more = self._waiting or self._closing
                 self._changed.notify_all()
+            if not has_more:
+                time.sleep(_GATHER_SECONDS)
 
-    def _next(self) -> bytes | None:
-        """Return the message whose turn it is, None once there will be no more. It keeps its place until written."""
+    def _next(self) -> list[bytes]:
+        """Return the messages whose turn it is, none once there will be no more. They keep their places until written.
+
+        More than one only where the sink is a stream.
+        """
         with self._changed:
             while not self._waiting:
                 if self._closing:
-                    return None
+                    return []
                 self._changed.wait()
-            return self._waiting[0]
+            return list(self._together()) if self._sink.is_stream else [self._waiting[0]]
 
-    def _write(self, message: bytes) -> bool:
-        """Write a message, however often that takes. Return False where it can never be."""
+    def _together(self) -> Iterator[bytes]:
+        length = 0
+        for message in self._waiting:
+            length += len(message)
+            yield message
+            if length >= _MOST_TOGETHER_BYTES:
+                return
+
+    def _write(self, messages: list[bytes]) -> bool:
+        """Write messages, however often that takes. Return False where they can never be."""
         pause_seconds = _FIRST_PAUSE_SECONDS
-        rest = message
+        rest = b"".join(messages)
         while rest:
             try:
                 rest = rest[self._sink.write(rest) :]
                 continue
             except OSError as error:
-                self._note(error)
+                self._note(error, len(messages))
                 if error.errno in _NEVER_TAKEN:
                     return False
             time.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _MOST_PAUSE_SECONDS)
         return True
 
-    def _note(self, error: OSError) -> None:
+    def _note(self, error: OSError, count: int) -> None:
         with self._changed:
             self._problem = f"{self._sink.name} took none: {error.strerror}"
             if error.errno in _NEVER_TAKEN:
-                self._lost += 1
+                self._lost += count
             self._changed.notify_all()
 
 
@@ -151,6 +173,8 @@ class DescriptorSink:
     Written to by its number. The lock of a Python stream would be held while its reader does not read, and the
     interpreter's end needs it.
     """
+
+    is_stream = True
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.name = name

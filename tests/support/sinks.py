@@ -10,7 +10,8 @@ class Taker:
 
     name = "the reader"
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_stream: bool = True) -> None:
+        self.is_stream = is_stream
         self.taken: list[bytes] = []
         self.error: OSError | None = None
         self.tries = 0

@@ -27,6 +27,30 @@ def test_messages_are_written_in_their_order() -> None:
     assert sink.text.split() == [str(number) for number in range(1000)]
 
 
+def test_what_waits_for_a_stream_is_written_together() -> None:
+    sink = Taker()
+    sink.hold()
+    outbox = Outbox(sink, _notice)
+    outbox.put(b"first,")
+    wait_until(lambda: sink.tries == 1, lambda: "it was not tried")
+    for number in range(100):
+        outbox.put(b"%d " % number)
+    sink.release()
+    assert outbox.close(60) == 0
+    assert len(sink.taken) == 2
+
+
+def test_what_waits_for_anything_else_is_written_one_by_one() -> None:
+    sink = Taker(is_stream=False)
+    sink.hold()
+    outbox = Outbox(sink, _notice)
+    for number in range(100):
+        outbox.put(b"%d " % number)
+    sink.release()
+    assert outbox.close(60) == 0
+    assert sink.taken == [b"%d " % number for number in range(100)]
+
+
 def test_what_finds_no_place_is_counted_and_said_in_its_place() -> None:
     sink = Taker()
     sink.hold()

@@ -73,6 +73,7 @@ class EntrySink:
     """
 
     name = "journald"
+    is_stream = False
 
     def __init__(self, path: str = _ENTRIES) -> None:
         self._path = path

@@ -49,6 +49,7 @@ class ServiceNotifier:
 
 class _NotifySink:
     name = "systemd"
+    is_stream = False
 
     def __init__(self) -> None:
         self._sender: sdnotify.SystemdNotifier | None = None
