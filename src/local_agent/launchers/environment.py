@@ -24,7 +24,6 @@ _MOST_ENTRY_BYTES = 32 * 4096 - 1  # MAX_ARG_STRLEN without its NUL (execve(2))
 _LEAST_STACK_BYTES, _MOST_STACK_BYTES = 4 * 128 * 1024, 4 * 6 * 1024 * 1024  # of which execve(2) uses a quarter
 _POINTER_BYTES = 8
 _NUL = "\0"
-_NUL = "\0"
 _QUOTE, _ESCAPED_QUOTE = "'", "'\\''"
 _ROOM_FOR_ARGUMENTS_BYTES = 16 * 1024
 _MFD_NOEXEC_SEAL = 0x8  # Linux 6.3, and needed where vm.memfd_noexec is 2
@@ -77,13 +76,17 @@ def _block(env: Mapping[str, str]) -> bytes:
 
 def _shell_words(env: Mapping[str, str]) -> bytes:
     """Return the words that export each variable; all are plain. Raise LaunchError."""
-    _check_sizes((name, len(name) + 1 + len(text)) for name, text in env.items())
-    words = "".join([f"export {name}='{_quoted(text)}'\n" for name, text in env.items()])
+    words = "".join([f"export {name}='{text}'\n" for name, text in _escaped(env).items()])
+    if not _fits_for_sure(len(words), len(env)):
+        _check_sizes((name, len(name) + 1 + len(text)) for name, text in env.items())
     return words.encode()
 
 
-def _quoted(text: str) -> str:
-    return text.replace(_QUOTE, _ESCAPED_QUOTE) if _QUOTE in text else text
+def _escaped(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Return an environment whose texts may stand between quotes."""
+    if _QUOTE not in "".join(env.values()):
+        return env
+    return {name: text.replace(_QUOTE, _ESCAPED_QUOTE) for name, text in env.items()}
 
 
 def _encoded(name: str, text: str) -> bytes:
@@ -94,6 +97,11 @@ def _encoded(name: str, text: str) -> bytes:
     if "=" in name or b"\0" in entry:
         raise LaunchError(f"cannot start the flow run: no process has an environment variable {name!r}", hint=_HINT)
     return entry
+
+
+def _fits_for_sure(length: int, count: int) -> bool:
+    """Tell whether any Linux takes so many variables, given at least the bytes of all with a NUL after each."""
+    return _ROOM_FOR_ARGUMENTS_BYTES + length + count * _POINTER_BYTES <= _LEAST_STACK_BYTES // 4
 
 
 def _check_sizes(entries: Iterable[tuple[str, int]]) -> None:
