@@ -76,35 +76,38 @@ class Shim:
         is at a limit.
         """
         _try_folder(child.working_dir)
+        spare = []  # no ExitStack: in a burst it is felt
         try:
-            with contextlib.ExitStack() as spare, contextlib.ExitStack() as kept:
-                gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
-                spare.callback(os.close, gate_read)
-                kept.callback(os.close, gate_write)
-                os.write(gate_write, f"{conditions.token}\n".encode())
-                way, *command = _enter(child.env, conditions)
-                environment = environment_file(child.env, for_shell=way == "plain")
-                spare.callback(os.close, environment)
-                how = (*conditions.as_words(), way, *command)
-                pid = _spawn(base, child, (gate_read, output, output, environment), how)
-                kept.callback(_see_off, pid)
-                shim = cls._watched(pid, gate_write)
-                kept.pop_all()
+            gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
+            spare += [gate_read, gate_write]
+            os.write(gate_write, f"{conditions.token}\n".encode())
+            way, *command = _enter(child.env, conditions)
+            environment = environment_file(child.env, for_shell=way == "plain")
+            spare.append(environment)
+            how = (*conditions.as_words(), way, *command)
+            pid = _spawn(base, child, (gate_read, output, output, environment), how)
+            shim = cls._watched(pid, gate_write)
+            spare.remove(gate_write)
         except OSError as error:
             raise ExhaustedError(
                 f"cannot start a process: {error.strerror or error}",
                 hint="is a limit reached? processes (ulimit -u, TasksMax=), descriptors (ulimit -n), memory",
             ) from error
+        finally:
+            for descriptor in spare:
+                os.close(descriptor)
         _reset_priorities(pid, conditions)
         return shim
 
     @classmethod
     def _watched(cls, pid: int, gate: int) -> Shim:
-        """Hold a shim that was just started. Nobody else reaps it: until then its pid is its own, even at its end."""
-        identity = identity_of(pid)
-        if identity is None:
-            raise ExhaustedError("the flow run's shim ended at once", hint=f"is {SHIM} readable, and /bin/sh whole?")
-        return cls._holding(identity, os.pidfd_open(pid), gate, is_child=True)
+        """Hold a shim that was just started, or see it off. Nobody else reaps it: until then its pid is its own, even
+        at its end."""
+        try:
+            return cls._holding(_identity_at_start(pid), os.pidfd_open(pid), gate, is_child=True)
+        except BaseException:
+            _see_off(pid)
+            raise
 
     @classmethod
     def _holding(cls, identity: ProcessIdentity, pidfd: int, gate: int | None, *, is_child: bool) -> Shim:
@@ -211,7 +214,7 @@ def keep_descriptors() -> None:
 def _try_folder(folder: Path) -> None:
     """Raise LaunchError or ExhaustedError where a folder cannot be entered."""
     try:
-        os.close(os.open(folder / ".", os.O_PATH | os.O_CLOEXEC))
+        os.close(os.open(f"{folder}/.", os.O_PATH | os.O_CLOEXEC))  # pathlib would take a part "." away
     except OSError as error:
         raise not_started(
             f"cannot start the flow run's process in {folder}", error, hint="check the flow run's working_dir"
@@ -253,6 +256,13 @@ def _is_dash() -> bool:
         return False
 
 
+def _identity_at_start(pid: int) -> ProcessIdentity:
+    identity = identity_of(pid)
+    if identity is None:
+        raise ExhaustedError("the flow run's shim ended at once", hint=f"is {SHIM} readable, and /bin/sh whole?")
+    return identity
+
+
 def _see_off(pid: int) -> None:
     """End a shim at its gate that cannot be held, and take its status."""
     os.kill(pid, signal.SIGKILL)  # it is not reaped yet: the pid is its own
@@ -266,9 +276,17 @@ def _wait(pid: int) -> int:
 def _reset_priorities(pid: int, conditions: Conditions) -> None:
     """The agent may be protected from the OOM killer, favoured by the scheduler, open more files; its flow runs not."""
     with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/oom_score_adj").write_text("0")
+        _write(f"/proc/{pid}/oom_score_adj", b"0")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, conditions.nice or 0)
     if conditions.open_files is not None:
         with contextlib.suppress(OSError, ValueError):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, conditions.open_files)
+
+
+def _write(path: str, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
