@@ -65,7 +65,9 @@ class NewerFormatError(ValueError):
 
 def lines_of(record: Record) -> bytes:
     """Return a record as the lines to add to its file, each on a line of its own even after one that was cut off."""
-    obj = _merged(record.unknown, _as_json(record))
+    obj = _as_json(record)
+    if record.unknown:
+        obj = _merged(record.unknown, obj)
     first, more = _split(obj, _FIRST)
     if first["end"] and first["end"]["cause"] not in _FIRST_CAUSES:
         more["end"] = {**more.get("end", {}), "cause": first["end"]["cause"]}
@@ -139,7 +141,7 @@ def _made(kind: type[_Made], obj: Mapping[str, Any]) -> _Made:
 
 
 def _as_json(record: Record) -> dict[str, Any]:
-    obj = dataclasses.asdict(dataclasses.replace(record, unknown={}))
+    obj = _fields_of(record)
     del obj["unknown"]
     obj["format"] = FORMAT
     obj["step"] = record.step.value
@@ -148,6 +150,15 @@ def _as_json(record: Record) -> dict[str, Any]:
     if record.end is not None:
         obj["end"]["cause"] = record.end.cause.value
     return obj
+
+
+def _fields_of(one: DataclassInstance) -> dict[str, Any]:
+    """Return what dataclasses.asdict does, without copies of what holds no dataclass: three times for each flow run."""
+    values = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+    return {
+        name: _fields_of(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in values.items()
+    }
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
