@@ -121,7 +121,7 @@ class Outbox:
                 has_more = self._waiting or self._closing
                 self._changed.notify_all()
             if not has_more:
-                time.sleep(_GATHER_SECONDS)
+                _pause(_GATHER_SECONDS)
 
     def _next(self) -> list[bytes]:
         """Return the messages whose turn it is, none once there will be no more. They keep their places until written.
@@ -155,7 +155,7 @@ class Outbox:
                 self._note(error, len(messages))
                 if error.errno in _NEVER_TAKEN:
                     return False
-            time.sleep(pause_seconds)
+            _pause(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _MOST_PAUSE_SECONDS)
         return True
 
@@ -165,6 +165,11 @@ class Outbox:
             if error.errno in _NEVER_TAKEN:
                 self._lost += count
             self._changed.notify_all()
+
+
+def _pause(seconds: float) -> None:
+    """Wait. time.sleep waits for a moment of the clock, and raises where clocks are bent (libfaketime)."""
+    select.select((), (), (), seconds)
 
 
 class DescriptorSink:
