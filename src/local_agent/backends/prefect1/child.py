@@ -114,7 +114,7 @@ def _working_dir(run: FlowRun) -> Path:
 def _own_folder() -> Path:
     try:
         folder = Path.cwd()
-        os.stat(folder / ".")  # noqa: PTH116 - pathlib drops the point, and with it the question: may it be entered?
+        os.stat(f"{folder}/.")  # noqa: PTH116 - pathlib drops the point, and with it the question: may it be entered?
     except OSError as error:
         reason = "is gone" if isinstance(error, FileNotFoundError) else f"cannot be entered: {error.strerror}"
         raise StateError(
