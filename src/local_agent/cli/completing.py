@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from local_agent.systemd.names import is_nobodys
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _SETTINGS = Path("/etc/local-agent")
 _WANTS = Path("/etc/systemd/system")
@@ -46,7 +48,7 @@ def flow_runs(root: Path) -> Sequence[str]:
         for slices in _flow_run_slices(_under(root, _CGROUPS))
         for folder in slices.glob("flowruns-*.slice/flow-run-*.scope")
     )
-    return sorted(found for found in ids if _FLOW_RUN.fullmatch(found))
+    return sorted(found for found in ids if _FLOW_RUN.fullmatch(found) and not is_nobodys(found))
 
 
 def _flow_run_slices(cgroups: Path) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent import cgroup
 from local_agent.host.bus import Wanted
+from local_agent.systemd.names import is_nobodys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Scope:
 def read_scopes(reader: UnitReader, root: Path = cgroup.ROOT) -> list[Scope]:
     """Given one of systemd's managers, return its scopes of flow runs. Raise ManagerUnreachableError."""
     units = reader.list_units([_PATTERN, _ALL_RUNS])
-    scopes = [unit for unit in units if _SCOPE.fullmatch(unit.name)]
+    scopes = [unit for unit in units if flow_run_of(unit.name)]
     if not scopes:
         return []
     folders = _folders(reader, [unit for unit in units if unit.name == _ALL_RUNS], root)
@@ -61,14 +62,14 @@ def scan_scopes(root: Path = cgroup.ROOT) -> list[Scope]:
     return [
         Scope(flow_run_of(unit), unit, "", "", instance_of(folder.parent.name), "active", "", None, folder)
         for unit, folder in folders.items()
-        if _SCOPE.fullmatch(unit)
+        if flow_run_of(unit)
     ]
 
 
 def flow_run_of(unit: str) -> str:
     """Return the id of the flow run whose scope a unit is, "" where it is none's."""
     match = _SCOPE.fullmatch(unit)
-    return match.group(1) if match else ""
+    return match.group(1) if match and not is_nobodys(match.group(1)) else ""
 
 
 def instance_of(slice_name: str) -> str:

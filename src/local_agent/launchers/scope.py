@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from local_agent.launchers.stray import end_session, place_outside
 from local_agent.limits import Limits
 from local_agent.procfs import cgroup_of
 from local_agent.systemd import ScopeRequest
-from local_agent.systemd.names import scope_of
+from local_agent.systemd.names import new_id_of_nobody, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -114,7 +113,7 @@ class ScopeLauncher:
         Its name is a flow run's that there is not: the broker makes scopes of no other kind. Raise
         ManagerUnreachableError.
         """
-        unit = scope_of(str(uuid.uuid4()))
+        unit = scope_of(new_id_of_nobody())
         limits = Limits(tasks_max=_ASKING_TASKS, runtime_max_seconds=_ASKING_SECONDS)
         description = "Flow run of nobody: local-agent asks the interpreter of flow runs for its prefect"
         request = ScopeRequest(unit, self._place.slice, pid, description, self._place.after, limits, _STOP_SECONDS)

@@ -6,9 +6,12 @@ Only slices nest by their dashes, so only there the instance is escaped (systemd
 from __future__ import annotations
 
 import string
+import uuid
 
 _MOST_DESCRIPTION = 200
 _PLAIN = frozenset(string.ascii_letters + string.digits + ":_.")
+# "nobody" in hexadecimal digits, and a version that no UUID has (RFC 9562, section 4.2): no API makes such an id
+_NOBODYS = "6e6f626f-6479-0000-"
 
 
 def scope_of(flow_run_id: str) -> str:
@@ -19,6 +22,16 @@ def scope_of(flow_run_id: str) -> str:
 def flow_run_of(scope: str) -> str:
     """Return the flow run of a scope."""
     return scope.removeprefix("flow-run-").removesuffix(".scope")
+
+
+def new_id_of_nobody() -> str:
+    """Return an id for a scope of the agent's own needs. Only the form of its name is a flow run's."""
+    return _NOBODYS + str(uuid.uuid4())[len(_NOBODYS) :]
+
+
+def is_nobodys(flow_run_id: str) -> bool:
+    """Tell whether an id is one of those: no tool shows its scope as a flow run."""
+    return flow_run_id.startswith(_NOBODYS)
 
 
 def identifier_of(flow_run_id: str) -> str:

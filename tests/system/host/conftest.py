@@ -18,10 +18,12 @@ from system.agent.conftest import Instance
 
 PYTHON = "/srv/python"
 PLAYER = "/srv/player.py"
+# Its version of prefect is told when no file SLOW is there
+SLOW = "/srv/slow"
 # LINES in a flow run's environment: so many lines, each written by a process that is gone at once
 SCRIPT = f"""\
 #!/bin/sh
-if [ "$1" = -c ]; then echo 1.4.1 3.11.2; exit; fi
+if [ "$1" = -c ]; then while [ -e {SLOW} ]; do sleep 0.1; done; echo 1.4.1 3.11.2; exit; fi
 for number in $(seq "${{LINES:-0}}"); do /bin/echo "line $number"; done
 export PLAY_STARTS=/dev/null
 exec /usr/bin/python3 -S -E -s {PLAYER} "$@"

@@ -10,7 +10,7 @@ import pytest
 from support.api import wait_until
 from support.commands_docs import undocumented
 from support.machine import Machine
-from system.host.conftest import PYTHON, Host
+from system.host.conftest import PYTHON, SLOW, Host
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -28,6 +28,19 @@ def test_ps_lists_runs_for_root_and_for_anybody(host: Host) -> None:
         assert by_alice[key] == seen[key]
     assert host.type("ps", user="alice").stderr == ""
     assert run[:8] in host.type("ps").stdout
+
+
+def test_what_the_agent_encloses_for_itself_is_no_flow_run(host: Host, machine: Machine) -> None:
+    """While it asks the interpreter of flow runs for its prefect there is a scope, and no flow run to choose."""
+    machine.write(SLOW, "")
+    host.start()
+    listed = ["systemctl", "list-units", "--plain", "--no-legend", "flow-run-*.scope"]
+    wait_until(lambda: "Flow run of nobody" in machine.run(listed).stdout, host.instance.journal)
+    assert (host.runs(), host.read("top --delay 0.2")["runs"]) == ({}, [])
+    machine.run(["rm", SLOW])
+    run = host.running()
+    assert set(host.runs()) == {run}
+    assert "nobody" not in host.type("logs --all").stdout
 
 
 def test_what_is_printed_as_json_is_what_is_documented(host: Host) -> None:

@@ -11,6 +11,7 @@ from click.shell_completion import ShellComplete
 
 from local_agent.cli.completing import complete_values
 from local_agent.cli.main import cli
+from local_agent.systemd.names import new_id_of_nobody, scope_of
 
 RUNS = ("aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002")
 
@@ -20,6 +21,8 @@ def root(tmp_path: Path) -> Path:
     """A host with two flow runs, one of them a user's own, and three instances."""
     for place, run in zip(("", "user.slice/user-1000.slice/user@1000.service"), RUNS, strict=True):
         (tmp_path / f"sys/fs/cgroup/{place}/flowruns.slice/flowruns-a.slice/flow-run-{run}.scope").mkdir(parents=True)
+    own_needs = scope_of(new_id_of_nobody())
+    (tmp_path / f"sys/fs/cgroup/flowruns.slice/flowruns-a.slice/{own_needs}").mkdir()
     (tmp_path / "etc/local-agent").mkdir(parents=True)
     for name in ("agent", "prod1", "prod-2"):
         (tmp_path / f"etc/local-agent/{name}.toml").touch()

@@ -11,9 +11,11 @@ from local_agent.errors import ManagerUnreachableError
 from local_agent.host.agents import StateFolder, state_folders
 from local_agent.host.bus import UnitReader
 from local_agent.host.runs import Run, find_runs, with_figures
+from local_agent.host.scopes import scan_scopes
 from local_agent.model import Cause, End, ProcessIdentity, Record, Step
 from local_agent.procfs import identity_of
 from local_agent.store import Store
+from local_agent.systemd.names import new_id_of_nobody, scope_of
 from unit.host.fakes import FakeReader, add_scope, flowruns_slice, make_cgroup, run_id
 
 Managers = dict[str, Callable[[], AbstractContextManager[UnitReader]]]
@@ -48,6 +50,16 @@ def _folder(tmp_path: Path, *records: Record) -> StateFolder:
         store.save(record)
     store.close()
     return StateFolder("prod1", store.folder, 990)
+
+
+def test_what_the_agent_encloses_for_itself_is_no_flow_run(tmp_path: Path) -> None:
+    reader = FakeReader()
+    flowruns_slice(reader)
+    flow_run, unit = add_scope(reader, tmp_path, 7), scope_of(new_id_of_nobody())
+    reader.add(unit, "Flow run of nobody")
+    make_cgroup(tmp_path / "flowruns.slice" / "flowruns-prod1.slice" / unit)
+    assert [run.id for run in find_runs(_system(reader), [], tmp_path).runs] == [flow_run]
+    assert [scope.flow_run_id for scope in scan_scopes(tmp_path)] == [flow_run]
 
 
 def test_a_scope_tells_who_it_is(tmp_path: Path) -> None:
