@@ -51,12 +51,12 @@ def _once(host: Host, delay: float, instance: str | None, *, as_json: bool) -> N
     histories = Histories()
     look_at(host, histories, instance)
     time.sleep(delay)  # CPU in use is what was used between two looks
-    look, problems = look_at(host, histories, instance)
+    look = look_at(host, histories, instance)
     if as_json:
-        click.echo(json.dumps(top.as_json(look, problems), ensure_ascii=False))
+        click.echo(json.dumps(top.as_json(look), ensure_ascii=False))
         return
     click.echo("\n".join(_without_keys(look)))
-    show_problems(problems)
+    show_problems(look.problems)
 
 
 def _without_keys(look: Look) -> list[str]:

@@ -78,6 +78,7 @@ class Look:
     histories: Histories
     pressure: Pressure
     at: datetime
+    problems: Sequence[str] = ()
 
 
 def sorted_runs(look: Look, order: Order) -> list[Run]:
@@ -135,7 +136,8 @@ def frame(look: Look, state: State, terminal: Terminal, height: int) -> list[str
     runs = sorted_runs(look, state.order)
     head = [*_total(look, terminal), *_instances(look), ""]
     table = render(_COLUMNS, [_row(run, look, state) for run in runs], terminal)
-    foot = ["", state.message or _KEYS]
+    # a line of their own: a problem can last as long as the boot, and must not hide what the keys do or did
+    foot = [look.problems[0] if look.problems else "", state.message or _KEYS]
     room = max(1, height - len(head) - len(foot) - 1) if height else len(runs)
     first = _first_shown([run.id for run in runs], state.chosen, room)
     rows = table[1 + first : 1 + first + room]
@@ -193,7 +195,7 @@ def _row(run: Run, look: Look, state: State) -> list[Cell]:
     ]
 
 
-def as_json(look: Look, problems: Sequence[str]) -> dict[str, Any]:
+def as_json(look: Look) -> dict[str, Any]:
     """Return what scripts get of a look; docs/commands/json.md says what each key means."""
     percents = {run.id: _last(look.histories.cpu_percents(run.id)) for run in look.runs}
     return {
@@ -201,7 +203,7 @@ def as_json(look: Look, problems: Sequence[str]) -> dict[str, Any]:
         "at": look.at.isoformat(timespec="milliseconds"),
         "machine": machine_as_json(look.pressure),
         "runs": [{**run_as_json(run), "cpu_percent": round(percents[run.id], 1)} for run in look.runs],
-        "problems": list(problems),
+        "problems": list(look.problems),
     }
 
 

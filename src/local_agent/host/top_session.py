@@ -28,11 +28,11 @@ class Shows(Protocol):
         """Return the keys that were pressed."""
 
 
-def look_at(host: Host, histories: Histories, instance: str | None) -> tuple[Look, tuple[str, ...]]:
-    """Look at the host once, and note what each run uses; return what could not be looked at, too."""
+def look_at(host: Host, histories: Histories, instance: str | None) -> Look:
+    """Look at the host once, and note what each run uses."""
     overview = host.overview(instance=instance, ended=0)
     histories.add(overview.runs, time.monotonic())
-    return Look(overview.runs, histories, read_pressure(), host.now()), overview.problems
+    return Look(overview.runs, histories, read_pressure(), host.now(), overview.problems)
 
 
 class TopSession:
@@ -48,9 +48,7 @@ class TopSession:
 
     def look(self) -> None:
         """Look at the host."""
-        self._look, problems = look_at(self._host, self._histories, self._instance)
-        if problems:
-            self.state = replace(self.state, message=problems[0])
+        self._look = look_at(self._host, self._histories, self._instance)
 
     def wait(self, screen: Shows, delay_seconds: float, terminal: Terminal, height: int) -> None:
         """Show what was seen, and see to the keys until it is time to look again: at once where a key did something."""

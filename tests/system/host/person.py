@@ -26,7 +26,7 @@ def _play(steps: list[str], command: list[str]) -> dict[str, object]:
             os.write(terminal, _KEYS.get(text, text).encode())
             continue
         while text not in shown[seen:]:
-            shown += _read(terminal)
+            shown += _read(terminal) or sys.exit(f"the terminal was closed before {text!r} was shown: {shown!r}")
         seen = shown.index(text, seen) + len(text)
     while rest := _read(terminal):
         shown += rest

@@ -34,8 +34,7 @@ _AGENT = agent_view(
 )
 _PRINTED: Mapping[str, Mapping[str, Any]] = {
     "ps": ps.as_json(Overview((Run("i", "n", "f", "a", "running"),)), _NOW),
-    "top": top.as_json(top.Look((), Histories(), status.Pressure(1, 1, 1, 1), _NOW), [])
-    | {"runs": [{"cpu_percent": 1}]},
+    "top": top.as_json(top.Look((), Histories(), status.Pressure(1, 1, 1, 1), _NOW)) | {"runs": [{"cpu_percent": 1}]},
     "cancel": deed_as_json("x", None, "y", NotFoundError("y", hint="z")),
     "logs": timeline.as_json(Line(_NOW, Source.FLOW, 6, "x", "i")),
     "status": status.as_json([Instance("a", _SERVICE, _AGENT, may_ask=True)], status.Pressure(1, 1, 1, 1), [], _NOW),

@@ -122,6 +122,13 @@ def test_a_run_is_frozen_at_once_and_cancelled_after_a_yes() -> None:
     assert "choose a flow run first" in nobody.message
 
 
+def test_a_problem_hides_neither_the_keys_nor_what_a_key_did() -> None:
+    look = replace(_look(), problems=("journald threw 3 lines away in this boot",))
+    terminal = Terminal(width=120, colours=False)
+    assert frame(look, State(), terminal, 20)[-2:] == [look.problems[0], frame(_look(), State(), terminal, 20)[-1]]
+    assert frame(look, State(message="it is frozen"), terminal, 20)[-2:] == [look.problems[0], "it is frozen"]
+
+
 def test_what_terminals_send() -> None:
     assert named_keys(b"c\x1b[A\x1bOBq") == ["c", "up", "down", "q"]
     assert named_keys(b"\x03") == ["q"]
