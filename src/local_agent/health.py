@@ -17,15 +17,14 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 
 from local_agent import http_guard
-from local_agent.errors import ConfigError
 from local_agent.http_guard import END_OF_HEAD, RefusedHeadError
+from local_agent.listening import listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from local_agent.outage import Reachability
     from local_agent.progress import Progress
@@ -82,12 +81,16 @@ def served(address: Address, pages: Pages, seconds: float = _SECONDS) -> Iterato
 
     Raise ConfigError where the address is taken or is not this machine's.
     """
-    try:
-        server = _Server(address, pages, seconds)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {address}: {error.strerror}", hint="choose another --agent-address; `ss -ltnp` shows who"
-        ) from error
+    names = frozenset({address.host.lower(), socket.gethostname().lower()})
+    with contextlib.ExitStack() as stack:
+        listening = [stack.enter_context(listener) for listener in listeners(address)]
+        for listener in listening:
+            stack.enter_context(_serving(_Server(listener, names, pages, seconds)))
+        yield
+
+
+@contextlib.contextmanager
+def _serving(server: _Server) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="health", daemon=True)
     thread.start()
     try:
@@ -100,19 +103,16 @@ def served(address: Address, pages: Pages, seconds: float = _SECONDS) -> Iterato
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 128
 
-    def __init__(self, address: Address, pages: Pages, seconds: float) -> None:
+    def __init__(self, listener: socket.socket, names: Collection[str], pages: Pages, seconds: float) -> None:
         self.pages = pages
         self.seconds = seconds
-        self.names = {address.host.lower(), socket.gethostname().lower()}
+        self.names = names
         self._open: dict[socket.socket, None] = {}
         self._lock = threading.Lock()
-        super().__init__((address.host, address.port), _Handler)
-
-    def server_bind(self) -> None:
-        """Bind, without looking for this machine's name in DNS, as http.server does."""
-        TCPServer.server_bind(self)
+        super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's signature
         """Answer a connection in a thread. Where there are too many, the oldest makes room."""

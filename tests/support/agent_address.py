@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from local_agent import health
 from local_agent.health import Health, Pages
-from local_agent.settings.kinds import Address
+from local_agent.settings.address import Address
 
 SECONDS = 60
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 \d")

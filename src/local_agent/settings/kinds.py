@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from local_agent.model import CrashAction, CrashPolicy
 from local_agent.plain import shown_url, without_credentials
+from local_agent.settings.address import Address, parse_address
 from local_agent.settings.lists import parse_env, parse_list, parse_paths
 from local_agent.settings.quantities import (
     parse_memory,
@@ -181,29 +182,8 @@ def _parse_path(value: object) -> Path:
     return Path(text)
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where the agent's own small HTTP service listens; an empty host is every interface."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
-
-
 def _parse_address(value: object) -> Address:
-    text = _parse_text(value)
-    complaint = f'"{text}" is not a host and a port'
-    try:
-        parts = urlsplit(text if "//" in text else f"//{text}")
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(complaint) from error
-    if parts.scheme not in ("", "http") or not port or parts.path.strip("/") or " " in text:
-        raise ValueError(complaint)
-    return Address(parts.hostname or "", port)
+    return parse_address(_parse_text(value))
 
 
 def _parse_crash_policy(value: object) -> CrashPolicy:

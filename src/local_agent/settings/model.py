@@ -15,7 +15,8 @@ from typing import Annotated, Any
 from local_agent.limits import Limits
 from local_agent.model import CrashAction, CrashPolicy
 from local_agent.settings import kinds
-from local_agent.settings.kinds import Address, choice, optional, whole
+from local_agent.settings.address import Address
+from local_agent.settings.kinds import choice, optional, whole
 from local_agent.settings.option import Option, Source
 from local_agent.settings.secret import Secret
 
@@ -166,7 +167,8 @@ class Settings:
 
     agent_address: Annotated[Address | None, Option(kind=optional(kinds.ADDRESS), flag="--agent-address",
         metavar="URL", prefect_key="cloud.agent.agent_address", reloadable=False,
-        help="Where to serve /api/health, /api/poke and /metrics.")] = None
+        help="Where to serve /api/health, /api/poke and /metrics: 127.0.0.1:8080, [::1]:8080, or :8080 for every"
+        " interface, of IPv4 and of IPv6.")] = None
     log_level: Annotated[str, Option(kind=choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), flag="--log-level",
         metavar="DEBUG|INFO|WARNING|ERROR", prefect_key="cloud.agent.level",
         help="Least level of what the agent logs.")] = "INFO"

@@ -13,6 +13,7 @@ from system.agent.conftest import Instance
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 _SHORT_WATCHDOG = "[Service]\nWatchdogSec=3\nRestartSec=100ms\n"
+_PERIOD_USEC, _PERIODS = 3_000_000, 5
 # the READY entry of the agent and PID 1's own, in the order in which they were written
 _STARTED_ID = "39f53479d3a045ac8e11786248231fbf"
 
@@ -66,6 +67,32 @@ def test_an_api_that_is_down_is_no_reason_to_restart(instance: Instance, machine
     assert instance.journal("-o", "cat").count("does not answer") == 1, "an outage is said once"
     machine.run(["systemctl", "stop", instance.unit])
     assert instance.show("Result")["Result"] == "success"
+
+
+def test_an_agent_that_polls_once_an_hour_is_alive(instance: Instance, machine: Machine, api: Api) -> None:
+    """It sleeps for hundreds of watchdog periods: systemd hears of it all the time, and a poke still wakes it."""
+    instance.configure(more='poll_interval = "1h"')
+    instance.drop_in(_SHORT_WATCHDOG)
+    instance.start()
+    pid = instance.show("MainPID")["MainPID"]
+    wait_until(lambda: "API answered" in instance.show("StatusText")["StatusText"], instance.journal)
+    heard = [_heard_usec(instance)]
+    while len(heard) < _PERIODS:
+        wait_until(lambda: _heard_usec(instance) > heard[-1] + _PERIOD_USEC, instance.journal)
+        heard.append(_heard_usec(instance))
+    assert instance.show("NRestarts", "MainPID", "ActiveState", "Result") == {
+        "NRestarts": "0",
+        "MainPID": pid,
+        "ActiveState": "active",
+        "Result": "success",
+    }
+    assert "Watchdog" not in instance.journal("-o", "cat")
+    assert machine.run(["local-agent", "poke", "--instance", instance.name]).returncode == 0
+
+
+def _heard_usec(instance: Instance) -> int:
+    """When systemd last heard from the agent, by the machine's uptime."""
+    return int(instance.show("WatchdogTimestampMonotonic")["WatchdogTimestampMonotonic"])
 
 
 def test_wrong_settings_are_said_and_not_tried_again(instance: Instance, machine: Machine) -> None:

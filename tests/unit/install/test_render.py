@@ -26,7 +26,7 @@ FLAGS: dict[str, object] = {
     "limits.memory_max": "4G",
     "limits.nice": "none",
     "on_crash": "reschedule(2)",
-    "agent_address": ":8080",
+    "agent_address": "http://[::1]:8080",
 }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from local_agent.settings import kinds
-from local_agent.settings.kinds import Address, Kind, whole
+from local_agent.settings.address import Address
+from local_agent.settings.kinds import Kind, whole
 
 GIGABYTE = 1 << 30
 
@@ -25,6 +26,12 @@ GOOD: list[tuple[Kind[object], object, object]] = [
     (kinds.ADDRESS, "127.0.0.1:8080/", Address("127.0.0.1", 8080)),
     (kinds.ADDRESS, ":8080", Address("", 8080)),
     (kinds.ADDRESS, "http://[::1]:80", Address("::1", 80)),
+    (kinds.ADDRESS, "[2001:DB8::1]:80", Address("2001:db8::1", 80)),
+    (kinds.ADDRESS, "HTTP://Node1.example.:80/", Address("node1.example.", 80)),
+    (kinds.ADDRESS, "[fe80::1%eth0]:80", Address("fe80::1%eth0", 80)),
+    (kinds.ADDRESS, "http://[::ffff:127.0.0.1]:80", Address("127.0.0.1", 80)),
+    (kinds.ADDRESS, "[::]:65535", Address("::", 65535)),
+    (kinds.ADDRESS, "http://:8080", Address("", 8080)),
     (kinds.URL, "https://api.example.com/graph/", "https://api.example.com/graph"),
     (kinds.UUID, "11111111111141118111111111111111", "11111111-1111-4111-8111-111111111111"),
     (kinds.BOOL, "Yes", True),
@@ -54,9 +61,32 @@ BAD: list[tuple[Kind[object], object, str]] = [
     (kinds.SECONDS, "6 parsecs", "time span"),
     (kinds.SECONDS, "-1", "time span"),
     (kinds.SECONDS, "0", "more than 0"),
-    (kinds.ADDRESS, "localhost", "host and a port"),
-    (kinds.ADDRESS, "localhost:99999", "host and a port"),
-    (kinds.ADDRESS, "https://localhost:80", "host and a port"),
+    (kinds.ADDRESS, "localhost", "host and a port: it is written as 127.0.0.1:8080"),
+    (kinds.ADDRESS, "8080", "or :8080 for every interface"),
+    (kinds.ADDRESS, "http://[::1]", "it is written as"),
+    (kinds.ADDRESS, "http://[::1", "it is written as"),
+    (kinds.ADDRESS, "", "it is empty"),
+    (kinds.ADDRESS, "localhost:", "it is written as"),
+    (kinds.ADDRESS, "localhost:99999", "from 1 to 65535"),
+    (kinds.ADDRESS, "localhost:0", "from 1 to 65535"),
+    (kinds.ADDRESS, "localhost:" + "9" * 5_000, "it is written as"),
+    (kinds.ADDRESS, "https://localhost:80", "http:// only"),
+    (kinds.ADDRESS, "::1:8080", "an IPv6 address stands in brackets"),
+    (kinds.ADDRESS, "http://::1:8080/", "an IPv6 address stands in brackets"),
+    (kinds.ADDRESS, "::1", "an IPv6 address stands in brackets"),
+    (kinds.ADDRESS, "[127.0.0.1]:80", "in brackets stands an IPv6 address"),
+    (kinds.ADDRESS, "[fe80::1%]:80", "in brackets stands an IPv6 address"),
+    (kinds.ADDRESS, "[zz]:80", "in brackets stands an IPv6 address"),
+    (kinds.ADDRESS, "[::1\0]:80", "control character"),
+    (kinds.ADDRESS, "*:80", "every interface is an empty host"),
+    (kinds.ADDRESS, "a b:80", "neither an address nor"),
+    (kinds.ADDRESS, "büro.example:80", "neither an address nor"),
+    (kinds.ADDRESS, "a..b:80", "neither an address nor"),
+    (kinds.ADDRESS, "x" * 64 + ".example:80", "neither an address nor"),
+    (kinds.ADDRESS, "user:secret@localhost:80", r"^.\*\*\*@localhost:80. .* takes no user"),
+    (kinds.ADDRESS, "localhost:80/api/health", "nothing follows the port"),
+    (kinds.ADDRESS, "http://localhost:80?a", "nothing follows the port"),
+    (kinds.ADDRESS, "localhost:\uff18\uff10", "it is written as"),
     (kinds.URL, "localhost:4200", "not an http or https URL"),
     (kinds.URL, "http://", "not an http or https URL"),
     (kinds.URL, "http://host:x", "not a URL"),
