@@ -27,6 +27,8 @@ class Batcher(Generic[_Item, _Answer]):
     items: then it was not done, and one item may have spoilt it. What else `send` raises is raised to every caller of
     that batch. The size starts at ten and follows the measured time, because on the real Server each item of a batch
     costs one call after another. It is halved after each failure.
+
+    Less than fills a batch waits for `gather_seconds` for more.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Batcher(Generic[_Item, _Answer]):
         try:
             while self._waiting:
                 # at 0 still a turn of the loop: everything that came due in it shares the batch
-                await asyncio.sleep(self._gather_seconds)
+                await asyncio.sleep(0 if len(self._waiting) >= self._size else self._gather_seconds)
                 batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
                 await self._send_one([pair for pair in batch if not pair[1].done()])
         finally:

@@ -63,6 +63,16 @@ async def test_what_is_asked_during_a_request_shares_the_next_one() -> None:
     assert sender.batches == [[1], [2, 3, 4]]
 
 
+async def test_a_full_batch_does_not_wait_for_more() -> None:
+    """A thousand ends of one moment fill ten batches: each would wait as long as the first, for nothing."""
+    sender = Sender(SkippingClock())
+    batcher = Batcher[int, int](sender.send, most=10, monotonic=SkippingClock().monotonic, gather_seconds=3600)
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(batcher.ask(item) for item in range(100, 120)))
+    assert answers == [2 * item for item in range(100, 120)]
+    assert [len(batch) for batch in sender.batches] == [10, 10]
+
+
 async def test_a_refused_item_is_its_own_callers_business() -> None:
     batcher, _ = _batcher()
     answers = await asyncio.gather(*(batcher.ask(item) for item in (1, 13, 3)), return_exceptions=True)
