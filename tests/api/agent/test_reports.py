@@ -153,17 +153,18 @@ async def test_the_flows_own_success_that_lands_after_ours_counts(api: Api, prox
         assert api.state_types(run.id)[2:] == ["Running", "Failed", "Success"]
 
 
-async def test_ends_that_come_together_share_their_requests(api: Api, proxy: FaultyProxy) -> None:
+@pytest.mark.parametrize("end", [_CLEAN, _KILLED], ids=["clean", "killed, so looked at again"])
+async def test_ends_that_come_together_share_their_requests(api: Api, proxy: FaultyProxy, end: End) -> None:
     async with backend_bed(api, proxy) as bed:
         bed.create(20)
         runs = list((await bed.due()).values())
         records = [bed.record_of(run, f"{NONCE}-{run.id}") for run in runs]
         await asyncio.gather(*(bed.backend.claim(run, record.nonce) for run, record in zip(runs, records, strict=True)))
         proxy.reset_counters()
-        outcomes = await asyncio.gather(*(bed.backend.report(record, _CLEAN, _FAIL) for record in records))
+        outcomes = await asyncio.gather(*(bed.backend.report(record, end, _FAIL) for record in records))
         assert set(outcomes) == {Outcome.REPORTED}
         assert set(api.states_of([run.id for run in runs]).values()) == {"Failed"}
-        assert proxy.requests <= 4
+        assert proxy.requests <= (4 if end.is_clean else 7)
 
 
 async def test_what_cannot_be_launched_is_refused_with_a_reason(api: Api, proxy: FaultyProxy) -> None:

@@ -21,6 +21,7 @@ from local_agent.backends.prefect1.claim_rule import (
     shows_another_kind,
 )
 from local_agent.backends.prefect1.marks import Marks
+from local_agent.backends.prefect1.parse import run_facts
 from local_agent.backends.prefect1.writer import RunReader, StateChange, StateWriter
 from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, CredentialError, UnavailableError
@@ -67,7 +68,7 @@ class Claims:
     ) -> None:
         self._transport = transport
         self._writer = writer
-        self._reader = RunReader(transport, queries.claims, clock.monotonic)
+        self._reader = RunReader(transport, queries.claims, run_facts, clock.monotonic)
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._check = check

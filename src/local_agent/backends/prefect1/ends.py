@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.claim_rule import hidden_end
 from local_agent.backends.prefect1.fields import get_list, get_object
-from local_agent.backends.prefect1.writer import MOST_READ, RunReader, StateChange, StateWriter, rows
+from local_agent.backends.prefect1.parse import run_facts
+from local_agent.backends.prefect1.writer import MOST_READ, RunReader, StateChange, StateWriter
 from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, UnavailableError
 from local_agent.model import Cause, CrashAction, Outcome, RunState, Step
@@ -50,7 +51,8 @@ class Ends:
     def __init__(self, transport: Transport, clock: Clock, *, timeout_seconds: float) -> None:
         self._transport = transport
         self._writer = StateWriter(transport, clock.monotonic, most=MOST_READ)
-        self._reader = RunReader(transport, queries.ends, clock.monotonic, _GATHER_SECONDS)
+        self._reader = RunReader(transport, queries.ends, run_facts, clock.monotonic, _GATHER_SECONDS)
+        self._histories = RunReader(transport, queries.histories, _history, clock.monotonic)
         self._clock = clock
         self._timeout_seconds = timeout_seconds
 
@@ -99,16 +101,14 @@ class Ends:
 
     async def _let_the_flow_have_the_last_word(self, record: Record) -> None:
         """A killed process's own report can land after ours was decided: where it did, it counts and ours does not."""
-        answer = await self._transport.ask(queries.history(record.id))
-        histories = rows(
-            answer,
-            "flow_run",
-            lambda run: get_list(run, "states", lambda item: get_object(item, "serialized_state", {})),
-        )
-        history = histories[0] if histories else ()
+        history = await self._histories.read(record.id) or ()
         last = overwritten_state(history, record.nonce) or buried_state(history, record.nonce)
         if last is not None:
             await self._writer.write([StateChange(record.id, 0, last)])
+
+
+def _history(run: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    return get_list(run, "states", lambda item: get_object(item, "serialized_state", {}))
 
 
 def lock_is_over(facts: RunFacts | None, now: datetime) -> datetime:

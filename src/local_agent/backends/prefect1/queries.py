@@ -97,10 +97,10 @@ def ends(ids: Iterable[str]) -> str:
     )
 
 
-def history(flow_run_id: str) -> str:
-    """Ask for the newest states of one flow run."""
+def histories(ids: Iterable[str]) -> str:
+    """Ask for the newest states of flow runs."""
     return (
-        f"query {{ flow_run(where: {{ id: {{ _eq: {_text(flow_run_id)} }} }}) "
+        f"query {{ flow_run(where: {{ id: {{ _in: {_list(ids)} }} }}) "
         f"{{ id states({_NEWEST_FIRST}, limit: 10) {{ serialized_state }} }} }}"
     )
 

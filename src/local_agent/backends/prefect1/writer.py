@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from local_agent.backends.prefect1 import queries
 from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_object, get_str
-from local_agent.backends.prefect1.parse import RunFacts, run_facts
 from local_agent.batching import Batcher
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, LocalAgentError, NotUnderstoodError
 from local_agent.plain import short
@@ -113,29 +112,31 @@ class StateWriter:
         return error
 
 
-class RunReader:
-    """Reads flow runs back in batches."""
+class RunReader(Generic[_Row]):
+    """Reads flow runs back in batches: `query` asks for those with some ids, `parse` takes the row of one."""
 
     def __init__(
         self,
         transport: Transport,
         query: Callable[[Sequence[str]], str],
+        parse: Callable[[Any], _Row],
         monotonic: Callable[[], float],
         gather_seconds: float = 0.0,
     ) -> None:
         self._transport = transport
         self._query = query
-        self._batches: Batcher[str, RunFacts | None] = Batcher(
+        self._parse = parse
+        self._batches: Batcher[str, _Row | None] = Batcher(
             self._send, most=MOST_READ, first=MOST_READ, monotonic=monotonic, gather_seconds=gather_seconds
         )
 
-    async def read(self, flow_run_id: str) -> RunFacts | None:
+    async def read(self, flow_run_id: str) -> _Row | None:
         """Return the run as it is now, None where the API does not know it."""
         return await self._batches.ask(flow_run_id)
 
-    async def _send(self, ids: Sequence[str]) -> Sequence[RunFacts | Exception | None]:
+    async def _send(self, ids: Sequence[str]) -> Sequence[_Row | Exception | None]:
         answer = await self._transport.ask(self._query(list(dict.fromkeys(ids))))
-        found = each_row(answer, "flow_run", run_facts)
+        found = each_row(answer, "flow_run", self._parse)
         return [found.get(flow_run_id) for flow_run_id in ids]
 
 
