@@ -25,6 +25,7 @@ _UNSENDABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # up to the last @: a password may hold @, / and others that nobody has escaped
 _IN_A_TEXT = re.compile(r"(?<=://)[^\s\"<>]*@")
 _CUT = "..."
+_UNIX = "unix://"
 
 
 def printable(text: str) -> str:
@@ -55,6 +56,8 @@ def last_words(lines: Iterable[str]) -> tuple[str, ...]:
 
 def shown_url(url: str) -> str:
     """Return a URL as it may be shown: printable, and without its password. "***" where it cannot be read as one."""
+    if unix_path(url):
+        return short(url)  # an @ is part of its path
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -64,6 +67,11 @@ def shown_url(url: str) -> str:
     user = parts.username or ""
     who = f"{user}:{MASK}" if parts.password is not None else MASK
     return short(parts._replace(netloc=f"{who}@{parts.netloc.rpartition('@')[2]}").geturl())
+
+
+def unix_path(url: str) -> str:
+    """Given a URL, return the path of the unix socket that it names, "" where it names none."""
+    return url.removeprefix(_UNIX) if url.startswith(f"{_UNIX}/") else ""
 
 
 def without_credentials(text: str) -> str:

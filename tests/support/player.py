@@ -52,7 +52,9 @@ def _answer(body: str) -> dict[str, object] | None:
     url = urlsplit(os.environ.get("PLAY_API") or os.environ["PREFECT__CLOUD__API"])
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
     try:
-        connection.request("POST", "/", body, {"Content-Type": "application/json"})
+        key = os.environ.get("PREFECT__CLOUD__API_KEY")
+        authorization = {"Authorization": f"Bearer {key}"} if key else {}
+        connection.request("POST", "/", body, {"Content-Type": "application/json", **authorization})
         answer: dict[str, object] = json.loads(connection.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError):
         return None

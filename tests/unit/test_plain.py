@@ -56,6 +56,8 @@ def test_last_words_are_ten_lines_of_bounded_length() -> None:
         ("http://a:s3cret@[::1", "***"),
         ("http://a:s3cret@[fe80::1]:42/", "http://a:***@[fe80::1]:42/"),
         ("http://host/\x1b[2J", "http://host/?[2J"),
+        ("unix:///run/local-agent@blue/api.sock", "unix:///run/local-agent@blue/api.sock"),
+        ("unix:///run/\x1b[2J", "unix:///run/?[2J"),
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:

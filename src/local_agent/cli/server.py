@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import importlib.util
 import os
+import pwd
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -53,6 +55,22 @@ def _read_key_file(path: Path) -> str:
     if not key:
         raise CredentialError(f"the API key file {path} is empty", hint="write the key into it")
     return key
+
+
+def read_user(text: str) -> int:
+    """Given --allow-user, return the user's number. Raise ConfigError."""
+    try:
+        return int(text) if text.isascii() and text.isdigit() else pwd.getpwnam(text).pw_uid
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"--allow-user {text!r} is no user of this machine", hint="see: getent passwd") from error
+
+
+def read_group(text: str) -> int:
+    """Given --allow-group, return the group's number. Raise ConfigError."""
+    try:
+        return int(text) if text.isascii() and text.isdigit() else grp.getgrnam(text).gr_gid
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"--allow-group {text!r} is no group of this machine", hint="see: getent group") from error
 
 
 def read_host(text: str) -> str:
@@ -110,6 +128,29 @@ def read_origin(text: str) -> str:
     help="Web page that may use this API, like http://ui.example:8080. By default no page of another site may."
     "  [repeatable]",
 )
+@click.option(
+    "--socket",
+    "unix_socket",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="Listen on a unix socket, too, which asks the kernel who connects, and for no key: root and this user may, and"
+    ' whom the next two options name. Agents use it with api = "unix://PATH". On --host and --port every request then'
+    " needs a key; who may use the socket gets one there for flow runs, from GET /access.",
+)
+@click.option(
+    "--allow-user",
+    "allow_users",
+    multiple=True,
+    metavar="USER",
+    help="User, by name or number, whose processes may use the --socket, too.  [repeatable]",
+)
+@click.option(
+    "--allow-group",
+    "allow_groups",
+    multiple=True,
+    metavar="GROUP",
+    help="Group whose processes may use the --socket, too.  [repeatable]",
+)
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine although there is no key.")
 @click.option(
     "--no-submit-lock",
@@ -125,6 +166,9 @@ def command(
     api_key_file: Path | None,
     allow_hosts: tuple[str, ...],
     allow_origins: tuple[str, ...],
+    unix_socket: Path | None,
+    allow_users: tuple[str, ...],
+    allow_groups: tuple[str, ...],
     insecure: bool,
     no_submit_lock: bool,
 ) -> None:
@@ -133,8 +177,8 @@ def command(
     One process and one SQLite file. Point Prefect at it with `prefect backend server` and
     PREFECT__SERVER__ENDPOINT=http://127.0.0.1:4200. GET /stats counts requests by agent and operation.
 
-    Exit codes: 0 when it was stopped; 69 where its port is taken; 74 where its file cannot be used; 77 and 78 where a
-    key or an option is wrong.
+    Exit codes: 0 when it was stopped; 69 where its port or socket is taken; 74 where its file cannot be used; 77 and 78
+    where a key or an option is wrong.
     """
     if importlib.util.find_spec("local_agent.server") is None:
         raise ConfigError(
@@ -147,9 +191,15 @@ def command(
                 f"the embedded API needs the Python package {package}, which is not installed",
                 hint=f"apt install python3-{package} (Debian 13 and later), or pip install 'local-agent[server]'",
             )
+    if unix_socket is None and (allow_users or allow_groups):
+        raise ConfigError(
+            "--allow-user and --allow-group are about a --socket, and there is none",
+            hint="add --socket PATH: on TCP the kernel does not tell whose a connection is",
+        )
     # Only here: the command line must start without them, to say the above.
-    from local_agent.server import app
+    from local_agent.server import app, peers
 
+    users = frozenset((0, os.geteuid(), *map(read_user, allow_users)))
     settings = app.Settings(
         data=data or default_data_path(os.environ),
         host=host,
@@ -159,6 +209,8 @@ def command(
         submit_lock=not no_submit_lock,
         allow_hosts=tuple(map(read_host, allow_hosts)),
         allow_origins=tuple(map(read_origin, allow_origins)),
+        unix_socket=unix_socket,
+        allowed=peers.Allowed(users, frozenset(map(read_group, allow_groups))),
     )
     # nobody who asks this API waits for who reads what it says
     with (

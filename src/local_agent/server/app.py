@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import os
 import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +17,9 @@ from pathlib import Path
 import sdnotify
 
 from local_agent import http_guard
-from local_agent.errors import ConfigError, LocalAgentError, UnavailableError
-from local_agent.server import tidiness, timestamps
+from local_agent.errors import ConfigError
+from local_agent.server import listeners, tidiness, timestamps
+from local_agent.server.access import Access, key_of
 from local_agent.server.auth import Keys
 from local_agent.server.budget import DEFAULT, Budget
 from local_agent.server.callers import Callers
@@ -26,6 +27,7 @@ from local_agent.server.database import Database
 from local_agent.server.engine import Engine
 from local_agent.server.limits import Limits
 from local_agent.server.locks import SUBMIT_LOCK_SECONDS, ExpiringSet
+from local_agent.server.peers import Allowed
 from local_agent.server.stats import Stats
 from local_agent.server.timestamps import Clock
 from local_agent.server.web import Site, WebServer
@@ -53,11 +55,14 @@ class Settings:
     submit_lock: bool = True
     allow_hosts: tuple[str, ...] = ()
     allow_origins: tuple[str, ...] = ()
+    unix_socket: Path | None = None
+    allowed: Allowed = field(default_factory=Allowed)
 
 
 def check(settings: Settings) -> None:
     """Raise ConfigError if other machines could use an API that asks for no key."""
-    if settings.api_key is None and not settings.insecure and not http_guard.is_loopback(settings.host):
+    asks_for_key = settings.api_key is not None or settings.unix_socket is not None
+    if not asks_for_key and not settings.insecure and not http_guard.is_loopback(settings.host):
         raise ConfigError(
             f"without an API key, --host {settings.host} would let everybody who reaches this machine run code on"
             " it: whoever can create flow runs here chooses what the agents start",
@@ -77,8 +82,20 @@ def build_engine(
 ) -> Engine:
     """Given an open database, return what answers requests."""
     lock = ExpiringSet(SUBMIT_LOCK_SECONDS if settings.submit_lock else 0.0, monotonic)
-    keys = Keys(settings.api_key)
+    keys = _keys(settings, database)
     return Engine(database, submit_lock=lock, keys=keys, stats=stats, say=say, monotonic=monotonic, budget=budget)
+
+
+def _keys(settings: Settings, database: Database) -> Keys:
+    return Keys(settings.api_key, tuple(_keys_by_allowance(settings, database).values()))
+
+
+def _keys_by_allowance(settings: Settings, database: Database) -> dict[str, str]:
+    """Return what those who may use the unix socket hand to their flow runs; nothing without one."""
+    if settings.unix_socket is None:
+        return {}
+    secret = database.access_secret()
+    return {allowance: key_of(secret, allowance) for allowance in settings.allowed.allowances()}
 
 
 def run(
@@ -99,10 +116,21 @@ def run(
     with _stop_signals_kept(), closing(Database(settings.data, clock, say=complain)) as database:
         stats = Stats()
         engine = build_engine(database, settings, stats=stats, say=complain)
-        with closing(_listen(settings)) as listener:
-            keys, callers = Keys(settings.api_key), _callers(settings, listener)
-            site = Site(engine, keys, stats, callers, complain, _limits(most_files))
-            asyncio.run(_serve(site, listener, announce))
+        with listeners.tcp(settings.host, settings.port) as tcp, _unix(settings) as unix:
+            access = Access(listeners.url(tcp), _keys_by_allowance(settings, database))
+            keys, callers = _keys(settings, database), _callers(settings, tcp)
+            site = Site(engine, keys, stats, callers, complain, _limits(most_files), settings.allowed, access)
+            asyncio.run(_serve(site, [*unix, tcp], announce))
+
+
+@contextmanager
+def _unix(settings: Settings) -> Iterator[list[socket.socket]]:
+    if settings.unix_socket is None:
+        yield []
+        return
+    others = settings.allowed.users - {0, os.geteuid()}
+    with listeners.unix(settings.unix_socket, for_others=bool(others or settings.allowed.groups)) as listener:
+        yield [listener]
 
 
 def _allow_many_files() -> int:
@@ -138,43 +166,17 @@ def _stop_signals_kept() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _listen(settings: Settings) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-    try:
-        # A restart must get its port back at once.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise _cannot_listen(settings, error) from error
-    return listener
-
-
-def _cannot_listen(settings: Settings, error: OSError) -> LocalAgentError:
-    address = f"{settings.host} port {settings.port}"
-    if error.errno == errno.EADDRINUSE:
-        return UnavailableError(
-            f"{address} is taken by another program",
-            hint=f"see which with `ss -ltnp sport = :{settings.port}`, or choose another with --port (0: any free)",
-        )
-    return ConfigError(f"cannot listen on {address}: {error.strerror or error}", hint="check --host and --port")
-
-
-def url(listener: socket.socket) -> str:
-    """Given a socket that listens, return where."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
-
-
-async def _serve(site: Site, listener: socket.socket, announce: Callable[[str], None]) -> None:
+async def _serve(site: Site, sockets: Sequence[socket.socket], announce: Callable[[str], None]) -> None:
     web = WebServer(site)
     try:
-        await web.listen(listener)
+        for listener in sockets:
+            await web.listen(listener)
         tidiness.keep_for_good()
-        announce(f"local-agent server listens on {url(listener)}")
+        places = [listeners.shown(listener) for listener in sockets]
+        for place in places:
+            announce(f"local-agent server listens on {place}")
         notifier = sdnotify.SystemdNotifier()
-        notifier.notify(f"READY=1\nSTATUS=Listening on {url(listener)}")
+        notifier.notify(f"READY=1\nSTATUS=Listening on {' and '.join(places)}")
         await _stop_signal()
         notifier.notify("STOPPING=1")
     finally:

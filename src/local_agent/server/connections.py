@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import socket
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,20 +15,24 @@ from aiohttp import web
 from local_agent.http_guard import RefusedHeadError
 from local_agent.server.framing import Framing
 from local_agent.server.limits import Limits
+from local_agent.server.peers import Allowed, peer_of
 from local_agent.server.stats import Stats
 from local_agent.server.tidiness import Tidiness
 
 _SWEEP_SECONDS = 0.5
 _LOOK_SECONDS = 0.01
 _QUIET_SECONDS = 60.0
-_PEER_CREDENTIALS = struct.Struct("3i")
 
 # Stands for a request that is refused. Its answer so waits for those to the requests before it, as aiohttp has it.
 _REFUSED = b"GET /refused HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n"
 
 
 class Connection(web.RequestHandler):
-    """One connection, as aiohttp has it. `refusal` is why what came is not read any further."""
+    """One connection, as aiohttp has it.
+
+    `refusal` is why what came is not read any further. `allowance` is by what it may ask without a key, "" if it may
+    not.
+    """
 
     __slots__ = (
         "_ended",
@@ -38,6 +41,8 @@ class Connection(web.RequestHandler):
         "_is_stuck",
         "_is_waiting_to_go_on",
         "_pool",
+        "_stranger",
+        "allowance",
         "client",
         "is_answering",
         "is_known",
@@ -63,7 +68,8 @@ class Connection(web.RequestHandler):
         self._framing = Framing(pool.limits.body_bytes)
         self._is_held = self._is_stuck = self._is_waiting_to_go_on = False
         self._ended: asyncio.Future[None] = loop.create_future()
-        self.client = ""
+        self.client = self.allowance = ""
+        self._stranger: RefusedHeadError | None = None
         self.refusal: RefusedHeadError | None = None
         self.is_answering = False
         self.is_known = False
@@ -71,10 +77,23 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is a place."""
-        self.client = _client(transport)
+        self._recognize(transport)
         self._wait(self._pool.limits.receive_seconds)
         super().connection_made(transport)
         self._pool.add(self)
+
+    def _recognize(self, transport: asyncio.BaseTransport) -> None:
+        """Learn what tells clients apart: an address, or a user on a unix socket."""
+        connection = transport.get_extra_info("socket")
+        if connection.family != socket.AF_UNIX:
+            self.client = str(transport.get_extra_info("peername")[0])
+            return
+        peer = peer_of(connection)
+        self.client = f"uid {peer.uid}"
+        try:
+            self.allowance = self._pool.allowed.allowance(peer)
+        except RefusedHeadError as error:
+            self._stranger = error
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
@@ -100,6 +119,8 @@ class Connection(web.RequestHandler):
 
     def _hand_on(self, take: Callable[..., bytes], *data: bytes) -> None:
         try:
+            if self._stranger is not None:
+                raise self._stranger
             taken = take(*data)
         except RefusedHeadError as error:
             self.refusal = error
@@ -183,8 +204,11 @@ class Connection(web.RequestHandler):
 class Connections:
     """All connections. Where there is no place for one more, the one goes that has been silent for longest."""
 
-    def __init__(self, limits: Limits, stats: Stats, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, limits: Limits, stats: Stats, say: Callable[[str], None], allowed: Allowed | None = None
+    ) -> None:
         self.limits = limits
+        self.allowed = allowed or Allowed()
         self.logger = logging.Logger("http")  # noqa: LOG001 - one of our own, whose lines nobody else gets
         self.logger.addHandler(_Said(say))
         self._stats = stats
@@ -285,18 +309,3 @@ class _Said(logging.Handler):
 
 def _worth(connection: Connection) -> tuple[bool, float]:
     return (connection.is_known, connection.since)
-
-
-def _client(transport: asyncio.BaseTransport) -> str:
-    """Return what tells clients apart: an address, or a user on a unix socket."""
-    peer = transport.get_extra_info("peername")
-    if isinstance(peer, tuple):
-        return str(peer[0])
-    return f"uid {peer_uid(transport)}"
-
-
-def peer_uid(transport: asyncio.BaseTransport) -> int:
-    """Return the user at the other end of a unix socket, as it was when it connected (unix(7), SO_PEERCRED)."""
-    connection = transport.get_extra_info("socket")
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-    return int(_PEER_CREDENTIALS.unpack(data)[1])

@@ -115,6 +115,14 @@ class Database(Reads):
         """Do something if what is written now is not kept, whatever the reason: for what is not in the file."""
         self._transactions.if_undone(undo)
 
+    def access_secret(self) -> str:
+        """Return a secret of this file's own, which is made at the first call and then stays."""
+        with self.transaction(writes=True):
+            self.write(datafile.ACCESS)
+            self.write("INSERT INTO access SELECT ? WHERE NOT EXISTS (SELECT 1 FROM access)", (secrets.token_hex(32),))
+        self.commit()
+        return str(self.value("SELECT secret FROM access"))
+
     def close(self) -> None:
         """Commit what is not yet, and close the file."""
         self.long_lane.close()

@@ -196,6 +196,9 @@ SECRETS = (
     " value TEXT NOT NULL, PRIMARY KEY (tenant_id, name))"
 )
 
+# The version before can live with this table. It is only made where it is needed.
+ACCESS = "CREATE TABLE IF NOT EXISTS access (secret TEXT NOT NULL)"
+
 
 def definition(table: Table) -> str:
     """Given a table, return the SQL statement that creates it."""

@@ -14,13 +14,14 @@ from local_agent.server.reads import Reads
 class Asked:
     """A request as it came: its body, and its headers, which are keyed in lower case.
 
-    `client` tells clients apart, as far as that can be told: an address, or a user. `progress` is for whoever answers
-    it in several steps.
+    `client` tells clients apart, as far as that can be told: an address, or a user. `is_allowed` says that it needs no
+    key: the kernel has told whose it is. `progress` is for whoever answers it in several steps.
     """
 
     body: bytes
     headers: Mapping[str, str]
     client: str = ""
+    is_allowed: bool = False
     progress: object = None
 
 

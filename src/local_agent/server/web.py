@@ -1,4 +1,4 @@
-"""HTTP/1.1: POST for GraphQL on any path, GET /stats and GET /health."""
+"""HTTP/1.1: POST for GraphQL on any path, GET /stats and /health, and /access on the unix socket."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from aiohttp import StreamReader, web
 
 from local_agent.http_guard import RefusedHeadError
+from local_agent.server.access import Access
 from local_agent.server.auth import Keys, Unauthenticated
 from local_agent.server.callers import Callers
 from local_agent.server.connections import Connection, Connections
 from local_agent.server.documents import error_object
 from local_agent.server.engine import Answer, Next
 from local_agent.server.limits import Limits
+from local_agent.server.peers import Allowed
 from local_agent.server.reply import Reply
 from local_agent.server.request import Asked
 from local_agent.server.room import Room
@@ -57,6 +60,8 @@ class Site:
     callers: Callers
     say: Callable[[str], None]
     limits: Limits = field(default_factory=Limits)
+    allowed: Allowed = field(default_factory=Allowed)
+    access: Access | None = None
 
 
 class WebServer:
@@ -67,7 +72,7 @@ class WebServer:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(lambda _loop, context: _say_fault(site.say, context))
         self._room = Room(site.limits.bytes_in_all)
-        self._connections = Connections(site.limits, site.stats, site.say)
+        self._connections = Connections(site.limits, site.stats, site.say, site.allowed)
         self._aiohttp = web.Server(self._handle)
         self._listeners: list[asyncio.Server] = []
         self._waiting: deque[tuple[Asked, asyncio.Future[Answer | Next]]] = deque()
@@ -131,7 +136,7 @@ class WebServer:
         if request.method == "POST":
             answer = await self._post(request, connection, headers)
         elif request.method == "GET":
-            answer = self._page(request.rel_url.path, headers)
+            answer = self._page(request.rel_url.path, headers, connection)
         elif request.method == "OPTIONS" and "origin" in headers:
             answer = Answer(HTTPStatus.NO_CONTENT, "")
         else:
@@ -146,7 +151,7 @@ class WebServer:
 
     async def _post(self, request: web.BaseRequest, connection: Connection, headers: Mapping[str, str]) -> Answer:
         try:
-            self._site.keys.check_key(headers)
+            self._check_key(headers, connection)
         except Unauthenticated as error:
             # Before a byte of the body is kept. Cloud says this with status 200; Prefect looks for the word.
             # Whom it names is not believed either.
@@ -162,10 +167,15 @@ class WebServer:
             finally:
                 self._connections.tidiness.disturb()
 
+    def _check_key(self, headers: Mapping[str, str], connection: Connection) -> None:
+        if not connection.allowance:
+            self._site.keys.check_key(headers)
+
     async def _asked(
         self, request: web.BaseRequest, connection: Connection, headers: Mapping[str, str], length: int
     ) -> Answer:
-        asked = Asked(await _body(request.content, length), headers, connection.client)
+        body = await _body(request.content, length)
+        asked = Asked(body, headers, connection.client, is_allowed=bool(connection.allowance))
         answer = await self._in_turn(asked)
         while not isinstance(answer, Answer):
             answer = await (self._aside(asked) if answer is Next.SLOWLY else self._in_turn(asked))
@@ -202,19 +212,24 @@ class WebServer:
         if self._waiting:
             self._loop.call_soon(self._answer_all)
 
-    def _page(self, path: str, headers: Mapping[str, str]) -> Answer:
-        pages: dict[str, Callable[[], dict[str, Any]]] = {
-            "/stats": self._site.stats.as_json,
-            "/health": lambda: {"status": "ok"},
-        }
-        page = pages.get(path)
+    def _page(self, path: str, headers: Mapping[str, str], connection: Connection) -> Answer:
+        page = self._pages(connection).get(path)
         if page is None:
             return Answer(HTTPStatus.NOT_FOUND, _errors("POST GraphQL here, or GET /stats or /health", "NOT_FOUND"))
         try:
-            self._site.keys.check_key(headers)
+            self._check_key(headers, connection)
         except Unauthenticated as error:
             return Answer(HTTPStatus.UNAUTHORIZED, json.dumps({"errors": [_error(error)]}))
         return Answer(HTTPStatus.OK, json.dumps(page(), separators=(",", ":")))
+
+    def _pages(self, connection: Connection) -> dict[str, Callable[[], Mapping[str, Any]]]:
+        pages: dict[str, Callable[[], Mapping[str, Any]]] = {
+            "/stats": self._site.stats.as_json,
+            "/health": lambda: {"status": "ok"},
+        }
+        if self._site.access is not None and connection.allowance:
+            pages["/access"] = partial(self._site.access.page, connection.allowance)
+        return pages
 
 
 async def _body(content: StreamReader, length: int) -> bytes:

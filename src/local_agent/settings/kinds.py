@@ -30,6 +30,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 INSTANCE_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_MOST_SOCKET_BYTES = 107  # sun_path of unix(7), without its NUL
 NOTHING = frozenset({"", "none", "infinity"})
 
 
@@ -87,6 +88,8 @@ def _parse_text(value: object) -> str:
 
 def _parse_url(value: object) -> str:
     text = _parse_text(value)
+    if text.lower().startswith("unix:"):
+        return _parse_unix_url(text)
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -95,6 +98,15 @@ def _parse_url(value: object) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or " " in text or port == 0:
         raise ValueError(f'"{without_credentials(text)}" is not an http or https URL')
     return text.rstrip("/")
+
+
+def _parse_unix_url(text: str) -> str:
+    path = re.sub(r"(?i)^unix:(//)?", "", text)
+    if not path.startswith("/") or path.endswith("/"):
+        raise ValueError(f'"{text}" does not name a socket by its whole path')
+    if len(path.encode(errors="surrogateescape")) > _MOST_SOCKET_BYTES:
+        raise ValueError(f'the path in "{text}" is longer than the {_MOST_SOCKET_BYTES} bytes that the kernel takes')
+    return f"unix://{path}"
 
 
 def show_url(value: object) -> object:
@@ -197,7 +209,7 @@ def _parse_crash_policy(value: object) -> CrashPolicy:
 
 
 TEXT = Kind("a text", "agent", _parse_text)
-URL = Kind("a URL", "http://localhost:4200", _parse_url, show=show_url)
+URL = Kind("a URL, or unix:// and the path of a socket", "http://localhost:4200", _parse_url, show=show_url)
 UUID = Kind("a UUID", "11111111-1111-4111-8111-111111111111", _parse_uuid)
 SECRET = Kind("an API key", "pcu_...", _parse_secret)
 BOOL = Kind("true or false", "true", _parse_bool, (bool,))

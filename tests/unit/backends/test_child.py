@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from local_agent.backends.prefect1.access import Access
 from local_agent.backends.prefect1.child import child, scrubbed
 from local_agent.errors import LaunchError, StateError
 from local_agent.model import Child, RunConfig
@@ -53,6 +54,15 @@ def test_a_key_brings_its_tenant() -> None:
     env = _child(api_key=Secret("s3cret")).env
     assert env["PREFECT__CLOUD__API_KEY"] == "s3cret"
     assert env["PREFECT__CLOUD__TENANT_ID"] == _TENANT
+
+
+def test_behind_a_unix_socket_it_asks_where_it_is_told() -> None:
+    settings = samples.settings(api="unix:///run/api.sock", api_key=Secret("s3cret"))
+    env = child(samples.flow_run(), settings, {}, _TENANT, Access("http://127.0.0.1:4200", "handed-out")).env
+    assert env["PREFECT__CLOUD__API"] == "http://127.0.0.1:4200"
+    assert env["PREFECT__CLOUD__API_KEY"] == "handed-out"
+    assert env["PREFECT__CLOUD__TENANT_ID"] == _TENANT
+    assert "s3cret" not in str(env)
 
 
 def test_later_wins() -> None:

@@ -5,6 +5,7 @@ Whatever comes is one of these; nothing that an API or a proxy may answer raises
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,7 @@ from local_agent.errors import (
     NotUnderstoodError,
     TooLargeError,
 )
-from local_agent.plain import short, shown_url
+from local_agent.plain import short, shown_url, unix_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ def understood(reply: Reply, url: str, *, has_key: bool) -> Answer:
     Raise ApiUnreachableError where it is none or says "not now", CredentialError where it refuses the credentials,
     ApiRefusedError where it refuses the whole document, and TooLargeError where it is too large.
     """
-    error = _of_status(reply, url, has_key=has_key)
+    error = refusal_of_status(reply, url, has_key=has_key)
     if error is not None:
         raise error
     document = _as_graphql(reply, url)
@@ -112,13 +113,15 @@ def _until(text: str, reply: Reply) -> float:
     return (then - now).total_seconds() if then is not None and now is not None else 0.0
 
 
-def _of_status(reply: Reply, url: str, *, has_key: bool) -> LocalAgentError | None:
+def refusal_of_status(reply: Reply, url: str, *, has_key: bool) -> LocalAgentError | None:
     """Return what the status says by itself, None where the body has the word."""
     if reply.status == 401 and reply.header("WWW-Authenticate").lower().startswith("basic"):
         return CredentialError(
             f"{url} asks for a user and a password, or does not accept those that it got",
             hint="give them in the API's URL, in a file that nobody else reads: api = https://USER:PASSWORD@HOST",
         )
+    if reply.status == 403 and unix_path(url):
+        return _user_refused(reply, url)
     # a web page is a proxy's word and not the API's: it says nothing about the key
     if reply.status in (401, 403) and not reply.is_web_page:
         return _key_refused(url, has_key=has_key)
@@ -208,6 +211,19 @@ def _key_refused(url: str, *, has_key: bool) -> CredentialError:
     return CredentialError(
         f"the API at {url} does not accept the API key",
         hint="check the key (`local-agent config` shows where it comes from) and its tenant",
+    )
+
+
+def _user_refused(reply: Reply, url: str) -> CredentialError:
+    """Return what a server says that has asked the kernel who connects to its unix socket."""
+    errors: Sequence[Mapping[str, Any]] = ()
+    with contextlib.suppress(WrongFieldError):
+        document = load_json(reply.content)
+        errors = _errors_of(document) if isinstance(document, dict) else ()
+    words = _message_of(errors[0]) if errors else "it may not use this socket"
+    return CredentialError(
+        f"the API at {url} refuses this agent's user: {words}",
+        hint="`local-agent server --socket` takes root, its own user, and those of --allow-user and --allow-group",
     )
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from local_agent.backends.prefect1.access import Access
     from local_agent.backends.prefect1.parse import RunFacts
     from local_agent.backends.prefect1.transport import Answer, Transport
     from local_agent.clock import Clock
@@ -73,6 +74,7 @@ class Prefect1Backend:
         self._tenant_id = now.tenant_id or ""
         self._choice = ""
         self._agent_id = ""
+        self._access: Access | None = None
         self._writer = StateWriter(transport, clock.monotonic)
         self._claims = Claims(
             transport,
@@ -106,10 +108,16 @@ class Prefect1Backend:
         )
         self._transport.use_agent_id(agent_id)
         self._agent_id = agent_id
+        await self._learn_access()
         await self._transport.ask(queries.HELLO)
         if settings.agent_config_id:
             await self._transport.ask(queries.agent_config(settings.agent_config_id))
         return self._choice
+
+    async def _learn_access(self) -> None:
+        """Behind a unix socket, ask what flow runs need: the server may be another one than the last time."""
+        if self._transport.unix_path:
+            self._access = await self._transport.ask_access()
 
     async def _ask_tenant(self, *, has_key: bool) -> str:
         if has_key:
@@ -144,6 +152,7 @@ class Prefect1Backend:
         new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
         if not new:
             return QueuePage(frozenset(ids), (), is_full=False, problems=strange)
+        await self._learn_access()
         runs, problems = await self._details(new)
         return QueuePage(frozenset(ids), runs, is_full=len(ids) >= PAGE, problems=(*strange, *problems))
 
@@ -232,7 +241,7 @@ class Prefect1Backend:
         reason = self.unsupported(run)
         if reason:
             raise LaunchError(f"Flow run {run.id} cannot run here: {reason}")
-        return child.child(run, self._settings(), self._environ, self._tenant_id)
+        return child.child(run, self._settings(), self._environ, self._tenant_id, self._access)
 
     async def claim(self, run: FlowRun, nonce: str) -> Claim:
         """Take a run: table T1."""

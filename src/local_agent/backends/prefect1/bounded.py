@@ -15,6 +15,8 @@ import urllib3
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_CONNECT_SECONDS = 5.0
+
 
 class Call:
     """One request, which any thread may cut off while another one waits for its answer."""
@@ -55,10 +57,14 @@ class Calls:
             call.travels_on(None)
             self._of_thread.call = None
 
-    def session(self, most_at_once: int) -> requests.Session:
-        """Return a session whose requests may be cut off, with so many connections."""
+    def session(self, most_at_once: int, unix_path: str = "") -> requests.Session:
+        """Return a session whose requests may be cut off, with so many connections.
+
+        With the path of a unix socket each of them goes there, whatever its URL says.
+        """
         session = requests.Session()
-        adapter = _Adapter(self._travels_on, pool_connections=1, pool_maxsize=most_at_once, max_retries=0)
+        session.trust_env = not unix_path  # no proxy stands between
+        adapter = _Adapter(self._travels_on, unix_path, pool_connections=1, pool_maxsize=most_at_once, max_retries=0)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         return session
@@ -70,8 +76,9 @@ class Calls:
 
 
 class _Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]  # requests has no types
-    def __init__(self, on_socket: Callable[[socket.socket], None], **options: object) -> None:
-        pools = (urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool)
+    def __init__(self, on_socket: Callable[[socket.socket], None], unix_path: str, **options: object) -> None:
+        of_tcp = [urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool]
+        pools = [_on_unix_socket(unix_path)] if unix_path else of_tcp
         self._pools = {pool.scheme: _telling(pool, on_socket) for pool in pools}
         super().__init__(**options)
 
@@ -83,6 +90,26 @@ class _Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]  # requests
         manager = super().proxy_manager_for(proxy, **options)
         manager.pool_classes_by_scheme = self._pools
         return manager
+
+
+def _on_unix_socket(path: str) -> Any:  # noqa: ANN401 - urllib3 has no types
+    """Return a class of pools whose connections go to a unix socket."""
+
+    class Connection(urllib3.HTTPConnectionPool.ConnectionCls):  # type: ignore[misc]  # as above
+        def _new_conn(self) -> socket.socket:  # urllib3 1.26 and 2 both make a connection's socket by this
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.settimeout(_CONNECT_SECONDS)
+                connection.connect(path)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    class Pool(urllib3.HTTPConnectionPool):  # type: ignore[misc]  # as above
+        ConnectionCls = Connection
+
+    return Pool
 
 
 def _telling(pool: Any, on_socket: Callable[[socket.socket], None]) -> Any:  # noqa: ANN401 - urllib3 has no types

@@ -14,6 +14,7 @@ from local_agent.model import Child
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from local_agent.backends.prefect1.access import Access
     from local_agent.model import FlowRun
     from local_agent.settings import Settings
 
@@ -45,9 +46,12 @@ _HEARTBEAT_MODE = "PREFECT__CLOUD__HEARTBEAT_MODE"
 _SEND_LOGS = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
 
 
-def child(run: FlowRun, settings: Settings, environ: Mapping[str, str], tenant_id: str) -> Child:
+def child(
+    run: FlowRun, settings: Settings, environ: Mapping[str, str], tenant_id: str, access: Access | None = None
+) -> Child:
     """Given a flow run and the agent's own environment, return the command that runs it.
 
+    `access` is where it finds the API, if that is elsewhere than where the agent does.
     Raise LaunchError where its working_dir does not exist, ExhaustedError where that cannot be told now, StateError
     where the agent's own folder cannot be used.
     """
@@ -64,7 +68,7 @@ def child(run: FlowRun, settings: Settings, environ: Mapping[str, str], tenant_i
     if not settings.cloud_logs:
         env[_SEND_LOGS] = "false"
     env.setdefault(_SEND_LOGS, "true")
-    env.update(_forced(run, settings, tenant_id))
+    env.update(_forced(run, settings, tenant_id, access))
     argv = (str(settings.python), "-m", "prefect", "execute", "flow-run")
     return Child(argv, env, working_dir, sends_heartbeat=env.get(_HEARTBEAT_MODE) != "off")
 
@@ -78,12 +82,13 @@ def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _forced(run: FlowRun, settings: Settings, tenant_id: str) -> dict[str, str]:
-    key = settings.api_key.reveal() if settings.api_key else ""
+def _forced(run: FlowRun, settings: Settings, tenant_id: str, access: Access | None) -> dict[str, str]:
+    own_key = settings.api_key.reveal() if settings.api_key else ""
+    api, key = (access.url, access.api_key) if access else (settings.api, own_key)
     with_key = {"PREFECT__CLOUD__API_KEY": key, "PREFECT__CLOUD__TENANT_ID": tenant_id} if key else {}
     return {
         "PREFECT__BACKEND": settings.backend,
-        "PREFECT__CLOUD__API": settings.api,
+        "PREFECT__CLOUD__API": api,
         **{name: text for name, text in with_key.items() if text},
         "PREFECT__CLOUD__AGENT__LABELS": str(list(settings.effective_labels)),
         "PREFECT__CONTEXT__FLOW_RUN_ID": run.id,

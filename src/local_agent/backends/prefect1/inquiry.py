@@ -48,6 +48,8 @@ async def look_at(settings: Settings) -> ApiView:
     )
     try:
         await transport.ask(queries.AUTH_INFO if settings.api_key else queries.TENANT)
+        if transport.unix_path:
+            await transport.ask_access()
         ahead = transport.api_clock.ahead_seconds
         return ApiView(await _neighbours(transport), -ahead if ahead is not None else None)
     finally:

@@ -7,23 +7,28 @@ import base64
 import http.client
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
 
-from local_agent.backends.prefect1.answers import Answer, Reply, pause_asked_for, understood
+from local_agent.backends.prefect1 import access
+from local_agent.backends.prefect1.answers import Answer, Reply, pause_asked_for, refusal_of_status, understood
 from local_agent.backends.prefect1.api_clock import ApiClock
 from local_agent.backends.prefect1.bounded import Call, Calls
 from local_agent.errors import ApiUnreachableError
-from local_agent.plain import short, shown_url, without_credentials
+from local_agent.plain import short, shown_url, unix_path, without_credentials
 from local_agent.threads import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from local_agent.backends.prefect1.access import Access
 
 __all__ = ["Answer", "Transport"]
+
+_Value = TypeVar("_Value")
 
 _CORE_VERSION = "1.4.1"  # the API serves what this version of the client understands
 _MOST_BYTES = 64 * 1024 * 1024
@@ -42,12 +47,13 @@ class Transport:
         self, url: str, *, api_key: str, tenant_id: str, timeout_seconds: float, most_at_once: int = 4
     ) -> None:
         self.url = shown_url(url)  # as it may be shown
-        where, self._basic = _split(url)
+        self.unix_path = unix_path(url)
+        where, self._basic = ("http://localhost", "") if self.unix_path else _split(url)
         self._timeout_seconds = timeout_seconds
         self._workers = Workers("api", most_at_once)
         self._headers = {"X-PREFECT-CORE-VERSION": _CORE_VERSION, "Content-Type": "application/json"}
         self._calls = Calls()
-        self._session = self._calls.session(most_at_once)
+        self._session = self._calls.session(most_at_once, self.unix_path)
         # a .netrc must not replace the key; proxies and CA bundles still come from the environment
         self._session.auth = lambda request: request
         # asked once: what requests finds out anew for each request is a third of what one costs (2.28)
@@ -98,10 +104,17 @@ class Transport:
         # Prefect's own client sends the variables as a JSON string; it is the one form every server must take.
         body = json.dumps({"query": query, "variables": json.dumps(variables)}).encode()
         headers = dict(self._headers)
+        return await self._in_time(lambda call: self._post(call, body, headers))
+
+    async def ask_access(self) -> Access:
+        """Ask an API behind a unix socket where flow runs find it. Raise as `ask`."""
+        return await self._in_time(self._get_access)
+
+    async def _in_time(self, carry_out: Callable[[Call], _Value]) -> _Value:
         call = Call()
         limit = asyncio.get_running_loop().call_later(2 * self._timeout_seconds, call.cut)
         try:
-            return await self._workers.run(lambda: self._post(call, body, headers))
+            return await self._workers.run(lambda: carry_out(call))
         finally:
             limit.cancel()
 
@@ -114,24 +127,36 @@ class Transport:
             )
 
     def _post(self, call: Call, body: bytes, headers: Mapping[str, str]) -> Answer:
-        try:
-            with self._calls.carrying_out(call):
-                reply = self._exchange(body, headers)
-        # what urllib3 raises is not all wrapped
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise self._unreachable(error, was_cut=call.was_cut) from error
-        if call.was_cut:
-            raise self._unreachable(TimeoutError(), was_cut=True)
+        request = self._request.copy()
+        request.headers.update(headers)
+        request.prepare_body(body, files=None)
+        reply = self._exchange(call, request)
         if pause := pause_asked_for(reply):
             self._not_before = time.monotonic() + pause
         answer = understood(reply, self.url, has_key=bool(self._api_key))
         self.api_clock.hear_date(reply.header("Date"))
         return answer
 
-    def _exchange(self, body: bytes, headers: Mapping[str, str]) -> Reply:
-        request = self._request.copy()
-        request.headers.update(headers)
-        request.prepare_body(body, files=None)
+    def _get_access(self, call: Call) -> Access:
+        request = self._session.prepare_request(requests.Request("GET", f"{self._request.url}{access.PATH[1:]}"))
+        reply = self._exchange(call, request)
+        refused = refusal_of_status(reply, self.url, has_key=bool(self._api_key))
+        if refused is not None:
+            raise refused
+        return access.access_of(reply, self.url)
+
+    def _exchange(self, call: Call, request: requests.PreparedRequest) -> Reply:
+        try:
+            with self._calls.carrying_out(call):
+                reply = self._send(request)
+        # what urllib3 raises is not all wrapped
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise self._unreachable(error, was_cut=call.was_cut) from error
+        if call.was_cut:
+            raise self._unreachable(TimeoutError(), was_cut=True)
+        return reply
+
+    def _send(self, request: requests.PreparedRequest) -> Reply:
         response = self._session.send(
             request,
             timeout=(min(_CONNECT_SECONDS, self._timeout_seconds), self._timeout_seconds),
@@ -149,10 +174,10 @@ class Transport:
                 hint="https_proxy, http_proxy and no_proxy in the agent's environment say which proxy is used for what",
             )
         through = f" through the proxy {shown_url(self._proxy)}" if self._proxy else ""
-        return ApiUnreachableError(
-            f"the API at {self.url} does not answer{through}: {reason}",
-            hint="check that it runs and that this machine may reach it",
-        )
+        hint = "check that it runs and that this machine may reach it"
+        if self.unix_path:
+            hint = f"check that it runs, and that this agent's user may use its socket: namei -l {self.unix_path}"
+        return ApiUnreachableError(f"the API at {self.url} does not answer{through}: {reason}", hint=hint)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from local_agent.host.checks import Finding, failure, ok, warning
 from local_agent.host.checks.owner import entry_of
 from local_agent.host.records import records_of
 from local_agent.interpreter import run_bounded
-from local_agent.plain import shown_url
+from local_agent.plain import shown_url, unix_path
 from local_agent.settings import load_settings
 from local_agent.store import UNREADABLE
 
@@ -155,9 +155,16 @@ def check_api(settings: Settings, name: str) -> tuple[list[Finding], ApiView | N
     except CredentialError as error:
         return [failure("API key", error.message, error.hint, name)], None
     except LocalAgentError as error:
-        return [failure("API", error.message, error.hint or f"curl -v {shown_url(settings.api)}", name)], None
+        return [failure("API", error.message, error.hint or f"curl -v {_curl(settings.api)}", name)], None
     key = "its key is accepted" if settings.api_key else "it asks for no key"
+    if unix_path(settings.api):
+        key = "this user may use its socket"
     return [ok("API", f"{shown_url(settings.api)} answers; {key}", name), check_clock(view, name)], view
+
+
+def _curl(api: str) -> str:
+    path = unix_path(api)
+    return f"--unix-socket {path} http://localhost/health" if path else shown_url(api)
 
 
 def check_clock(view: ApiView, name: str) -> Finding:

@@ -1,0 +1,28 @@
+"""What those who may use the unix socket are told for their flow runs: Prefect's own client speaks only TCP.
+
+On TCP the kernel tells nobody's user, so it takes a key there. Each user and each group that may use the socket has one
+of its own, which follows from a secret in the data file: it outlasts a restart of the server, as flow runs do, and ends
+with the `--allow-user` or `--allow-group` that it came by.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the server listens on TCP, and the keys of those who may use its unix socket, by their allowance."""
+
+    url: str
+    keys: dict[str, str] = field(repr=False)
+
+    def page(self, allowance: str) -> dict[str, str]:
+        """Return what whoever may use the socket by this allowance is told."""
+        return {"url": self.url, "api_key": self.keys[allowance]}
+
+
+def key_of(secret: str, allowance: str) -> str:
+    """Given the data file's secret, return the key of a user or group."""
+    return hmac.new(secret.encode(), allowance.encode(), "sha256").hexdigest()
