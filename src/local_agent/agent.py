@@ -91,7 +91,7 @@ class Agent:
         self._settings = settings
         self._fitness = fitness
         self._shut_down = shut_down
-        self._ends_with = ends_with
+        self.ends_with = ends_with
         self._kinship = Kinship(backend, admission)
         self._watch = Watch(backend, stories, clock, log, settings)
         self._enclosures = Enclosures(stories, clock, log)
@@ -129,7 +129,7 @@ class Agent:
         """What becomes of its flow runs when it stops, in words."""
         if self._shut_down:
             return "end with it"
-        return f"are ended with {self._ends_with} by systemd" if self._ends_with else "go on running"
+        return f"are ended with {self.ends_with} by systemd" if self.ends_with else "go on running"
 
     @property
     def paused_for(self) -> str:

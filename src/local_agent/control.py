@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,6 +32,7 @@ _MOST_BYTES = 4096
 _MOST_REPLY_BYTES = 4 << 20  # of a thousand live flow runs each has some two hundred
 _CHUNK_BYTES = 65536
 _MOST_CLIENTS = 32
+_CREDENTIALS = struct.Struct("iII")
 
 
 @contextlib.asynccontextmanager
@@ -89,17 +91,26 @@ async def served(
         path.unlink(missing_ok=True)
 
 
-def ask(folder: Path, command: str, flow_run_id: str | None = None, timeout_seconds: float = 30.0) -> str:
+def ask(
+    folder: Path,
+    command: str,
+    flow_run_id: str | None = None,
+    timeout_seconds: float = 30.0,
+    meet: Callable[[int, int], None] | None = None,
+) -> str:
     """Ask the agent that uses `folder` to do something, perhaps about one flow run; return what it says.
 
     Raise UnavailableError where no agent answers, LocalAgentError with the agent's own words where it cannot. Whoever
-    answers may be anybody who can write to the folder: the whole conversation ends within `timeout_seconds`.
+    answers may be anybody who can write to the folder: the whole conversation ends within `timeout_seconds`. `meet` is
+    given the process that listens and its user, as the kernel knows them, and may raise to leave it at that.
     """
     until = time.monotonic() + timeout_seconds
     try:
         with _short_path(folder) as short, socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_seconds)
             connection.connect(f"{short}/{_NAME}")
+            if meet is not None:
+                meet(*_listener_of(connection))
             message = {"do": command} if flow_run_id is None else {"do": command, "flow_run": flow_run_id}
             connection.sendall(json.dumps(message).encode() + b"\n")
             reply = _read_reply(connection, until)
@@ -114,6 +125,12 @@ def ask(folder: Path, command: str, flow_run_id: str | None = None, timeout_seco
     if not reply.get("ok"):
         raise _refusal(reply)
     return str(reply.get("message", ""))
+
+
+def _listener_of(connection: socket.socket) -> tuple[int, int]:
+    """Return the process that made the listening socket, and its user (unix(7), SO_PEERCRED)."""
+    pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, uid
 
 
 def _refusal(reply: Mapping[str, Any]) -> AgentRefusedError:

@@ -56,6 +56,7 @@ class Operations:
             "name": settings.name,
             "labels": list(settings.effective_labels),
             "launcher": self.launcher,
+            "ends_with": self.agent.ends_with,
             "api": self._api(settings.api),
             "slots": {"limit": settings.limit, "taken": self.admission.held, "free": self.admission.free()},
             "draining": self.admission.draining,

@@ -29,11 +29,14 @@ class OwnService:
 
 def find(cgroup: str) -> OwnService:
     """Given this process's cgroup, return its service. It asks systemctl and may take some seconds."""
+    unit, is_users = unit_in(cgroup)
+    return OwnService(unit, _kill_mode(unit, "--user" if is_users else "--system")) if unit else OwnService()
+
+
+def unit_in(cgroup: str) -> tuple[str, bool]:
+    """Given a process's cgroup, return its unit, "" where it is in none, and whether that is a user's own manager's."""
     parts = [part for part in cgroup.split("/") if part.endswith((".service", ".scope"))]
-    if not parts:
-        return OwnService()
-    is_users = any(part.startswith("user@") for part in parts[:-1])
-    return OwnService(parts[-1], _kill_mode(parts[-1], "--user" if is_users else "--system"))
+    return (parts[-1], any(part.startswith("user@") for part in parts[:-1])) if parts else ("", False)
 
 
 def _kill_mode(unit: str, manager: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from local_agent import control
-from local_agent.errors import UnavailableError
+from local_agent.errors import NotFoundError, UnavailableError
 from local_agent.host.agents import state_folders
+from local_agent.host.found import found_folders
 from local_agent.settings import load_settings
 
 Command = Callable[..., Any]
@@ -42,6 +43,8 @@ def ask_agent(instance: str | None, state_dir: str | None, what: str) -> str:
 
 
 def _state_dir(instance: str | None, state_dir: str | None) -> Path:
+    if state_dir is None and instance and "/" in instance:
+        return _of_another_user(instance)
     given = {"instance": instance, "state_dir": state_dir}
     flags: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     settings = load_settings(flags=flags, environ=os.environ, hostname=socket.gethostname())
@@ -49,3 +52,12 @@ def _state_dir(instance: str | None, state_dir: str | None) -> Path:
     if state_dir is None and not (settings.state_dir / "runs").is_dir() and of_service.is_dir():
         return of_service
     return settings.state_dir
+
+
+def _of_another_user(instance: str) -> Path:
+    """Return the state folder of an agent that `status` calls USER/NAME. Raise NotFoundError."""
+    folders = found_folders(os.geteuid(), state_folders(os.environ))
+    for folder in folders:
+        if folder.instance == instance:
+            return folder.path
+    raise NotFoundError(f"no instance {instance!r} is on this host", hint="local-agent status shows those there are")

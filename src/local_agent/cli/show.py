@@ -11,6 +11,7 @@ import click
 from local_agent.cli.main import report_error
 from local_agent.errors import LocalAgentError
 from local_agent.host.runs import Run, with_figures
+from local_agent.host.table import printable
 from local_agent.host.view import Host
 
 FORMAT = 1
@@ -20,7 +21,13 @@ Command = Callable[..., Any]
 def show_problems(problems: Iterable[str]) -> None:
     """Say on standard error what could not be looked at; what was seen is shown all the same."""
     for problem in problems:
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(f"warning: {printable(problem)}", err=True)
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    """Say on standard error what is worth knowing and no trouble."""
+    for note in notes:
+        click.echo(f"note: {printable(note)}", err=True)
 
 
 def json_option(function: Command) -> Command:

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from local_agent.cli.show import show_problems
+from local_agent.cli.show import show_notes, show_problems
 from local_agent.host import status
 from local_agent.host.table import terminal_of
 from local_agent.host.view import this_host
@@ -38,4 +38,5 @@ def command(context: click.Context, *, instance: str | None, as_json: bool) -> N
         for line in [*status.table(instances, host.now(), terminal), status.in_words(pressure)]:
             click.echo(line)
         show_problems([*(f"{one.name}: {one.problem}" for one in instances if one.problem), *problems])
+        show_notes(f"{one.name}: {note}" for one in instances for note in one.notes)
     context.exit(0 if status.is_well(instances, problems) else 1)

@@ -6,7 +6,7 @@ Each belongs to its own user; what this user may not read is simply not there.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,23 @@ _MOST_COUNT = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class StateFolder:
-    """Where an instance remembers its flow runs, and the user it belongs to, who is the agent's."""
+    """Where an instance remembers its flow runs, and the user it belongs to, who is the agent's.
+
+    `instance` is what it is called here: another user's agent that is no packaged instance is USER/NAME. Of such a one
+    `is_anybodys` holds: whatever it says is believed about its own flow runs only. `pid` is the process that has the
+    folder, 0 where that is not known.
+    """
 
     instance: str
     path: Path
     uid: int
+    is_anybodys: bool = False
+    pid: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the agent calls itself in its events."""
+        return self.instance.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,8 @@ class AgentView:
     unfit_because: str
     runs: tuple[AgentRun, ...]
     api_problem: str = ""  # what is not well although the API answers
+    ends_with: str = ""  # the unit with which systemd ends its flow runs
+    pid: int = 0  # as the kernel tells, not the agent
 
 
 def state_folders(environ: Mapping[str, str], services: Path = SERVICES_STATE) -> list[StateFolder]:
@@ -91,8 +105,16 @@ def ask_agents(folders: Sequence[StateFolder]) -> dict[Path, AgentView]:
 
 def ask_agent(folder: StateFolder) -> AgentView | None:
     """Ask the agent of a state folder how it stands; None where none answers, or not to this user."""
+    met: list[int] = []
+
+    def meet(pid: int, uid: int) -> None:
+        if folder.is_anybodys and uid != folder.uid:
+            raise OSError("who answers there is another user")
+        met.append(pid)
+
     try:
-        return agent_view(json.loads(control.ask(folder.path, "inspect", timeout_seconds=_ANSWER_SECONDS)))
+        answer = control.ask(folder.path, "inspect", timeout_seconds=_ANSWER_SECONDS, meet=meet)
+        return replace(agent_view(json.loads(answer)), pid=met[0])
     except (LocalAgentError, OSError, ValueError, RecursionError):
         return None
 
@@ -116,7 +138,9 @@ def agent_view(answer: object) -> AgentView:
         takes_none_because=told.text("takes_none_because"),
         unfit_because=told.text("unfit_because"),
         runs=tuple(_run(_Told(run)) for run in told.list("runs")),
-        api_problem=api.text("problem") if api.has("problem") else "",  # which agents of 0.1 do not tell
+        # which agents of 0.1 do not tell
+        api_problem=api.text("problem") if api.has("problem") else "",
+        ends_with=told.text("ends_with") if told.has("ends_with") else "",
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent.errors import ManagerUnreachableError
 from local_agent.host.agents import ask_agents
 from local_agent.host.bus import Wanted
+from local_agent.host.place import place_of
 from local_agent.host.scopes import moment
 from local_agent.wording import in_time
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from local_agent.host.agents import AgentView, StateFolder
     from local_agent.host.bus import Unit, UnitReader
+    from local_agent.host.place import Place
 
     Managers = Mapping[str, Callable[[], AbstractContextManager[UnitReader]]]
 
@@ -29,7 +31,7 @@ _SERVICES = "local-agent@*.service"
 _NAME = re.compile(r"local-agent@(.+)\.service")
 _VALID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _PROPERTIES = (
-    *(("Service", name) for name in ("StatusText", "NRestarts", "Result", "ExecMainStatus", "WatchdogUSec")),
+    *(("Service", name) for name in ("StatusText", "NRestarts", "Result", "ExecMainStatus", "MainPID")),
     *(("Unit", name) for name in ("ActiveEnterTimestamp", "UnitFileState")),
 )
 NOTHING_KNOWN: Mapping[str, Collection[str]] = MappingProxyType({})
@@ -52,17 +54,22 @@ class Service:
     restarts: int
     since: datetime | None
     is_enabled: bool
+    main_pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance: its service, None where it runs without one; its agent, None where it does not answer this user."""
+    """An instance: its service, None where it runs without one; its agent, None where it does not answer this user.
+
+    `place` is where the agent runs if it is no packaged instance.
+    """
 
     name: str
     service: Service | None
     agent: AgentView | None
     may_ask: bool
     runs: int = 0
+    place: Place | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -77,6 +84,11 @@ class Instance:
         return (_service_problem(self.service, self.runs) if self.service else "") or self._agent_problem()
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth knowing of it and no trouble, as sentences."""
+        return (self.place.in_words,) if self.place else ()
+
+    @property
     def words(self) -> str:
         """What the agent told systemd of itself, which anybody may read; of one that does not run it is stale."""
         return self.service.status_text if self.service and self.service.active_state == "active" else ""
@@ -86,7 +98,8 @@ class Instance:
             lost = _UNREACHABLE.search(self.words)
             if lost:
                 return f"API {lost.group(1)}"
-            silent = self.may_ask and self.service is not None and self.service.active_state == "active"
+            is_up = self.place is not None or (self.service is not None and self.service.active_state == "active")
+            silent = self.may_ask and is_up
             return "its agent does not answer on its control socket" if silent else ""
         if not self.agent.api_reachable:
             lost_for = in_time(self.agent.api_for_seconds or 0.0)
@@ -111,30 +124,63 @@ def find_instances(
     `runs` is how many flow runs each has here; `known` are each manager's instances that may be stopped: systemd lists
     no unit that it has no need for.
     """
-    services, problems = _services(managers, known)
-    by_name = {folder.instance: folder for folder in folders}
     agents = ask_agents(folders)
+    places = _places(folders, agents)
+    services, problems = _services(managers, known, places)
+    by_name = {folder.instance: folder for folder in folders}
     instances = []
     for name in dict.fromkeys([*services, *by_name]):
-        folder = by_name.get(name)
+        folder, service, place = by_name.get(name), services.get(name), places.get(name)
         agent = agents.get(folder.path) if folder else None
-        service = services.get(name)
-        if service or agent:
+        if service or agent or place or (folder and folder.is_anybodys and runs.get(name)):
             may_ask = folder is not None and os.access(folder.path, os.X_OK)
-            instances.append(Instance(name, service, agent, may_ask, runs.get(name, 0)))
+            instances.append(Instance(name, service, agent, may_ask, runs.get(name, 0), place))
     return sorted(instances, key=lambda instance: instance.name), problems
 
 
-def _services(managers: Managers, known: Mapping[str, Collection[str]]) -> tuple[dict[str, Service], list[str]]:
+def _places(folders: Sequence[StateFolder], agents: Mapping[Path, AgentView]) -> dict[str, Place]:
+    """Return where the agents run that are no packaged instances."""
+    places = {}
+    for folder in folders:
+        agent = agents.get(folder.path)
+        pid = agent.pid if agent else folder.pid
+        place = place_of(folder, pid, agent.ends_with if agent else "") if pid else None
+        if place and not (_NAME.fullmatch(place.unit) and place.unit == f"local-agent@{folder.instance}.service"):
+            places[folder.instance] = place
+    return places
+
+
+def _services(
+    managers: Managers, known: Mapping[str, Collection[str]], places: Mapping[str, Place]
+) -> tuple[dict[str, Service], list[str]]:
     services: dict[str, Service] = {}
     problems: list[str] = []
     for name, open_reader in managers.items():
         try:
             with open_reader() as reader:
                 services |= read_services(reader, name, known.get(name, ()))
+                services |= _services_of(reader, name, places)
         except ManagerUnreachableError as error:
             problems.append(error.message)
     return services, problems
+
+
+def _services_of(reader: UnitReader, manager: str, places: Mapping[str, Place]) -> dict[str, Service]:
+    """Return the services whose main processes are agents, whatever they are called; of users' own managers the own."""
+    own = {
+        name: place
+        for name, place in places.items()
+        if place.manager == manager
+        and place.unit.endswith(".service")
+        and (manager == "system" or place.uid == os.geteuid())
+    }
+    units = {unit.name: unit for unit in reader.list_named(sorted({place.unit for place in own.values()}))}
+    read = _read(reader, manager, [*units.values()])
+    return {
+        name: service
+        for name, place in own.items()
+        if (service := read.get(place.unit)) and service.main_pid == place.pid
+    }
 
 
 def read_services(reader: UnitReader, manager: str, known: Collection[str] = ()) -> dict[str, Service]:
@@ -142,18 +188,23 @@ def read_services(reader: UnitReader, manager: str, known: Collection[str] = ())
     loaded = [unit for unit in reader.list_units([_SERVICES]) if _NAME.fullmatch(unit.name)]
     stopped = {f"local-agent@{name}.service" for name in known if _VALID.fullmatch(name)}
     named = reader.list_named(sorted(stopped - {unit.name for unit in loaded}))
-    units = [*loaded, *(unit for unit in named if unit.load_state == "loaded")]
+    read = _read(reader, manager, [*loaded, *(unit for unit in named if unit.load_state == "loaded")])
+    return {_instance(unit): service for unit, service in read.items()}
+
+
+def _read(reader: UnitReader, manager: str, units: Sequence[Unit]) -> dict[str, Service]:
+    """Return services by the names of their units."""
     wanted = [Wanted(unit.path, interface, name) for unit in units for interface, name in _PROPERTIES]
     values = reader.read(wanted)
     each = len(_PROPERTIES)
     return {
-        _instance(unit): _service(unit, manager, values[number * each : (number + 1) * each])
+        unit.name: _service(unit, manager, values[number * each : (number + 1) * each])
         for number, unit in enumerate(units)
     }
 
 
-def _instance(unit: Unit) -> str:
-    match = _NAME.fullmatch(unit.name)
+def _instance(unit: str) -> str:
+    match = _NAME.fullmatch(unit)
     return match.group(1) if match else ""
 
 
@@ -170,6 +221,7 @@ def _service(unit: Unit, manager: str, values: Iterable[Any]) -> Service:
         restarts=int(shown["NRestarts"] or 0),
         since=moment(shown["ActiveEnterTimestamp"]),
         is_enabled=shown["UnitFileState"] in _ENABLED,
+        main_pid=int(shown["MainPID"] or 0),
     )
 
 

@@ -79,6 +79,9 @@ def _of_all(host: Host, wanted: LogsWanted) -> Generator[Line, None, None]:
     if wanted.instance is None:
         yield from found
         return
+    if folder := next((one for one in host.folders if one.instance == wanted.instance and one.is_anybodys), None):
+        yield from (line for line in found if line.instance in ("", folder.name))
+        return
     past = host.past
 
     def look_up(flow_run_id: str) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from local_agent import events
@@ -11,53 +14,75 @@ from local_agent.host.journal import text_of, uid_matches
 from local_agent.host.runs import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from local_agent.host.journal import Journal
 
 _ENDS = (events.ENDED, events.CRASHED, events.LAUNCH_FAILED)
-_FIELDS = ("MESSAGE", "FLOW_RUN_ID", "FLOW_RUN_NAME", "FLOW_NAME", "LOCAL_AGENT")
+_FIELDS = ("_UID", "MESSAGE", "FLOW_RUN_ID", "FLOW_RUN_NAME", "FLOW_NAME", "LOCAL_AGENT")
 _HOW = re.compile(r" (?:ended|could not be started): (.*)", re.DOTALL)
 _PART_OF_ID = re.compile(r"[0-9a-f-]+")
 _MOST_EVENTS = 200
 _MOST_CANDIDATES = 10
 _USEC = 1_000_000
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+NOBODY_ELSE: Mapping[tuple[int, str], str] = MappingProxyType({})
 
 
 class Past:
-    """The flow runs that the journal remembers. `uids` are the users whose agents are believed."""
+    """The flow runs that the journal remembers. `uids` are the users whose agents are believed.
 
-    def __init__(self, journal: Journal, uids: Collection[int]) -> None:
+    `others` are agents of any other users, (uid, name) -> what it is called here: each is believed about what it calls
+    its own, and nothing that it says hides a flow run of the others.
+    """
+
+    def __init__(
+        self, journal: Journal, uids: Collection[int], others: Mapping[tuple[int, str], str] = NOBODY_ELSE
+    ) -> None:
         self._journal = journal
-        self._users = uid_matches(uids)
+        self._others = others
+        self._believed = uid_matches(uids)
+        self._asked = tuple(f"_UID={uid}" for uid in sorted({uid for uid, _ in others} - {0, *uids}))
 
-    def ended(self, most: int, *, instance: str | None = None, known: Collection[str] = ()) -> list[Run]:
-        """Return the last runs that ended, the oldest first, less those that are known (they run again)."""
-        agent = (f"LOCAL_AGENT={instance}",) if instance else ()
-        groups = [(f"MESSAGE_ID={event.message_id}", *agent, *self._users) for event in _ENDS]
-        entries = self._journal.entries(groups, [f"--lines={most}"], _FIELDS)
-        runs = {text_of(entry, "FLOW_RUN_ID"): _ended(entry) for entry in entries}
-        return [run for run_id, run in runs.items() if run_id and run_id not in known]
+    def ended(self, most: int, *, instance: str | None = None, known: Collection[tuple[str, str]] = ()) -> list[Run]:
+        """Return the last runs that ended, the oldest first, less those known by id and instance (they run again)."""
+        agent = (f"LOCAL_AGENT={instance.rpartition('/')[2]}",) if instance else ()
+        groups = [(f"MESSAGE_ID={event.message_id}", *agent) for event in _ENDS]
+        runs = {(run.id, run.instance): run for run in self._read(groups, [f"--lines={most}"])}
+        wanted = [run for key, run in runs.items() if key not in known and instance in (None, run.instance)]
+        return sorted(wanted, key=_time_of)[-most:] if self._asked else wanted
 
     def search(self, word: str) -> list[Run]:
         """Return the runs whose id begins with a word, or whose name it is."""
-        groups = [(f"FLOW_RUN_NAME={word}", *self._users)]
-        groups += [(f"FLOW_RUN_ID={run_id}", *self._users) for run_id in self._ids_like(word)]
-        return self._described(groups)
+        groups = [(f"FLOW_RUN_NAME={word}",)]
+        groups += [(f"FLOW_RUN_ID={run_id}",) for run_id in self._ids_like(word)]
+        found: dict[str, Run] = {}
+        for run in self._read(groups, ["--reverse", f"--lines={_MOST_EVENTS}"]):
+            if run.name:
+                found.setdefault(run.id, run)
+        return list(found.values())
 
     def _ids_like(self, word: str) -> Sequence[str]:
         if not _PART_OF_ID.fullmatch(word):
             return ()
         return [value for value in self._journal.values("FLOW_RUN_ID") if value.startswith(word)][:_MOST_CANDIDATES]
 
-    def _described(self, groups: Iterable[tuple[str, ...]]) -> list[Run]:
-        entries = self._journal.entries(groups, ["--reverse", f"--lines={_MOST_EVENTS}"], _FIELDS)
-        found: dict[str, Run] = {}
-        for entry in entries:
-            run = _ended(entry)
-            if run.name:
-                found.setdefault(run.id, run)
-        return list(found.values())
+    def _read(self, groups: Sequence[tuple[str, ...]], options: Sequence[str]) -> Iterator[Run]:
+        """Return what those say who are believed, then what others say of their own: apart, so that no flood of these
+        pushes those out."""
+        for entry in self._journal.entries([(*group, *self._believed) for group in groups], options, _FIELDS):
+            if (run := _ended(entry)).id:
+                yield run
+        if self._asked:
+            for entry in self._journal.entries([(*group, *self._asked) for group in groups], options, _FIELDS):
+                run, uid = _ended(entry), text_of(entry, "_UID")
+                label = self._others.get((int(uid), run.instance)) if uid.isdecimal() else None
+                if label and _ID.fullmatch(run.id):
+                    yield replace(run, instance=label)
+
+
+def _time_of(run: Run) -> float:
+    return run.since.timestamp() if run.since else 0.0
 
 
 def _ended(entry: Mapping[str, Any]) -> Run:

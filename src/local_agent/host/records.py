@@ -47,6 +47,8 @@ def records_of(folder: StateFolder) -> Remembered:
     except OSError as error:
         return Remembered((), (f"{runs} cannot be looked at: {error.strerror}",))
     try:
+        if folder.is_anybodys and os.fstat(inside).st_uid != folder.uid:
+            return Remembered((), (f"{runs} is not of the agent's user: it is not looked at",))
         return _read_all(inside, folder)
     except OSError as error:
         return Remembered((), (f"{runs} cannot be looked at: {error.strerror}",))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_agent import cgroup, procfs
 from local_agent.cgroup import Figures
-from local_agent.errors import ManagerUnreachableError
+from local_agent.errors import ExhaustedError, ManagerUnreachableError
 from local_agent.host.agents import AgentRun, ask_agents
 from local_agent.host.records import records_of
 from local_agent.host.scopes import read_scopes, scan_scopes
 from local_agent.host.table import printable
 from local_agent.model import Step
+from local_agent.systemd.names import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,7 +79,7 @@ def find_runs(managers: Managers, folders: Sequence[StateFolder], root: Path = c
         runs |= {scope.flow_run_id: _from_scope(scope, name) for scope in scopes}
         problems += [problem] if problem else []
     for folder in folders:
-        problems += _add_records(runs, folder)
+        problems += _add_records(runs, folder, root)
     views = ask_agents(folders)
     for folder in folders:
         if view := views.get(folder.path):
@@ -125,27 +127,38 @@ def _measured(run: Run) -> Run:
     return replace(run, figures=figures, state="frozen" if figures.is_frozen else run.state)
 
 
-def _add_records(runs: dict[str, Run], folder: StateFolder) -> Sequence[str]:
+def _add_records(runs: dict[str, Run], folder: StateFolder, root: Path) -> Sequence[str]:
     """Records know the names for certain, and runs that have no scope. Return what is wrong with some."""
     remembered = records_of(folder)
     for record in remembered.records:
         known = runs.get(record.id)
         if known is None:
-            runs[record.id] = _from_record(record, folder)
+            runs[record.id] = _from_record(record, folder, root)
         elif known.instance == folder.instance:  # of another's run it has nothing to say
             runs[record.id] = replace(known, name=record.name, flow_name=record.flow_name)
     return remembered.problems
 
 
-def _from_record(record: Record, folder: StateFolder) -> Run:
+def _from_record(record: Record, folder: StateFolder, root: Path) -> Run:
+    state = _state_of(record)
     return Run(
         id=record.id,
         name=record.name,
         flow_name=record.flow_name,
         instance=folder.instance,
-        state=_state_of(record),
+        state=state,
         since=record.claimed_at,
+        folder=_scope_elsewhere(record, root) if state == "running" else None,
     )
+
+
+def _scope_elsewhere(record: Record, root: Path) -> Path | None:
+    """Return the cgroup of a run whose scope is in a manager that was not asked: another user's own. None without."""
+    with contextlib.suppress(ExhaustedError):
+        place = procfs.cgroup_of(record.process.pid) if record.process else ""
+        if place.endswith(f"/{scope_of(record.id)}"):
+            return root / place.removeprefix("/")
+    return None
 
 
 def _state_of(record: Record) -> str:

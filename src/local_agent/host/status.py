@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from local_agent.host.agents import AgentView
     from local_agent.host.instances import Instance, Service
+    from local_agent.host.place import Place
     from local_agent.host.table import Terminal
 
 FORMAT = 1
@@ -139,8 +140,22 @@ def _instance_as_json(instance: Instance) -> dict[str, Any]:
         "instance": instance.name,
         "service": _service_as_json(instance.service) if instance.service else None,
         "agent": _agent_as_json(instance.agent) if instance.agent else None,
+        "process": _place_as_json(instance.place) if instance.place else None,
         "runs": instance.runs,
         "problem": instance.problem or None,
+        "notes": list(instance.notes),
+    }
+
+
+def _place_as_json(place: Place) -> dict[str, Any]:
+    return {
+        "pid": place.pid,
+        "user": place.user,
+        "unit": place.unit or None,
+        "manager": place.manager or None,
+        "state_dir": str(place.state_dir),
+        "ends_with": place.ends_with or None,
+        "log": place.log,
     }
 
 

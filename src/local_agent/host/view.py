@@ -14,6 +14,7 @@ from local_agent.errors import NotFoundError, UnavailableError
 from local_agent.host.agents import SERVICES_STATE, StateFolder, state_folders
 from local_agent.host.bus import BusReader, buses
 from local_agent.host.find import find_run
+from local_agent.host.found import found_folders
 from local_agent.host.gaps import gaps_of_flow_runs
 from local_agent.host.instances import NOTHING_KNOWN, Instance, enabled_names, find_instances
 from local_agent.host.journal import Journal
@@ -41,16 +42,20 @@ class Host:
     @property
     def past(self) -> Past:
         """The flow runs that ended. The user's own agents are believed, and those that have a state folder here."""
-        return Past(self.journal, self.uids_of(None))
+        others = {(folder.uid, folder.name): folder.instance for folder in self.folders if folder.is_anybodys}
+        return Past(self.journal, self.uids_of(None), others)
 
     def uids_of(self, instance: str | None) -> set[int]:
         """Return the users whose word about an instance's flow runs, or about all, is believed."""
         return {self.uid, *self.agent_uids(instance)}
 
     def agent_uids(self, instance: str | None) -> set[int]:
-        """Return the users that an instance, or all of them, run as; one's own where none has a state folder here."""
+        """Return the users that an instance, or all of them, run as; one's own where none has a state folder here.
+
+        Other users' agents that are no packaged instances are asked for by name or not at all.
+        """
         owners = {folder.uid for folder in self.folders if folder.instance == instance}
-        return owners or {folder.uid for folder in self.folders} or {self.uid}
+        return owners or {folder.uid for folder in self.folders if not folder.is_anybodys} or {self.uid}
 
     @staticmethod
     def now() -> datetime:
@@ -92,7 +97,7 @@ class Host:
         """
         now = self.runs(instance)
         runs = with_figures(now.runs)
-        past, unread = self._ended(ended, instance, {run.id for run in runs}) if ended else ([], ())
+        past, unread = self._ended(ended, instance, {(run.id, run.instance) for run in runs}) if ended else ([], ())
         if instance is not None and not (past or runs or now.problems or unread):
             self.check_instance(instance)
         return Overview((*past, *runs), (*now.problems, *unread, *self._gaps()))
@@ -109,7 +114,9 @@ class Host:
             count
         )
 
-    def _ended(self, most: int, instance: str | None, known: Collection[str]) -> tuple[list[Run], tuple[str, ...]]:
+    def _ended(
+        self, most: int, instance: str | None, known: Collection[tuple[str, str]]
+    ) -> tuple[list[Run], tuple[str, ...]]:
         """Return the runs that ended, and what could not be looked at for it."""
         unread = () if self.journal.can_be_read() else (f"{MAY_NOT_READ}: ended runs may be missing",)
         try:
@@ -123,7 +130,7 @@ def this_host(environ: Mapping[str, str] | None = None) -> Host:
     environ = os.environ if environ is None else environ
     uid = os.geteuid()
     managers = {name: partial(BusReader, address) for name, address in buses(uid, environ).items()}
-    folders = tuple(state_folders(environ))
+    folders = tuple(found_folders(uid, state_folders(environ)))
     return Host(uid, managers, folders, known=_known(folders, environ))
 
 

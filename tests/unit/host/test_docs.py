@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from local_agent.cli.show import deed_as_json
@@ -14,6 +15,7 @@ from local_agent.host.checks import ok
 from local_agent.host.history import Histories
 from local_agent.host.instances import Instance, Service
 from local_agent.host.logs import Line, Source
+from local_agent.host.place import Place
 from local_agent.host.runs import Overview, Run
 from support.commands_docs import COMMANDS, DOCS, command_named, documented_keys, help_of, undocumented
 
@@ -32,12 +34,15 @@ _AGENT = agent_view(
         "api": {"url": "http://x", "reachable": True, "for_seconds": 1.0, "reason": "", "answered_seconds_ago": 1.0},
     }
 )
+_PLACE = Place(1, 1000, "u", "system", Path("/x"))
 _PRINTED: Mapping[str, Mapping[str, Any]] = {
     "ps": ps.as_json(Overview((Run("i", "n", "f", "a", "running"),)), _NOW),
     "top": top.as_json(top.Look((), Histories(), status.Pressure(1, 1, 1, 1), _NOW)) | {"runs": [{"cpu_percent": 1}]},
     "cancel": deed_as_json("x", None, "y", NotFoundError("y", hint="z")),
     "logs": timeline.as_json(Line(_NOW, Source.FLOW, 6, "x", "i")),
-    "status": status.as_json([Instance("a", _SERVICE, _AGENT, may_ask=True)], status.Pressure(1, 1, 1, 1), [], _NOW),
+    "status": status.as_json(
+        [Instance("a", _SERVICE, _AGENT, may_ask=True, place=_PLACE)], status.Pressure(1, 1, 1, 1), [], _NOW
+    ),
     "doctor": doctor.as_json([ok("x", "y")], _NOW),
 }
 

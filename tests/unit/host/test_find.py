@@ -81,7 +81,7 @@ def test_how_runs_ended(tmp_path: Path) -> None:
         _said(events.ENDED, 4, "Flow run d (w) of etl ended: Exited with code 0"),
     ]
     past = Past(fake_journal(tmp_path, entries), {990})
-    runs = past.ended(10, instance="prod1", known={run_id(4)})
+    runs = past.ended(10, instance="prod1", known={(run_id(4), "prod1")})
     assert [run.how for run in runs] == [
         "Exited with code 0; used 1.0 s of CPU",
         "Ended by signal 9 (SIGKILL); reported to the API",

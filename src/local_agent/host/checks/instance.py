@@ -66,7 +66,7 @@ def check_settings(
     name: str, around: Surroundings, hostname: str, shown_mend: str = "sudo local-agent doctor"
 ) -> tuple[Settings | None, list[Finding]]:
     """Read the settings as the instance's service does; None where they are wrong."""
-    flags = {"instance": name, **({"api_key_file": around.key_file} if around.key_file else {})}
+    flags = {"instance": name.rpartition("/")[2], **({"api_key_file": around.key_file} if around.key_file else {})}
     environ = {"HOME": _home(around.user), **(around.environ or {})}
     try:
         settings = load_settings(flags=flags, environ=environ, hostname=hostname)

@@ -133,16 +133,16 @@ def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = 
     asked = [interpreter_not_asked(python, name, against)] if against else [check_interpreter(python, name)]
     if as_another:  # a user's own agent runs in environments of that user's
         asked.append(check_environment(python, name))
-    return Look((*findings, *about_api, *asked), _peer(settings), view.neighbours if view else ())
+    return Look((*findings, *about_api, *asked), _peer(name, settings), view.neighbours if view else ())
 
 
 def _mend_settings(name: str) -> str:
     return f"local-agent config --instance {name}"
 
 
-def _peer(settings: Settings) -> Peer:
+def _peer(name: str, settings: Settings) -> Peer:
     labels = tuple(settings.effective_labels)
-    return Peer(settings.instance, settings.name, settings.api, settings.hostname, labels)
+    return Peer(name, settings.name, settings.api, settings.hostname, labels)
 
 
 def _told(look: Look) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,10 @@ def check_service(instance: Instance, installed_version: str) -> list[Finding]:
     """An instance's service and its agent."""
     about, service = instance.name, instance.service
     findings = []
-    if service is None:
-        findings.append(ok("service", "it runs without a service of systemd", about))
+    if service is None and not (instance.place and instance.problem):
+        findings.append(_elsewhere(instance))
+    elif service is None:
+        findings.append(failure("service", instance.problem, _log_of(instance), about))
     elif instance.problem and not instance.problem.startswith("API "):
         is_stopped = service.active_state == "inactive"
         mend = f"systemctl start {service.unit}" if is_stopped else f"journalctl -u {service.unit} -e"
@@ -38,13 +41,31 @@ def check_service(instance: Instance, installed_version: str) -> list[Finding]:
         times = "once" if service.restarts == 1 else f"{service.restarts} times"
         evidence = f"systemd has restarted it {times} since somebody started it"
         findings.append(warning("service", evidence, f"journalctl -u {service.unit} tells why", about))
+    elif instance.place:
+        findings.append(_elsewhere(instance))
     else:
         findings.append(ok("service", f"{service.active_state}, never restarted by systemd", about))
     version = instance.agent.version if instance.agent else installed_version
     if version != installed_version:
-        mend = f"systemctl restart local-agent@{about} (flow runs go on)"
+        mend = f"systemctl restart local-agent@{about} (flow runs go on)" if not instance.place else "restart it"
         findings.append(warning("version", f"{version} runs, {installed_version} is installed", mend, about))
     return findings
+
+
+def _elsewhere(instance: Instance) -> Finding:
+    """An agent that is no packaged instance, and whether its flow runs end with it."""
+    place = instance.place
+    if place is None:
+        return ok("service", "it runs without a service of systemd", instance.name)
+    if not place.ends_with:
+        return ok("service", place.in_words, instance.name)
+    own = "--user " if place.manager == "user" else ""
+    mend = f"loginctl enable-linger {place.user} && systemctl {own}restart {shlex.quote(place.ends_with)}"
+    return warning("service", place.in_words, f"{mend} (this once it ends the flow runs that it has)", instance.name)
+
+
+def _log_of(instance: Instance) -> str:
+    return f"look into its log: {instance.place.log}" if instance.place else ""
 
 
 def check_reload(reader: UnitReader) -> Finding:
