@@ -8,9 +8,11 @@ write to it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
+import stat
 import struct
 import time
 import traceback
@@ -106,9 +108,9 @@ def ask(
     """
     until = time.monotonic() + timeout_seconds
     try:
-        with _short_path(folder) as short, socket.socket(socket.AF_UNIX) as connection:
+        with _socket_in(folder) as path, socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_seconds)
-            connection.connect(f"{short}/{_NAME}")
+            connection.connect(path)
             if meet is not None:
                 meet(*_listener_of(connection))
             message = {"do": command} if flow_run_id is None else {"do": command, "flow_run": flow_run_id}
@@ -183,6 +185,23 @@ def _read_reply(connection: socket.socket, until: float) -> dict[str, Any]:
     if not isinstance(reply, dict):
         raise OSError("its answer is no JSON object")
     return reply
+
+
+@contextlib.contextmanager
+def _socket_in(folder: Path) -> Iterator[str]:
+    """Give a path to a folder's very own socket, which stays it whatever takes its place meanwhile.
+
+    A link is not followed: root would have another user's agent, or a service of root's, do what the folder's user
+    chose. Raise OSError where there is none.
+    """
+    with _short_path(folder) as short:
+        descriptor = os.open(f"{short}/{_NAME}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

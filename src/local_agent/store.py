@@ -10,12 +10,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.errors import ConfigError, StateError
 from local_agent.record_format import NewerFormatError, lines_of, record_in
-from local_agent.untrusted import read_regular
+from local_agent.untrusted import open_folder, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 UNREADABLE = ".unreadable"  # added to the name of a record that is put aside
 _MOST_UNNAMED = 100
 _NO_RECORD = frozenset({errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENXIO})  # something else lies in its place
+_CREATE = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_BYTES = 4 << 20  # a record's own lines have some kilobytes
 _LEAST_FREE_BYTES = 64 * 1024  # a record and what the shim writes take a few KiB
 
@@ -42,7 +45,7 @@ class Store:
         """Make the folder if need be and lock it. Raise StateError, or ConfigError where another agent has it."""
         try:
             self._runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self.folder / "lock", os.O_RDWR | _CREATE, 0o600)
         except OSError as error:
             raise _unusable(self.folder, error) from error
         try:
@@ -53,6 +56,30 @@ class Store:
                 f"another agent uses {self.folder}",
                 hint="give each agent an --instance name, and with it a state folder, of its own",
             ) from error
+        try:
+            self._shut_out()
+        except OSError as error:
+            self.close()
+            raise _unusable(self._runs, error) from error
+
+    def _shut_out(self) -> None:
+        """Leave nothing by which an earlier user of the folder could have this one write elsewhere.
+
+        An admin may have moved the instance to another user (User=): systemd gives the folder and all in it to that
+        user, and leaves links as they are. A link in the place of a record is put aside by `load_all`.
+        """
+        runs = open_folder(self._runs)
+        try:
+            if (mode := stat.S_IMODE(os.fstat(runs).st_mode)) & _OTHERS_MAY_WRITE:
+                os.fchmod(runs, mode & ~_OTHERS_MAY_WRITE)
+            with os.scandir(runs) as entries:
+                links = [one.name for one in entries if one.is_symlink() and ".json" not in one.name]
+            for name in links:
+                os.unlink(name, dir_fd=runs)
+        finally:
+            os.close(runs)
+        if self._drained.is_symlink():
+            self._drained.unlink()
 
     def close(self) -> None:
         """Let the next agent have the folder."""
@@ -71,7 +98,7 @@ class Store:
         """
         path = self._path(record.id)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | _CREATE, 0o600)
             try:
                 _write_line(descriptor, record)
             finally:
@@ -176,7 +203,7 @@ class Store:
         commits for all."""
         path = self._path(record.id)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | _CREATE, 0o600)
             opened_files.callback(os.close, descriptor)
             _write_line(descriptor, record)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # the kernel begins to write it out

@@ -34,6 +34,21 @@ if [ "$1" = -c ]; then echo 1.4.1; exit; fi
 exec /usr/bin/python3 -S -E -s /opt/player/player.py "$@"
 """
 _SERVER_ON_PORT = "[Service]\nExecStart=\nExecStart=/usr/bin/local-agent server --port {port}\n"
+_PLANT_LINKS = """\
+echo own >/tmp/own-$$
+for place in {places}; do
+    ln -s /srv/kept/file $place/link
+    ln -s /srv/kept/folder $place/link-to-folder
+    ln /tmp/own-$$ $place/hard 2>/dev/null || ln $place/../*/hard $place/hard 2>/dev/null || cp /tmp/own-$$ $place/hard
+    ln $place/hard $place/harder
+    ! ln /srv/kept/file $place/roots 2>/dev/null
+done
+"""
+_LAX_RULE = """\
+polkit.addRule(function(action, subject) {
+    if (action.id == "org.freedesktop.systemd1.manage-units") return polkit.Result.YES;
+});
+"""
 _OURS = "-name '*local-agent*' -o -name '*flowruns*' -o -name '*flow-run-*'"
 _NOT_OURS = "/proc /sys /srv /tmp /var/log /run/log /var/lib/apt /var/cache/apt /etc/apt"
 _ADMINS = "/etc/systemd/system/local-agent@prod1.service.d"
@@ -156,6 +171,24 @@ def test_the_user_of_flow_runs_gets_no_session(machine: Machine) -> None:
         machine.run(f"systemctl stop user@{uid}.service; systemctl reset-failed", check=False)
 
 
+def test_polkit_grants_the_user_of_flow_runs_nothing(machine: Machine) -> None:
+    """By default it lets anybody have a manager of systemd that goes on without a login; a rule may let more."""
+    machine.run(f"{APT} install polkitd", timeout_seconds=300)
+    machine.run("useradd --create-home other")
+    machine.write("/etc/polkit-1/rules.d/95-lax.rules", _LAX_RULE)
+    machine.run("systemctl restart polkit")
+    actions = ("org.freedesktop.login1.set-self-linger", "org.freedesktop.systemd1.manage-units")
+    try:
+        for action in actions:
+            for user, code in (("other", 0), ("local-agent", 1)):
+                script = f"exec pkcheck --action-id {action} --process $$"
+                asked = machine.run(["runuser", "-u", user, "--", "sh", "-c", script], check=False)
+                assert asked.returncode == code, (action, user, asked)
+    finally:
+        machine.run("rm /etc/polkit-1/rules.d/95-lax.rules; userdel --remove other", check=False)
+        machine.run(f"{APT} purge --autoremove polkitd", timeout_seconds=300)
+
+
 def test_an_instance_with_nothing_written(machine: Machine) -> None:
     machine.run("systemctl enable --now local-agent@prod1")
     assert _states(machine, "local-agent@prod1.service") == ["active"]
@@ -194,6 +227,24 @@ def test_what_people_look_for_is_there(machine: Machine) -> None:
     assert page.startswith(".TH")
 
 
+def _kept(machine: Machine) -> str:
+    """Return what lies where the links lead: owner, mode and content of each."""
+    return machine.run("cd /srv/kept && stat -c '%n %U %a' . * */* && cat file folder/file").stdout
+
+
+def test_links_of_flow_runs(machine: Machine) -> None:
+    """Planted wherever their user may write, for what upgrade and purge do as root: the tests below look again."""
+    machine.run("mkdir -p /srv/kept/folder && cd /srv/kept && echo kept | tee file folder/file && chmod 600 file")
+    before = _kept(machine)
+    places = "/var/lib/local-agent/prod1 /var/lib/local-agent/prod1/runs /var/lib/local-agent-home"
+    machine.run(["runuser", "-u", "local-agent", "--", "sh", "-euc", _PLANT_LINKS.format(places=places)])
+    for folder in ("/var/lib", "/var/lib/local-agent", "/run/local-agent", "/run", "/etc/local-agent"):
+        made = machine.run(["runuser", "-u", "local-agent", "--", "touch", f"{folder}/x"], check=False)
+        assert made.returncode == 1, f"what is in {folder} could be a link, too"
+    machine.run("systemd-sysusers && systemd-tmpfiles --create && systemctl restart local-agent@prod1")
+    assert _kept(machine) == before
+
+
 def test_upgrade_restarts_what_runs_and_touches_no_flow_run(
     machine: Machine, api: Api | ServerInside, repository: Repository
 ) -> None:
@@ -204,9 +255,11 @@ def test_upgrade_restarts_what_runs_and_touches_no_flow_run(
     runs = start_live_runs(machine, api, "prod1", _LIVE_RUNS)
     before = {name: _show(machine, f"local-agent@{name}.service", "InvocationID") for name in ("prod1", "disabled")}
 
+    kept = _kept(machine)
     machine.run(["rm", "-r", REPOSITORY])
     machine.copy_in(repository.next, REPOSITORY)
     machine.run(f"apt-get -q update && {APT} -o Dpkg::Options::=--force-confold upgrade", timeout_seconds=300)
+    assert _kept(machine) == kept
     assert NEXT in machine.run("dpkg-query -W -f '${Version}' local-agent").stdout
 
     assert _states(machine, *(f"local-agent@{name}.service" for name in ("prod1", "disabled", "stopped"))) == [
@@ -264,7 +317,10 @@ def test_purge_leaves_nothing(machine: Machine) -> None:
     if machine.release != 12:
         machine.run("rm -r /etc/systemd/system/local-agent-server.service.d")
         machine.run("systemctl daemon-reload && systemctl enable --now local-agent-server", check=False)
+    kept = _kept(machine)
+    assert machine.run("ls -d /var/lib/local-agent-home/link").stdout, "they are still there"
     machine.run(f"{APT} purge {names}", timeout_seconds=300)
+    assert _kept(machine) == kept
     assert _left(machine) == {_ADMINS}, "an admin's drop-in stays, and nothing else"
     assert (
         machine.run("systemctl list-unit-files --plain --no-legend 'local-agent*' 'flowruns*'", check=False).stdout

@@ -30,7 +30,7 @@ _PACKAGES = ("systemd", "systemd-sysv", "dbus", "procps", "ca-certificates", "tz
 _DEPENDENCIES = (
     *("python3", "python3-click", "python3-jeepney", "python3-jinja2", "python3-requests", "python3-sdnotify"),
     *("python3-systemd", "libpam-systemd", "passwd", "python3-venv"),
-    *("autopkgtest", "dpkg-dev", "fish", "zsh"),
+    *("autopkgtest", "dpkg-dev", "fish", "polkitd", "zsh"),
 )
 _MORE = {12: (), 13: ("python3-aiohttp", "python3-graphql-core")}
 

@@ -101,6 +101,18 @@ async def test_no_agent_answers(tmp_path: Path, *, left: bool) -> None:
     assert caught.value.hint
 
 
+async def test_a_link_to_another_agents_socket_is_not_followed(tmp_path: Path) -> None:
+    """Root would have that one do what the folder's user chose."""
+    theirs, anothers = tmp_path / "theirs", tmp_path / "anothers"
+    for folder in (theirs, anothers):
+        folder.mkdir()
+    async with _served(anothers):
+        (theirs / "control").symlink_to(anothers / "control")
+        with pytest.raises(UnavailableError, match=f"no agent answers at {theirs}"):
+            await _ask(theirs, "poke")
+        assert await _ask(anothers, "poke") == "polling now"
+
+
 async def test_a_socket_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "control").mkdir()
     with pytest.raises(StateError, match="cannot make the control socket"):

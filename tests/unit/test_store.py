@@ -214,3 +214,34 @@ def test_draining_is_remembered(store: Store) -> None:
     store.set_draining(draining=False)
     store.set_draining(draining=False)
     assert not store.draining
+
+
+def test_links_that_an_earlier_user_left_lead_nowhere(store: Store, tmp_path: Path) -> None:
+    """An admin moves an instance to another user: what its flow runs had planted must not have that user write."""
+    kept = tmp_path / "kept"
+    kept.write_text("the new user's\n")
+    runs = store.folder / "runs"
+    store.save(_FULL)
+    for name in ("planted.exit", "planted.1.log", "planted.json"):
+        (runs / name).symlink_to(kept)
+    (store.folder / "drained").symlink_to(tmp_path / "made")
+    runs.chmod(0o777)
+    with opened(store):
+        store.set_draining(draining=True)
+        assert store.save_claims([samples.record(id="planted", step=Step.CLAIMING)]) != [None]
+        assert store.save_claims([samples.record(id="planted", step=Step.CLAIMING)]) == [None], "the link is gone"
+    assert not (runs / "planted.exit").exists()
+    assert runs.stat().st_mode & 0o022 == 0
+    assert kept.read_text() == "the new user's\n"
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["runs", "lock"])
+def test_a_link_in_the_place_of_its_own_parts_is_not_used(tmp_path: Path, name: str) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" if name == "runs" else tmp_path / "elsewhere/made"
+    (tmp_path / "state" / name).symlink_to(target)
+    with pytest.raises(StateError, match=f"cannot use {tmp_path}/state"):
+        Store(tmp_path / "state").open()
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -17,6 +17,7 @@ case $STUB in
     hog-child) python3 -c 'x = bytearray(400 << 20)'; sleep 2; exit 7 ;;
     hog) exec python3 -c 'x = bytearray(400 << 20); import time; time.sleep(600)' ;;
     nap) exec sleep 3600 ;;
+    crash) kill -SEGV $$ ;;
 esac
 """
 

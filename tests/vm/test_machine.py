@@ -72,6 +72,26 @@ def test_pressure_stops_intake_and_its_end_resumes_it(vm: Vm, api: Api) -> None:
     api.wait_for_state(run, "Cancelled", seconds=_ENOUGH_SECONDS)
 
 
+# as systemd-coredump does, which the kernel starts for what crashes: it keeps the environment
+_DUMP = """\
+#!/bin/sh
+tr '\\0' '\\n' </proc/$1/environ >/run/dumped-$1
+"""
+
+
+def test_no_program_for_crash_dumps_gets_a_flow_runs_environment(vm: Vm, api: Api) -> None:
+    vm.write("/srv/dump", _DUMP, mode="755")
+    vm.run("sysctl -q -w kernel.core_pipe_limit=4 kernel.core_pattern='|/srv/dump %P'")
+    run = _new_run(api, "crash")
+    api.wait_for_state(run, "Failed", seconds=_ENOUGH_SECONDS)
+    assert "SIGSEGV" in api.states(run)[-1]["message"]
+    assert vm.run("ls /run/dumped-*", check=False) == ""
+    # of what has no such limit it gets it
+    vm.run("systemd-run --quiet --wait --setenv=THE=KEY sh -c 'kill -SEGV $$'", check=False)
+    vm.wait_until(lambda: "THE=KEY" in vm.run("cat /run/dumped-*", check=False))
+    vm.run("sysctl -q -w kernel.core_pattern=core; rm /run/dumped-*")
+
+
 def test_a_power_cut_and_a_reboot_are_reported_as_what_they_were(vm: Vm, api: Api) -> None:
     cut_off = _running(vm, api)
     vm.kill_power()

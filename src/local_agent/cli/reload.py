@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from local_agent import dumps
 from local_agent.cli.ask import ask_agent
 
 
@@ -18,4 +19,5 @@ def command(instance: str | None, state_dir: str | None) -> None:
     Exit codes: 0; 69 where no agent answers, or not to this user; 77 and 78 where a key or a setting is wrong: then the
     old settings stay.
     """
+    dumps.forbid()  # as ExecReload= it is in the agent's cgroup, where a flow run that reached into it would be, too
     click.echo(ask_agent(instance, state_dir, "reload"))

@@ -59,6 +59,47 @@ def test_a_process_of_its_user_cannot_reach_into_the_agent(instance: Instance, m
     assert "_COMM" in instance.journal("-o", "verbose", "-n", "1", f"_PID={pid}")
 
 
+def test_the_client_of_a_reload_is_out_of_reach_too(instance: Instance, machine: Machine) -> None:
+    """ExecReload= runs it in the agent's cgroup: a flow run that got into it would be out of its limits."""
+    instance.start()
+    machine.run(["systemctl", "kill", "--kill-whom=main", "--signal=STOP", instance.unit])
+    try:
+        machine.run(["systemctl", "reload", "--no-block", instance.unit])
+        looked_for = ["pgrep", "-u", "local-agent", "-f", "reload --instance"]
+        machine.wait_until(looked_for)
+        client = machine.run(looked_for).stdout.split()[0]
+        assert instance.unit in machine.read(f"/proc/{client}/cgroup")
+        machine.wait_until(f"test $(stat -c %U /proc/{client}/environ) = root")
+        assert _as_its_user(machine, client) == {"status", "cgroup"}
+    finally:
+        machine.run(["systemctl", "kill", "--kill-whom=main", "--signal=CONT", instance.unit])
+
+
+def test_no_crash_leaves_a_key(instance: Instance, machine: Machine, api: Api) -> None:
+    """systemd-coredump puts the environment of what crashes into the journal; limit 1 keeps the kernel from asking it.
+
+    tests/vm has a kernel of its own to show that.
+    """
+    machine.write("/srv/sleeps", '#!/bin/sh\n[ "$1" != -c ] || { echo 1.4.1; exit; }\nexec sleep 600\n', mode=0o755)
+    instance.configure(python="/srv/sleeps")
+    instance.start()
+    run = api.create_flow_run(api.create_flow("crashes", labels=["prod1"]))
+    cgroup = f"/sys/fs/cgroup/flowruns.slice/flowruns-prod1.slice/flow-run-{run}.scope"
+    machine.wait_until(f"grep -q . {cgroup}/cgroup.procs")
+    of_run = machine.read(f"{cgroup}/cgroup.procs").split()
+    for pid in (instance.show("MainPID")["MainPID"], *of_run):
+        assert _core_limit(machine, pid) == ["1", "unlimited"], machine.read(f"/proc/{pid}/cmdline")
+    machine.run("systemctl start local-agent-broker.service")
+    broker = machine.run("systemctl show -P MainPID local-agent-broker.service").stdout.strip()
+    assert _core_limit(machine, broker) == ["1", "1"]
+    assert machine.run("systemctl show -P LimitCORE local-agent-server.service").stdout == "1\n"
+
+
+def _core_limit(machine: Machine, pid: str) -> list[str]:
+    limits = machine.read(f"/proc/{pid}/limits").splitlines()
+    return next(line.split()[4:6] for line in limits if line.startswith("Max core file size"))
+
+
 def test_the_interpreter_is_asked_in_a_scope(instance: Instance, machine: Machine, api: Api) -> None:
     """A flow run that may write there has it run what it likes, and would be in the agent's cgroup."""
     machine.run("mkdir -p /srv/asked && chmod 0777 /srv/asked && rm -f /srv/asked/*")
