@@ -85,7 +85,7 @@ def test_no_program_for_crash_dumps_gets_a_flow_runs_environment(vm: Vm, api: Ap
     run = _new_run(api, "crash")
     api.wait_for_state(run, "Failed", seconds=_ENOUGH_SECONDS)
     assert "SIGSEGV" in api.states(run)[-1]["message"]
-    assert vm.run("ls /run/dumped-*", check=False) == ""
+    assert "dumped" not in vm.run("ls /run")
     # of what has no such limit it gets it
     vm.run("systemd-run --quiet --wait --setenv=THE=KEY sh -c 'kill -SEGV $$'", check=False)
     vm.wait_until(lambda: "THE=KEY" in vm.run("cat /run/dumped-*", check=False))

@@ -6,6 +6,7 @@ import pytest
 
 from support.api import Api, wait_until
 from support.machine import Machine
+from support.puppets import Puppets
 from system.agent.conftest import Instance
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -73,6 +74,16 @@ def test_the_client_of_a_reload_is_out_of_reach_too(instance: Instance, machine:
         assert _as_its_user(machine, client) == {"status", "cgroup"}
     finally:
         machine.run(["systemctl", "kill", "--kill-whom=main", "--signal=CONT", instance.unit])
+
+
+def test_what_the_agent_starts_is_within_reach_until_it_is_enclosed(machine: Machine) -> None:
+    """SECURITY.md says so, and what closes it; this would tell if it became less."""
+    with Puppets(machine) as puppets:
+        agent = puppets.agent("prod1")
+        child = str(agent.spawn("sleep", "600"))
+        machine.wait_until(f"grep -q sleep /proc/{child}/comm")
+        assert "local-agent@prod1.service" in machine.read(f"/proc/{child}/cgroup")
+        assert {"environ", "ptrace"} <= _as_its_user(machine, child)
 
 
 def test_no_crash_leaves_a_key(instance: Instance, machine: Machine, api: Api) -> None:

@@ -30,6 +30,10 @@ def _status_of(machine: Machine, flow_run_id: str) -> dict[str, str]:
     """Return /proc/PID/status of the first process of a flow run."""
     cgroup = machine.run(["systemctl", "show", "-P", "ControlGroup", f"flow-run-{flow_run_id}.scope"]).stdout.strip()
     pid = machine.read(f"/sys/fs/cgroup{cgroup}/cgroup.procs").split()[0]
+    return _status_in(machine, pid)
+
+
+def _status_in(machine: Machine, pid: str) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in machine.read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
 
 
@@ -38,10 +42,22 @@ def test_agent_and_flow_runs_have_no_privileges(instance: Instance, machine: Mac
     assert "through the broker" in instance.journal("-o", "cat")
     run = api.create_flow_run(flows["nap"], parameters={"seconds": 600})
     api.wait_for_state(run, "Running")
-    status = _status_of(machine, run)
-    assert status["Uid"].split() == [machine.run("id -u local-agent").stdout.strip()] * 4
-    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 0
-    assert status["NoNewPrivs"] == "1"
+    agent = _status_in(machine, instance.show("MainPID")["MainPID"])
+    for status in (agent, _status_of(machine, run)):
+        assert status["Uid"].split() == [machine.run("id -u local-agent").stdout.strip()] * 4
+        assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == int(status["CapAmb"], 16) == 0
+        assert status["NoNewPrivs"] == "1"
+
+
+def test_what_the_sandbox_shuts_is_shut_for_everybody_in_it(instance: Instance, machine: Machine) -> None:
+    """For root, too, who is stopped by nothing else."""
+    instance.start()
+    inside = ["nsenter", "--mount", "-t", instance.show("MainPID")["MainPID"], "sh", "-c"]
+    shut = ("/usr/x", "/boot/x", "/etc/x", "/proc/sys/kernel/domainname", "/sys/fs/cgroup/cgroup.procs")
+    for path in shut:
+        tried = machine.run([*inside, f": >>{path}"], check=False)
+        assert "Read-only file system" in tried.stderr, (path, tried)
+    machine.run([*inside, ": >/srv/x && rm /srv/x"])
 
 
 def test_a_broker_that_dies_is_started_again(instance: Instance, machine: Machine, api: Api, flows: Flows) -> None:

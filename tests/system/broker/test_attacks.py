@@ -15,6 +15,7 @@ from system.broker.conftest import scope_of, show, start_message, started
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 Answer = dict[str, object]
+_SYSTEMD = "org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager"
 _RECYCLE = """\
 mkdir -p /run/proc && mount -t proc proc /run/proc && echo {before} >/run/proc/sys/kernel/ns_last_pid
 sleep 987 >/dev/null 2>&1 &
@@ -248,6 +249,31 @@ def test_scopes_of_another_instance_are_out_of_reach(
         _expect_refusals(puppets.agent(instance).broker(), flow_run)
     wanted = {"ActiveState": "active", "TasksMax": "20", "FreezerState": "running", "Slice": "flowruns-prod1.slice"}
     assert show(machine, scope_of(flow_run), *wanted) == wanted
+
+
+def test_an_instance_of_another_user_reaches_nothing(
+    machine: Machine, puppets: Puppets, agent: Remote, broker: Line
+) -> None:
+    """Neither by the broker, nor by what a user may do to processes and files of its own."""
+    flow_run = started(agent, broker)
+    alices = puppets.agent("alices", more="User=alice")
+    _expect_refusals(alices.broker(), flow_run)
+    pid = machine.run(f"cat /sys/fs/cgroup/flowruns.slice/flowruns-prod1.slice/{scope_of(flow_run)}/cgroup.procs")
+    theirs = pid.stdout.split()[0]
+    machine.run("rm -f /tmp/tried; touch /var/lib/local-agent/prod1/control")
+    for tried in (
+        *(f"kill -0 {theirs}", f"kill -0 {agent.pid}", f"cat /proc/{theirs}/environ", f"cat /proc/{agent.pid}/environ"),
+        *("ls /var/lib/local-agent/prod1", "ls /var/lib/local-agent-home"),
+        *("cat /var/lib/local-agent/prod1/control", "mv /var/lib/local-agent/prod1 /var/lib/local-agent/taken"),
+        f"echo {theirs} >/sys/fs/cgroup/flowruns.slice/flowruns-alices.slice/cgroup.procs",
+        f"busctl call {_SYSTEMD} StopUnit ss {scope_of(flow_run)} replace",
+        f"busctl call {_SYSTEMD} SetUnitProperties 'sba(sv)' {scope_of(flow_run)} true 1 TasksMax t 9",
+    ):
+        alices.spawn("sh", "-c", f"LC_ALL=C; export LC_ALL; {{ {tried}; }} >/tmp/said 2>&1; echo $? >/tmp/tried")
+        machine.wait_until("test -s /tmp/tried")
+        assert machine.read("/tmp/tried") != "0\n", tried
+        machine.run("rm /tmp/tried")
+    assert show(machine, scope_of(flow_run), "ActiveState") == {"ActiveState": "active"}
 
 
 def test_scopes_outside_the_slice_are_out_of_reach(machine: Machine, broker: Line) -> None:

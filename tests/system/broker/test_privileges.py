@@ -14,7 +14,7 @@ from system.broker.conftest import show
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 BROKER = "local-agent-broker.service"
-MOST = {"local-agent-broker.service": 1.0, "local-agent@prod1.service": 5.0, "local-agent-server.service": 1.5}
+MOST = {"local-agent-broker.service": 0.9, "local-agent@prod1.service": 5.0, "local-agent-server.service": 1.5}
 MOST_STRICT = 1.6
 
 

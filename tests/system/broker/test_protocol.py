@@ -114,6 +114,17 @@ def test_tail_returns_the_last_lines(machine: Machine, agent: Remote, broker: Li
     assert answer["ok"] == {"lines": ["line 2", "line 3", "line 4"]}
 
 
+def test_tail_returns_lines_of_its_user_whichever_instance_wrote_them(
+    machine: Machine, puppets: Puppets, broker: Line
+) -> None:
+    """And no others': the broker asks for the caller's own user."""
+    for instance, more, expected in (("same", "", ["line"]), ("alices", "User=alice", [])):
+        flow_run = str(uuid.uuid4())
+        puppets.agent(instance, more=more).spawn("sh", "-c", f"echo line | systemd-cat -t flow-run-{flow_run}")
+        machine.wait_until(f"journalctl -q -t flow-run-{flow_run} -o cat | grep -q line")
+        assert broker.asked({"do": "tail", "flow_run": flow_run, "lines": 3})["ok"] == {"lines": expected}, instance
+
+
 def test_shutting_down_is_told(broker: Line) -> None:
     assert broker.ask({"do": "shutting-down"}) == {"id": 1, "ok": {"shutting_down": False}}
 
