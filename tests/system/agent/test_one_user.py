@@ -35,6 +35,16 @@ works("ptrace", lambda: libc.ptrace(0x4206, pid, 0, 0) == 0)  # PTRACE_SEIZE
 works("status", lambda: opened("status"))
 works("cgroup", lambda: opened("cgroup"))
 """
+# the client of a reload, stopped as soon as it has shut others out: it waits for an agent that is stopped
+_HELD_CLIENT = """\
+systemctl reload --no-block {unit}
+for _ in $(seq 600); do
+    client=$(pgrep -u local-agent -f '[r]eload --instance') && [ "$(stat -c %U /proc/$client/environ)" = root ] &&
+        kill -STOP $client && echo $client && exit
+    sleep 0.05
+done
+exit 1
+"""
 _WHERE = """\
 #!/bin/sh
 [ "$1" = -c ] && { cat /proc/self/cgroup >>/srv/asked/$$; echo 1.4.1 3.11.2; }
@@ -62,18 +72,15 @@ def test_a_process_of_its_user_cannot_reach_into_the_agent(instance: Instance, m
 
 def test_the_client_of_a_reload_is_out_of_reach_too(instance: Instance, machine: Machine) -> None:
     """ExecReload= runs it in the agent's cgroup: a flow run that got into it would be out of its limits."""
+    instance.drop_in("[Service]\nWatchdogSec=0\n")
     instance.start()
     machine.run(["systemctl", "kill", "--kill-whom=main", "--signal=STOP", instance.unit])
+    client = machine.run(_HELD_CLIENT.format(unit=instance.unit), timeout_seconds=90).stdout.strip()
     try:
-        machine.run(["systemctl", "reload", "--no-block", instance.unit])
-        looked_for = ["pgrep", "-u", "local-agent", "-f", "reload --instance"]
-        machine.wait_until(looked_for)
-        client = machine.run(looked_for).stdout.split()[0]
         assert instance.unit in machine.read(f"/proc/{client}/cgroup")
-        machine.wait_until(f"test $(stat -c %U /proc/{client}/environ) = root")
         assert _as_its_user(machine, client) == {"status", "cgroup"}
     finally:
-        machine.run(["systemctl", "kill", "--kill-whom=main", "--signal=CONT", instance.unit])
+        machine.run(f"kill -CONT {client}; systemctl kill --kill-whom=main --signal=CONT {instance.unit}")
 
 
 def test_what_the_agent_starts_is_within_reach_until_it_is_enclosed(machine: Machine) -> None:
