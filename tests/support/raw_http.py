@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ class RawServer:
     ) -> None:
         """Given the pieces, headers included. `close` does not wait for the rest of them.
 
-        The beginning of each request is added to `asked`.
+        Each request is added to `asked`.
         """
         self._asked = asked if asked is not None else []
         self._pieces = list(pieces)
@@ -65,8 +66,25 @@ class RawServer:
 
     def _answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            self._asked.append(connection.recv(65536))
+            self._asked.append(_request(connection))
             for piece in self._pieces:
                 connection.sendall(piece)
                 if self._closing.wait(self._pause_seconds):
                     return
+
+
+def _request(connection: socket.socket) -> bytes:
+    """Return a whole request: where some of it is left unread, to hang up takes the answer from who waits for it."""
+    request = connection.recv(65536)
+    while request and not _is_whole(request):
+        more = connection.recv(65536)
+        if not more:
+            break
+        request += more
+    return request
+
+
+def _is_whole(request: bytes) -> bool:
+    head, end, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\ncontent-length: *(\d+)", head)
+    return bool(end) and len(body) >= (int(length.group(1)) if length else 0)

@@ -6,7 +6,9 @@ import base64
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,6 +20,7 @@ from local_agent.errors import (
     ApiUnreachableError,
     CredentialError,
     LocalAgentError,
+    NotUnderstoodError,
     TooLargeError,
 )
 from support.api import Api
@@ -316,3 +319,59 @@ async def test_a_proxy_that_wants_user_and_password_is_no_captive_portal() -> No
         error = await _error(server.url)
     assert isinstance(error, CredentialError)
     assert "asks for a user and a password" in error.message
+
+
+def _packed(body: bytes, wbits: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
+    return packer.compress(body) + packer.flush()
+
+
+_GZIP, _ZLIB = 31, 15
+
+
+def _as_answer(body: bytes, *headers: str) -> bytes:
+    return _OK + "".join(f"{one}\r\n" for one in headers).encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize(("coding", "wbits"), [("gzip", _GZIP), ("x-gzip", _GZIP), ("deflate", _ZLIB)])
+async def test_an_answer_may_be_packed(coding: str, wbits: int) -> None:
+    text = json.dumps({"data": {"hello": "hi" * 200_000}}).encode()
+    packed = _as_answer(_packed(text, wbits), f"Content-Encoding: {coding}")
+    with RawServer([packed[start : start + 300] for start in range(0, len(packed), 300)]) as server:
+        async with _transport(server.url) as transport:
+            assert (await transport.ask(_HELLO)).data == json.loads(text)["data"]
+
+
+_HUGE: dict[str, Callable[[], bytes]] = {
+    "packed": lambda: _as_answer(_packed(bytes(48 << 20), _GZIP), "Content-Encoding: gzip"),
+    "packed twice": lambda: _as_answer(_packed(_packed(bytes(96 << 20), _GZIP), _GZIP), "Content-Encoding: gzip, gzip"),
+    "packed and spoilt": lambda: _as_answer(_packed(_HELLO_ANSWER, _GZIP)[4:], "Content-Encoding: gzip"),
+    "objects": lambda: _as_answer(b'{"data": {"hello": [' + b"{}," * (2 << 20) + b"1]}}"),
+    "names": lambda: _as_answer(b'{"data": {' + b",".join(b'"%d":[]' % number for number in range(1 << 19)) + b"}}"),
+    "text": lambda: _as_answer(b'{"data": {"hello": "' + b"x" * (17 << 20) + b'"}}'),
+}
+
+
+@pytest.mark.parametrize("what", _HUGE)
+async def test_no_answer_takes_the_memory_of_the_machine(what: str) -> None:
+    with RawServer([_HUGE[what]()]) as server:
+        tracemalloc.start()
+        try:
+            error = await _error(server.url, timeout_seconds=60.0)
+            most_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert isinstance(error, NotUnderstoodError), error.message
+    assert most_bytes < 40 << 20
+
+
+async def test_a_proxys_word_takes_no_longer_than_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    word = b"HTTP/1.1" + b"1" * 600
+    with RawServer([word[at : at + 1] for at in range(len(word))], pause_seconds=0.2) as server:
+        monkeypatch.setenv("https_proxy", server.url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        began = time.monotonic()
+        error = await _error("https://api.invalid:4200", timeout_seconds=1.0)
+    assert isinstance(error, ApiUnreachableError)
+    assert time.monotonic() - began < 60, "all of it takes two minutes"

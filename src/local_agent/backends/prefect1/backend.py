@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
+_MOST_ON_A_PAGE = 1000  # the Server has 25
 _DUE_SINCE = timedelta(seconds=3)  # a task run due for less is still its own process's business
 _RUNNABLE = frozenset({"", "LocalRun", "UniversalRun"})
 _TASK_RUN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-[0-9]+)?")
@@ -191,7 +192,10 @@ class Prefect1Backend:
         """Return the ids of runs that are due, each once, and a sentence for each that is none."""
         given = {"before": before.isoformat(), "labels": list(labels), "tenant_id": self._tenant_id}
         found = await self._one(
-            queries.RUNS_IN_QUEUE, given, "get_runs_in_queue", lambda row: get_list(row, "flow_run_ids", _id_or_problem)
+            queries.RUNS_IN_QUEUE,
+            given,
+            "get_runs_in_queue",
+            lambda row: get_list(row, "flow_run_ids", _id_or_problem, _MOST_ON_A_PAGE),
         )
         ids = dict.fromkeys(one for one, problem in found if not problem)
         return tuple(ids), tuple(problem for _, problem in found if problem)

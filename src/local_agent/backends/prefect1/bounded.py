@@ -13,7 +13,7 @@ import requests
 import urllib3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 _CONNECT_SECONDS = 5.0
 
@@ -23,22 +23,39 @@ class Call:
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
+        self._new: socket.socket | None = None
+        self._lock = threading.Lock()  # a descriptor that is shut down here must not be somebody else's by then
         self.was_cut = False
+
+    def comes_about_on(self, connection: socket.socket) -> None:
+        """Note a connection that was just made: a proxy's word and the handshake of TLS are still to come on it."""
+        self._hold(connection.dup())  # TLS takes the descriptor away from the one that is given
+        if self.was_cut:
+            self.cut()
 
     def travels_on(self, connection: socket.socket | None) -> None:
         """Note the connection on which the answer comes; None once it has come."""
         self._socket = connection
-        if self.was_cut:
+        if connection is None:
+            self._hold(None)
+        elif self.was_cut:
             self.cut()
 
     def cut(self) -> None:
         """Make the answer end now, or at once when it comes."""
         self.was_cut = True
-        connection = self._socket
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                # not SSLSocket's own, which takes the session away under the thread that reads from it
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        with self._lock:
+            for connection in (self._socket, self._new):
+                if connection is not None:
+                    with contextlib.suppress(OSError):
+                        # not SSLSocket's own, which takes the session away under the thread that reads from it
+                        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def _hold(self, new: socket.socket | None) -> None:
+        with self._lock:
+            held, self._new = self._new, new
+            if held is not None:
+                held.close()
 
 
 class Calls:
@@ -64,32 +81,47 @@ class Calls:
         """
         session = requests.Session()
         session.trust_env = not unix_path  # no proxy stands between
-        adapter = _Adapter(self._travels_on, unix_path, pool_connections=1, pool_maxsize=most_at_once, max_retries=0)
+        adapter = _Adapter(self, unix_path, pool_connections=1, pool_maxsize=most_at_once, max_retries=0)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         return session
 
-    def _travels_on(self, connection: socket.socket) -> None:
+    def came_about(self, connection: socket.socket) -> None:
+        """Tell the call of this thread that it has a connection, on which nothing was said yet."""
+        call: Call | None = getattr(self._of_thread, "call", None)
+        if call is not None:
+            call.comes_about_on(connection)
+
+    def travels_on(self, connection: socket.socket) -> None:
+        """Tell the call of this thread on which connection its answer comes."""
         call: Call | None = getattr(self._of_thread, "call", None)
         if call is not None:
             call.travels_on(connection)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]  # requests has no types
-    def __init__(self, on_socket: Callable[[socket.socket], None], unix_path: str, **options: object) -> None:
-        of_tcp = [urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool]
-        pools = [_on_unix_socket(unix_path)] if unix_path else of_tcp
-        self._pools = {pool.scheme: _telling(pool, on_socket) for pool in pools}
+    def __init__(self, calls: Calls, unix_path: str, **options: object) -> None:
+        self._calls = calls
+        self._unix_path = unix_path
         super().__init__(**options)
 
     def init_poolmanager(self, *arguments: object, **options: object) -> None:
         super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = self._pools
+        if self._unix_path:
+            self.poolmanager.pool_classes_by_scheme = {"http": _on_unix_socket(self._unix_path)}
+        self._have_it_tell(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **options: object) -> Any:  # noqa: ANN401 - urllib3 has no types
+        is_new = proxy not in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **options)
-        manager.pool_classes_by_scheme = self._pools
+        if is_new:
+            self._have_it_tell(manager)
         return manager
+
+    def _have_it_tell(self, manager: Any) -> None:  # noqa: ANN401 - as above
+        """Its own pools are kept: those of a SOCKS proxy are others."""
+        pools = manager.pool_classes_by_scheme.items()
+        manager.pool_classes_by_scheme = {scheme: _telling(pool, self._calls) for scheme, pool in pools}
 
 
 def _on_unix_socket(path: str) -> Any:  # noqa: ANN401 - urllib3 has no types
@@ -112,12 +144,17 @@ def _on_unix_socket(path: str) -> Any:  # noqa: ANN401 - urllib3 has no types
     return Pool
 
 
-def _telling(pool: Any, on_socket: Callable[[socket.socket], None]) -> Any:  # noqa: ANN401 - urllib3 has no types
-    """Given a class of pools, return one whose connections tell `on_socket` before they wait for an answer."""
+def _telling(pool: Any, calls: Calls) -> Any:  # noqa: ANN401 - urllib3 has no types
+    """Given a class of pools, return one whose connections tell when they are made and before they wait."""
 
     class Connection(pool.ConnectionCls):  # type: ignore[misc]  # as above
+        def _new_conn(self) -> Any:  # noqa: ANN401 - as above
+            connection = super()._new_conn()
+            calls.came_about(connection)
+            return connection
+
         def getresponse(self) -> Any:  # noqa: ANN401 - as above
-            on_socket(self.sock)
+            calls.travels_on(self.sock)
             return super().getresponse()
 
     class Pool(pool):  # type: ignore[misc]  # as above

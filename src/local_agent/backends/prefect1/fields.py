@@ -18,6 +18,7 @@ _Value = TypeVar("_Value")
 
 # far from Python's own limit, so that what was read can be written again from any depth of calls
 _MOST_DEPTH = 100
+_MOST_VALUES = 500_000  # of a page that was asked for: a run's has some hundred. 24 MiB of "{}," take 1.7 GB
 _MOST_INT = 2**53  # what every JSON parser keeps
 _FIRST_YEAR, _LAST_YEAR = 1970, 9000  # spans can be added to it, and it can be told in any zone
 _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -30,8 +31,11 @@ class WrongFieldError(ValueError):
 def load_json(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
     """Return the JSON in a text. Raise WrongFieldError where it is none that can be written again as it is.
 
-    NaN and numbers beyond all bounds are no JSON. What is nested deeper than any state is refused.
+    NaN and numbers beyond all bounds are no JSON. What is nested deeper than any state is refused, and so is what has
+    more values than any page: to take it apart would hold up everything else, and take a hundred times its memory.
     """
+    if _has_more_values(text, _MOST_VALUES):
+        raise WrongFieldError(f"more than {_MOST_VALUES} values")
     try:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
@@ -39,6 +43,14 @@ def load_json(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
     if _is_deeper(value, _MOST_DEPTH):
         raise WrongFieldError(f"nested deeper than {_MOST_DEPTH} levels")
     return value
+
+
+def _has_more_values(text: str | bytes, most: int) -> bool:
+    """Tell whether a JSON text may hold more values than so many; commas within texts count, too."""
+    if len(text) <= most:
+        return False
+    raw = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+    return sum(map(raw.count, (b",", b"[", b"{"))) > most
 
 
 def _no_number(name: str) -> NoReturn:
@@ -100,9 +112,11 @@ def get_object(obj: Mapping[str, Any], key: str, default: dict[str, Any] | None 
     return _get({key: value}, key, dict, default)
 
 
-def get_list(obj: Mapping[str, Any], key: str, parse: Callable[[Any], _Value]) -> tuple[_Value, ...]:
-    """Return the list at `key`, each item parsed; a wrong item is named by its index."""
-    return tuple(_parsed_items(key, _get(obj, key, list, None), parse))
+def get_list(
+    obj: Mapping[str, Any], key: str, parse: Callable[[Any], _Value], most: int | None = None
+) -> tuple[_Value, ...]:
+    """Return the list at `key`, its first `most` items, each parsed; a wrong item is named by its index."""
+    return tuple(_parsed_items(key, _get(obj, key, list, None)[:most], parse))
 
 
 def get_time(obj: Mapping[str, Any], key: str) -> datetime | None:

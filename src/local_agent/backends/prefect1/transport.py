@@ -14,6 +14,7 @@ import requests
 import urllib3
 
 from local_agent.backends.prefect1 import access
+from local_agent.backends.prefect1 import body as answered
 from local_agent.backends.prefect1.answers import Answer, Reply, pause_asked_for, refusal_of_status, understood
 from local_agent.backends.prefect1.api_clock import ApiClock
 from local_agent.backends.prefect1.bounded import Call, Calls
@@ -31,8 +32,6 @@ __all__ = ["Answer", "Transport"]
 _Value = TypeVar("_Value")
 
 _CORE_VERSION = "1.4.1"  # the API serves what this version of the client understands
-_MOST_BYTES = 64 * 1024 * 1024
-_CHUNK_BYTES = 64 * 1024
 _CONNECT_SECONDS = 5.0
 
 
@@ -51,7 +50,11 @@ class Transport:
         where, self._basic = ("http://localhost", "") if self.unix_path else _split(url)
         self._timeout_seconds = timeout_seconds
         self._workers = Workers("api", most_at_once)
-        self._headers = {"X-PREFECT-CORE-VERSION": _CORE_VERSION, "Content-Type": "application/json"}
+        self._headers = {
+            "X-PREFECT-CORE-VERSION": _CORE_VERSION,
+            "Content-Type": "application/json",
+            "Accept-Encoding": answered.ACCEPTED,
+        }
         self._calls = Calls()
         self._session = self._calls.session(most_at_once, self.unix_path)
         # a .netrc must not replace the key; proxies and CA bundles still come from the environment
@@ -164,7 +167,7 @@ class Transport:
             **self._environment,
         )
         with response:
-            return Reply(response.status_code, response.headers, _read(response))
+            return Reply(response.status_code, response.headers, answered.read(response, self.url))
 
     def _unreachable(self, error: BaseException, *, was_cut: bool) -> ApiUnreachableError:
         reason = "no answer in time" if was_cut else _in_words(error)
@@ -188,16 +191,6 @@ def _split(url: str) -> tuple[str, str]:
     pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     where = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     return where, f"Basic {base64.b64encode(pair.encode(errors='surrogateescape')).decode()}"
-
-
-def _read(response: requests.Response) -> bytes:
-    chunks, size = [], 0
-    for chunk in response.iter_content(_CHUNK_BYTES):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > _MOST_BYTES:
-            raise ValueError(f"an answer of more than {_MOST_BYTES} bytes")
-    return b"".join(chunks)
 
 
 def _in_words(error: BaseException) -> str:
