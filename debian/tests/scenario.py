@@ -31,6 +31,7 @@ AGENT = "local-agent@autopkgtest.service"
 SETTINGS = Path("/etc/local-agent/autopkgtest.toml")
 PLAYER = Path("/var/tmp/local-agent-player")
 SKIP = 77
+NOBODYS = "6e6f626f-6479-0000-"
 LIVE_RUNS = 5
 DROP_IN = Path("/etc/systemd/system/local-agent-server.service.d/autopkgtest.conf")
 
@@ -130,8 +131,12 @@ def live_runs(api: Api, go: Path) -> list[str]:
 
 
 def live_scopes() -> int:
-    """Return how many flow runs have a scope."""
-    return len(run("systemctl", "list-units", "--plain", "--no-legend", "--state=active", "flow-run-*").splitlines())
+    """Return how many flow runs have a scope.
+
+    While an agent asks the interpreter for its prefect, which it does at each start, there is a scope of nobody's, too.
+    """
+    listed = run("systemctl", "list-units", "--plain", "--no-legend", "--state=active", "flow-run-*").splitlines()
+    return len([line for line in listed if not line.startswith(f"flow-run-{NOBODYS}")])
 
 
 def service(api: Api, go: Path) -> None:

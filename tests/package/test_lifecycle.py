@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from local_agent.systemd.names import flow_run_of, is_nobodys
 from package.conftest import NEXT, Repository
 from support import player, real_flows
 from support.api import Api
@@ -100,8 +101,10 @@ def _states(machine: Machine, *units: str) -> list[str]:
 
 
 def _live_scopes(machine: Machine) -> set[str]:
+    """Return the scopes of flow runs, and not the one in which an agent that starts asks about the interpreter."""
     listed = machine.run("systemctl list-units --plain --no-legend --state=active 'flow-run-*.scope'").stdout
-    return {line.split()[0] for line in listed.splitlines()}
+    units = {line.split()[0] for line in listed.splitlines()}
+    return {unit for unit in units if not is_nobodys(flow_run_of(unit))}
 
 
 def _left(machine: Machine) -> set[str]:
