@@ -1,7 +1,9 @@
 # All set-up is done by these targets themselves, on a Debian 12 or 13 that has git, make and python3.
 #
 #   make demo          runs three real Prefect flows with the agent and the embedded API of this checkout
-#   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest
+#   make check         what to run before each commit: the linters and the quick tiers, side by side
+#   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest; JOBS=auto, or a number,
+#                      runs them side by side
 #   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, bench, browser, system,
 #                      vm, package
 #   make chaos         breaks things for an hour: a thousand kills of the agent, ...; SEED=n repeats a run
@@ -22,6 +24,8 @@ TIERS := static unit api process chaos prefect bench browser system vm package
 DEBIAN := 13
 ARGS :=
 SEED :=
+JOBS := 1
+side_by_side = $(if $(filter-out 0 1,$(1)),-n $(1) --no-loadscope-reorder)
 
 .PHONY: help
 help:
@@ -70,7 +74,12 @@ browser: test-setup
 
 .PHONY: test
 test: test-setup prefect browser debians kernel unpacked packages
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(call side_by_side,$(JOBS)) $(ARGS)
+
+# All that needs no root, no network and no prefect, but for what is measured
+.PHONY: check
+check: test-setup
+	$(PYTEST) $(call side_by_side,auto) -q -m 'not alone' tests/static tests/unit tests/api $(ARGS)
 
 .PHONY: $(TIERS:%=test-%)
 test-static test-unit test-api test-process test-chaos: test-setup
@@ -81,7 +90,7 @@ test-system: debians
 test-vm: debians kernel
 test-package: packages
 $(TIERS:%=test-%):
-	$(PYTEST) tests/$(@:test-%=%) $(ARGS)
+	$(PYTEST) $(call side_by_side,$(JOBS)) tests/$(@:test-%=%) $(ARGS)
 
 .PHONY: fuzz
 fuzz: debians

@@ -10,26 +10,31 @@ import asyncio
 import inspect
 import os
 import uuid
-from collections.abc import Generator, Iterator
-from typing import TypeVar
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, TypeVar
 
 import pytest
 
 from support.leftovers import MARKER, RecordingPolicy, Snapshot, TaskRecorder, left_since, take_snapshot
+from support.side_by_side import number_of_workers, turn
 from support.signals import hear_ignored_signals
 
 NO_SKIP = "LOCAL_AGENT_TESTS_NO_SKIP"
 
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
-_TIERS = ("static", "unit", "api", "process", "chaos", "prefect", "bench", "browser", "system", "vm")
+_TIERS = ("static", "unit", "api", "process", "chaos", "prefect", "bench", "browser", "system", "vm", "package")
+# side by side what takes longest goes first, and what is short fills the end; what runs alone is last
+_LONGEST_FIRST = ("vm", "package", "chaos", "prefect", "system", "process", "browser", "static", "api", "unit", "bench")
 _RECORDER = pytest.StashKey[TaskRecorder]()
 _AT_START = pytest.StashKey[Snapshot]()
+_LEFT_BY_WORKERS = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Mark this run's processes, let them hear signals, and watch its event loops."""
     hear_ignored_signals()
     os.environ[MARKER] = uuid.uuid4().hex
+    config.stash[_LEFT_BY_WORKERS] = []
     config.stash[_RECORDER] = TaskRecorder()
     asyncio.set_event_loop_policy(RecordingPolicy(config.stash[_RECORDER]))
 
@@ -39,14 +44,56 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[_AT_START] = take_snapshot()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the quick tiers first."""
-    items.sort(key=_tier_number)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the quick tiers first; side by side, the long ones."""
+    if _is_worker(config):
+        items.sort(key=lambda item: (_runs_alone(item), _place_in(_LONGEST_FIRST, item)))
+    else:
+        items.sort(key=lambda item: _place_in(_TIERS, item))
 
 
-def _tier_number(item: pytest.Item) -> int:
+def _place_in(tiers: Sequence[str], item: pytest.Item) -> int:
     tier = item.path.relative_to(item.config.rootpath / "tests").parts[0]
-    return _TIERS.index(tier) if tier in _TIERS else len(_TIERS)
+    return tiers.index(tier) if tier in tiers else len(tiers)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of the processes that pytest-xdist runs tests in."""
+    return hasattr(config, "workerinput")
+
+
+def _runs_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+# Outermost, so that no test's time-out runs while it waits for its turn
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a worker run a test that measures something while the others stand still."""
+    if not _is_worker(item.config):
+        return (yield)
+    with turn(alone=_runs_alone(item)):
+        return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Choose the number of workers for `-n auto`."""
+    return number_of_workers()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:  # noqa: ANN401 - xdist's
+    """Choose what a worker gets as one."""
+    from support.scheduling import FilesAndMachines
+
+    return FilesAndMachines(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - xdist's
+    """Take a worker's word for what it left. One that crashed says nothing, and fails the run by that."""
+    node.config.stash[_LEFT_BY_WORKERS] += getattr(node, "workeroutput", {}).get("left", [])
 
 
 @pytest.fixture(autouse=True)
@@ -62,11 +109,21 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when the longer-lived fixtures left something."""
-    left = left_since(session.config.stash[_AT_START])
+    left = _left_by_run(session.config)
+    if _is_worker(session.config):
+        vars(session.config)["workeroutput"]["left"] = left
+        return
     if left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     for line in left:
         print(f"\nLEFT BEHIND by the whole run: {line}")
+
+
+def _left_by_run(config: pytest.Config) -> list[str]:
+    """Return what this process's tests left, or what its workers say of theirs: they are its own processes."""
+    if config.pluginmanager.hasplugin("dsession"):
+        return config.stash[_LEFT_BY_WORKERS]
+    return left_since(config.stash[_AT_START])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,7 +8,7 @@ from bench import processes
 from bench.bed import Bed, NewSide
 from bench.figures import burst, start
 
-pytestmark = [pytest.mark.prefect, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.prefect, pytest.mark.alone, pytest.mark.timeout(300)]
 
 # The figures to reach are in BENCHMARKS.md; a test on a busy machine only tells when one is far off.
 _MOST_REQUESTS = 0.25

@@ -100,6 +100,7 @@ def send(api: Api, costly: Costly) -> tuple[float, int, bytes]:
     return time.monotonic() - begun, status, text
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_others_keep_their_pace(filled: tuple[Api, str]) -> None:
     api, flow = filled
