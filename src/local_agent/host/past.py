@@ -27,20 +27,29 @@ _MOST_CANDIDATES = 10
 _USEC = 1_000_000
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOBODY_ELSE: Mapping[tuple[int, str], str] = MappingProxyType({})
+NO_OWNERS: Mapping[str, int] = MappingProxyType({})
 
 
 class Past:
     """The flow runs that the journal remembers. `uids` are the users whose agents are believed.
 
     `others` are agents of any other users, (uid, name) -> what it is called here: each is believed about what it calls
-    its own, and nothing that it says hides a flow run of the others.
+    its own, and nothing that it says hides a flow run of the others. `owners` are the users of instances: about such a
+    one nobody but its own user, root and `own_uid` is believed.
     """
 
     def __init__(
-        self, journal: Journal, uids: Collection[int], others: Mapping[tuple[int, str], str] = NOBODY_ELSE
+        self,
+        journal: Journal,
+        uids: Collection[int],
+        others: Mapping[tuple[int, str], str] = NOBODY_ELSE,
+        owners: Mapping[str, int] = NO_OWNERS,
+        own_uid: int = 0,
     ) -> None:
         self._journal = journal
         self._others = others
+        self._owners = owners
+        self._always = {0, own_uid}
         self._believed = uid_matches(uids)
         self._asked = tuple(f"_UID={uid}" for uid in sorted({uid for uid, _ in others} - {0, *uids}))
 
@@ -71,7 +80,8 @@ class Past:
         """Return what those say who are believed, then what others say of their own: apart, so that no flood of these
         pushes those out."""
         for entry in self._journal.entries([(*group, *self._believed) for group in groups], options, _FIELDS):
-            if (run := _ended(entry)).id:
+            run = _ended(entry)
+            if run.id and self._may_tell(entry, run.instance):
                 yield run
         if self._asked:
             for entry in self._journal.entries([(*group, *self._asked) for group in groups], options, _FIELDS):
@@ -79,6 +89,10 @@ class Past:
                 label = self._others.get((int(uid), run.instance)) if uid.isdecimal() else None
                 if label and _ID.fullmatch(run.id):
                     yield replace(run, instance=label)
+
+    def _may_tell(self, entry: Mapping[str, Any], instance: str) -> bool:
+        owner, uid = self._owners.get(instance), text_of(entry, "_UID")
+        return owner is None or (uid.isdecimal() and int(uid) in {owner, *self._always})
 
 
 def _time_of(run: Run) -> float:

@@ -43,7 +43,8 @@ class Host:
     def past(self) -> Past:
         """The flow runs that ended. The user's own agents are believed, and those that have a state folder here."""
         others = {(folder.uid, folder.name): folder.instance for folder in self.folders if folder.is_anybodys}
-        return Past(self.journal, self.uids_of(None), others)
+        owners = {folder.instance: folder.uid for folder in self.folders}
+        return Past(self.journal, self.uids_of(None), others, owners, self.uid)
 
     def uids_of(self, instance: str | None) -> set[int]:
         """Return the users whose word about an instance's flow runs, or about all, is believed."""

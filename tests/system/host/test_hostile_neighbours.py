@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from local_agent import events
+from support.api import wait_until
 from support.machine import Machine
 from system.host.conftest import Host
 
@@ -106,6 +107,31 @@ def test_one_instance_is_not_asked_in_anothers_place(host: Host) -> None:
     assert "no agent answers at /var/lib/local-agent/evil" in done.stderr
     assert not any(agent["draining"] for agent in _agents(host))
     assert host.runs()[run]["instance"] == "prod1"
+
+
+def test_another_users_instance_tells_nothing_of_this_one(host: Host) -> None:
+    """Neither a flow run that ended, nor how one ended: it is believed about its own."""
+    host.machine.run("install -d -o alice /var/lib/local-agent/alices")
+    forged = {instance: str(uuid.uuid4()) for instance in ("prod1", "alices")}
+    host.start()
+    run = host.new_run("report Success")
+    host.api.wait_for_state(run, "Success")
+    host.wait_until_ended(run)
+    told = {"MESSAGE_ID": events.ENDED.message_id, "SYSLOG_IDENTIFIER": "local-agent", "FLOW_NAME": "x"}
+    for instance, its in (*forged.items(), ("prod1", run)):
+        of = {"FLOW_RUN_ID": its, "FLOW_RUN_NAME": "forged", "LOCAL_AGENT": instance}
+        _write(host.machine, "alice", "Flow run forged of x ended: Killed by magic", **told, **of)
+    wait_until(lambda: forged["alices"] in _ended_runs(host), host.machine.journal)
+    shown = _ended_runs(host)
+    assert forged["prod1"] not in shown
+    assert "magic" not in str(shown[run])
+    assert "magic" not in host.type(f"logs {run}").stdout
+    # what SECURITY.md says that it may; this would tell if it became less
+    assert "magic" in host.type("logs --all").stdout
+
+
+def _ended_runs(host: Host) -> dict[str, dict[str, object]]:
+    return {run["id"]: run for run in host.read("ps -a")["runs"]}
 
 
 def _agents(host: Host) -> list[dict[str, bool]]:

@@ -26,7 +26,7 @@ def _flow(text: str, number: int = 1, **more: object) -> dict[str, Any]:
 
 
 def _agent(text: str, number: int = 1, event: events.Event = events.LAUNCHED) -> dict[str, Any]:
-    said = {"FLOW_RUN_ID": run_id(number), "FLOW_RUN_NAME": "otter", "LOCAL_AGENT": "prod1"}
+    said = {"FLOW_RUN_ID": run_id(number), "FLOW_RUN_NAME": "otter", "LOCAL_AGENT": "prod1", "_UID": "990"}
     return {
         **_AT,
         **said,
