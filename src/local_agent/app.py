@@ -23,6 +23,7 @@ from local_agent.clock import SystemClock
 from local_agent.events import ConsoleLog, JournalLog, priority_of
 from local_agent.fitness import Fitness
 from local_agent.flow_run import Stories
+from local_agent.in_force import InForce
 from local_agent.interpreter import Enclosed, Interpreter
 from local_agent.launchers.follow import Follower
 from local_agent.launchers.output import FileOutput, JournalOutput, Output
@@ -173,10 +174,12 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
                 )
             )
         operations = Operations(agent, stories, backend, admission, reachability, current, launcher.name)
+        in_force = InForce(current, read_again)
+        stack.callback(in_force.close)
         await stack.enter_async_context(
             control.served(
                 store.folder,
-                {**service.commands(), **operations.commands()},
+                {**service.commands(), **operations.commands(), **in_force.commands()},
                 operations.run_commands(),
                 on_fault=lambda trace: log.say(events.INTERNAL_ERROR, reason=trace),
             )

@@ -9,7 +9,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("app",),
-    ("host", "service", "operations"),
+    ("host", "in_force", "service", "operations"),
     ("agent", "recovery"),
     ("enclosures", "kinship", "watch", "metering", "metrics"),
     ("flow_run",),

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from local_agent.cli.options import flags_in
 from local_agent.host import doctor
 from local_agent.host.checks import Verdict
 from local_agent.host.table import terminal_of
@@ -29,7 +30,7 @@ def command(context: click.Context, *, instance: str | None, as_json: bool) -> N
     instance.
     """
     host, terminal, findings = this_host(), terminal_of(sys.stdout, os.environ), []
-    for finding in doctor.examine(host, instance):
+    for finding in doctor.examine(host, instance, flags_in):
         findings.append(finding)
         if not as_json:
             click.echo("\n".join(doctor.shown(finding, terminal)))

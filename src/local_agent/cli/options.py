@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -54,3 +54,24 @@ def click_option(option: Option) -> Callable[[Command], Command]:
         default=None,
         help=option.help.removesuffix(".") + "; may be repeated." if option.multiple else option.help,
     )
+
+
+def flags_in(words: Sequence[str]) -> dict[str, object]:
+    """Given what stands after `local-agent start` on somebody's command line, return option key -> what was given.
+
+    What is no flag of ours is left out, and nothing is printed.
+    """
+    plain = [word for word in words if word not in ("-h", "--help")]
+    taken = {"ignore_unknown_options": True, "allow_extra_args": True}
+    start = click.Command("start", params=[*_PARAMETERS], context_settings=taken)
+    context = start.make_context("start", plain, resilient_parsing=True)
+    given = {key: context.params.get(name) for name, key in _NAMES.items()}
+    return {key: value for key, value in given.items() if value not in (None, ())}
+
+
+@start_options
+def _all_options(**_: object) -> None:
+    """Carries the declarations of all flags."""
+
+
+_PARAMETERS: Sequence[click.Parameter] = click.command()(_all_options).params

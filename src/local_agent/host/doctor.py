@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent import __version__
 from local_agent.backends.prefect1.inquiry import ApiView
-from local_agent.errors import ManagerUnreachableError
+from local_agent.errors import ManagerUnreachableError, UnavailableError
 from local_agent.host.bus import SYSTEM_BUS, BusReader
 from local_agent.host.checks import Finding, Verdict, failure, machine, ok, services
 from local_agent.host.checks.canary import check_canary, not_tried
-from local_agent.host.checks.instance import Surroundings, check_labels, read_surroundings
+from local_agent.host.checks.given import given_to, read_given
+from local_agent.host.checks.in_use import check_in_use
+from local_agent.host.checks.instance import Surroundings, check_labels
 from local_agent.host.checks.logins import check_logins
 from local_agent.host.checks.look import Look, Subject, look_at, not_looked_at
 from local_agent.host.checks.owner import NotAskedError, owner_of
 from local_agent.host.gaps import limit_is_off, limited
+from local_agent.host.in_use import ask_settings
 from local_agent.host.table import Colour, Terminal, printable
 from local_agent.systemd.manager import DBusScopeManager
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from local_agent.host.agents import StateFolder
+    from local_agent.host.checks.given import FlagsOf
     from local_agent.host.instances import Instance
     from local_agent.host.view import Host
 
@@ -38,14 +42,17 @@ _COLOURS = {Verdict.OK: Colour.GOOD, Verdict.WARNING: Colour.DOUBTFUL, Verdict.F
 _VERDICT_WIDTH, _CHECK_WIDTH = 9, 24
 
 
-def examine(host: Host, only: str | None = None) -> Iterator[Finding]:
-    """Look at everything, or at one instance and the machine; each finding is there as soon as it is found."""
+def examine(host: Host, only: str | None = None, flags_of: FlagsOf = lambda _: {}) -> Iterator[Finding]:
+    """Look at everything, or at one instance and the machine; each finding is there as soon as it is found.
+
+    `flags_of` takes an agent's command line apart: option key -> what was given.
+    """
     found, problems = host.instances(only)
     instances = [instance for instance in found if only or instance.is_wanted]
     yield from _machine(host)
     if not instances:
         yield ok("instances", "none is on this host yet; systemctl enable --now local-agent@NAME makes one")
-    yield from _instances(host, instances, problems)
+    yield from _instances(host, instances, problems, flags_of)
     if "system" in host.managers:
         yield _canary(host)
 
@@ -70,40 +77,58 @@ def _machine(host: Host) -> Iterator[Finding]:
     yield from machine.check_disks([*(folder.path for folder in host.folders), Path("/var/log"), Path("/tmp")])  # noqa: S108 - looked at, not written to
 
 
-def _instances(host: Host, instances: Sequence[Instance], problems: Sequence[str]) -> Iterator[Finding]:
+def _instances(
+    host: Host, instances: Sequence[Instance], problems: Sequence[str], flags_of: FlagsOf
+) -> Iterator[Finding]:
     looks: dict[str, Look] = {}
     for instance in instances:
         yield from services.check_service(instance, __version__)
-        looks[instance.name] = look = _look(host, instance, problems)
+        looks[instance.name] = look = _look(host, instance, problems, flags_of)
         yield from look.findings
+        yield from _in_use(host, instance, look)
     peers = [look.peer for look in looks.values() if look.peer]
     for name, look in looks.items():
         if look.peer:
             yield check_labels(name, look.peer, peers, ApiView(look.neighbours, None))
 
 
-def _look(host: Host, instance: Instance, problems: Sequence[str]) -> Look:
+def _in_use(host: Host, instance: Instance, look: Look) -> list[Finding]:
+    folder = _folder_of(host, instance)
+    used = ask_settings(folder) if folder and instance.agent else None
+    return check_in_use(instance, used, look.settings if instance.service else {}) if used else []
+
+
+def _folder_of(host: Host, instance: Instance) -> StateFolder | None:
+    return next((folder for folder in host.folders if folder.instance == instance.name), None)
+
+
+def _look(host: Host, instance: Instance, problems: Sequence[str], flags_of: FlagsOf) -> Look:
     """Look at what belongs to an instance's user, with that user's rights and no others."""
-    folder = next((folder for folder in host.folders if folder.instance == instance.name), None)
+    folder = _folder_of(host, instance)
     try:
-        around = _surroundings(host, instance, folder, problems)
+        around = _surroundings(host, instance, folder, problems, flags_of)
         owner = owner_of(around.user, around.groups)
         return look_at(Subject(instance.name, socket.gethostname(), around, folder), owner, host.uid)
-    except (ManagerUnreachableError, NotAskedError) as error:
+    except (UnavailableError, NotAskedError) as error:
         return not_looked_at(instance.name, str(error))
 
 
-def _surroundings(host: Host, instance: Instance, folder: StateFolder | None, problems: Sequence[str]) -> Surroundings:
-    """Return what systemd gives it. Raise ManagerUnreachableError where systemd does not say, NotAskedError."""
+def _surroundings(
+    host: Host, instance: Instance, folder: StateFolder | None, problems: Sequence[str], flags_of: FlagsOf
+) -> Surroundings:
+    """Return what systemd gives it, or what its process was given. Raise ManagerUnreachableError where systemd does not
+    say, UnavailableError where a file that it names cannot be read, NotAskedError.
+    """
     if instance.service is None and problems:
         raise NotAskedError(problems[0])
     if instance.service is None:
-        return Surroundings(str(folder.uid) if folder else str(host.uid))
+        given = given_to(instance.place.pid, instance.place.uid, flags_of) if instance.place else None
+        return given or Surroundings(str(folder.uid) if folder else str(host.uid))
     with host.managers[instance.service.manager]() as reader:
         units = reader.list_named([instance.service.unit])
         if not units:
             raise NotAskedError(f"systemd does not know {instance.service.unit}")
-        around = read_surroundings(reader, units[0].path)
+        around = read_given(reader, units[0].path, flags_of)
     # a user's own manager says no user: its services are all that user's
     return replace(around, user=str(host.uid)) if instance.service.manager == "user" else around
 

@@ -94,14 +94,21 @@ def _packaged(pid: int) -> str:
 
 def is_agent(words: Sequence[str]) -> bool:
     """Given a command line, tell whether it is an agent's: `local-agent start`, by itself or run by Python."""
+    return arguments_in(words) is not None
+
+
+def arguments_in(words: Sequence[str]) -> list[str] | None:
+    """Given a command line, return what stands after `local-agent start`, None where it is no agent's."""
     rest = list(words)
     if rest and _PYTHON.fullmatch(rest[0]):
         rest = rest[1:]
         while rest and rest[0].startswith("-") and rest[0] != "-m":
             rest = rest[1:]
         if rest[:2] == ["-m", "local_agent"]:
-            return rest[2:3] == ["start"]
-    return len(rest) > 1 and _PROGRAM.fullmatch(rest[0]) is not None and rest[1] == "start"
+            rest = ["local-agent", *rest[2:]]
+    if len(rest) > 1 and _PROGRAM.fullmatch(rest[0]) and rest[1] == "start":
+        return rest[2:]
+    return None
 
 
 def _traces(uid: int) -> Iterator[_Trace]:

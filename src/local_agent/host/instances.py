@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent.errors import ManagerUnreachableError
 from local_agent.host.agents import ask_agents
 from local_agent.host.bus import Wanted
+from local_agent.host.in_use import Waiting, ask_all
 from local_agent.host.place import place_of
 from local_agent.host.scopes import moment
 from local_agent.wording import in_time
@@ -35,6 +37,7 @@ _PROPERTIES = (
     *(("Unit", name) for name in ("ActiveEnterTimestamp", "UnitFileState")),
 )
 NOTHING_KNOWN: Mapping[str, Collection[str]] = MappingProxyType({})
+NOTHING_WAITS = Waiting()
 _UNREACHABLE = re.compile(r"API (unreachable for [^;]*)")
 _ENABLED = ("enabled", "enabled-runtime")
 _EXIT_CODES = {77: "the API does not accept its key", 78: "a setting is wrong"}
@@ -61,7 +64,7 @@ class Service:
 class Instance:
     """An instance: its service, None where it runs without one; its agent, None where it does not answer this user.
 
-    `place` is where the agent runs if it is no packaged instance.
+    `place` is where the agent runs if it is no packaged instance, `waiting` what changed since it read its settings.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Instance:
     may_ask: bool
     runs: int = 0
     place: Place | None = None
+    waiting: Waiting = NOTHING_WAITS
 
     @property
     def is_wanted(self) -> bool:
@@ -86,7 +90,24 @@ class Instance:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is worth knowing of it and no trouble, as sentences."""
-        return (self.place.in_words,) if self.place else ()
+        where = (self.place.in_words,) if self.place else ()
+        return (*where, *self.waiting.in_words(self.how_to_restart, self.how_to_reload))
+
+    @property
+    def how_to_restart(self) -> str:
+        """What a person types to restart its agent, "" where that is not known."""
+        if self.service is None:
+            return "restart it as it was started"
+        return f"systemctl {self._users}restart {shlex.quote(self.service.unit)}"
+
+    @property
+    def how_to_reload(self) -> str:
+        """What a person types to have it read its settings again."""
+        return f"local-agent reload --instance {shlex.quote(self.name)}"
+
+    @property
+    def _users(self) -> str:
+        return "--user " if self.service and self.service.manager == "user" else ""
 
     @property
     def words(self) -> str:
@@ -125,6 +146,7 @@ def find_instances(
     no unit that it has no need for.
     """
     agents = ask_agents(folders)
+    told = ask_all([folder for folder in folders if folder.path in agents])
     places = _places(folders, agents)
     services, problems = _services(managers, known, places)
     by_name = {folder.instance: folder for folder in folders}
@@ -134,7 +156,8 @@ def find_instances(
         agent = agents.get(folder.path) if folder else None
         if service or agent or place or (folder and folder.is_anybodys and runs.get(name)):
             may_ask = folder is not None and os.access(folder.path, os.X_OK)
-            instances.append(Instance(name, service, agent, may_ask, runs.get(name, 0), place))
+            waiting = told[folder.path].waiting if folder and folder.path in told else NOTHING_WAITS
+            instances.append(Instance(name, service, agent, may_ask, runs.get(name, 0), place, waiting))
     return sorted(instances, key=lambda instance: instance.name), problems
 
 

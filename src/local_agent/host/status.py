@@ -144,6 +144,8 @@ def _instance_as_json(instance: Instance) -> dict[str, Any]:
         "runs": instance.runs,
         "problem": instance.problem or None,
         "notes": list(instance.notes),
+        "waits_for_reload": list(instance.waiting.reload),
+        "waits_for_restart": list(instance.waiting.restart),
     }
 
 

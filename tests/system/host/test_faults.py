@@ -183,6 +183,8 @@ def _clock(ahead_seconds: float) -> Plant:
     return _proxy(lambda proxy: setattr(proxy, "ahead_seconds", ahead_seconds))
 
 
+# the agent goes on with the API that it had
+_API_CHANGED = frozenset(("settings in use",))
 FAULTS = (
     Fault(
         "volatile journal", "journal", "no Storage=volatile", verdict="warning",
@@ -213,10 +215,13 @@ FAULTS = (
         "key's file missing", "settings", "local-agent config --instance prod1",
         plant=_typed(f"mv {_KEY_FILE} /srv/key", f"mv /srv/key {_KEY_FILE}"),
     ),
-    Fault("API down", "API", "check that it runs", plant=_down),
-    Fault("another server at its address", "API", "api", plant=_proxy(lambda proxy: proxy.answer_html())),
-    Fault("the API's clock far off", "clock", "timedatectl", plant=_clock(300)),
-    Fault("the API's clock late", "clock", "timedatectl", plant=_clock(-40), verdict="warning"),
+    Fault("API down", "API", "check that it runs", plant=_down, with_it=_API_CHANGED),
+    Fault(
+        "another server at its address", "API", "api", plant=_proxy(lambda proxy: proxy.answer_html()),
+        with_it=_API_CHANGED,
+    ),
+    Fault("the API's clock far off", "clock", "timedatectl", plant=_clock(300), with_it=_API_CHANGED),
+    Fault("the API's clock late", "clock", "timedatectl", plant=_clock(-40), verdict="warning", with_it=_API_CHANGED),
     Fault(
         "interpreter missing", "settings", "local-agent config --instance prod1",
         plant=_typed(f"mv {PYTHON} {PYTHON}.away", f"mv {PYTHON}.away {PYTHON}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -81,6 +82,8 @@ def test_an_agent_in_a_unit_of_another_name(hand: Host) -> None:
     by_check = {one["check"]: one for one in found if one["instance"]}
     assert {"service", "settings", "state folder", "API", "interpreter", "labels"} <= by_check.keys(), found
     assert by_check["API"]["verdict"] == "ok", "as the unit's own Environment= says"
+    shown = json.loads(hand.type("config --instance alice/default --json").stdout)
+    assert (shown["from"], shown["settings"]["labels"]["value"]) == ("agent", ["hand"])
     assert " at the API" in hand.type(f"cancel {run}").stdout
     hand.api.wait_for_state(run, "Cancelled")
     _wait(hand, lambda: run in {one["id"] for one in hand.read("ps -a --instance alice/default")["runs"]})
@@ -127,6 +130,12 @@ def test_agents_that_nobody_put_into_a_unit(host: Host) -> None:
         assert _instances(host, "alice")["mine"]["service"]["unit"] == "mine.service"
         assert _instances(host)["alice/one"]["process"]["log"] == "tail -f /srv/states/one.log"
         assert "reads it from a pipe" in _instances(host)["alice/two"]["process"]["log"]
+        assert _verdict(host, "alice/two", "API") == "ok", "as its own environment says, which only its process has"
+        machine.run(["kill", "-STOP", str(_instances(host)["alice/two"]["process"]["pid"])])
+        shown = json.loads(host.type("config --instance alice/two --json").stdout)
+        assert (shown["from"], shown["settings"]["api"]["value"]) == ("unit", host.api.url)
+        assert "does not answer" in _instances(host)["alice/two"]["problem"]
+        machine.run(["kill", "-CONT", str(_instances(host)["alice/two"]["process"]["pid"])])
         assert "draining" in host.type("drain --instance alice/two").stdout
         assert _instances(host)["alice/two"]["agent"]["draining"]
     finally:
@@ -138,6 +147,11 @@ def test_agents_that_nobody_put_into_a_unit(host: Host) -> None:
 
 def _wait(host: Host, condition: Callable[[], object]) -> None:
     wait_until(condition, lambda: host.machine.journal("-n", "40"))
+
+
+def _verdict(host: Host, name: str, check: str) -> str:
+    found = host.read(f"doctor --instance {name}")["findings"]
+    return next((one["verdict"] for one in found if one["check"] == check), str(found))
 
 
 def _is_up(host: Host, user: str, name: str) -> bool:

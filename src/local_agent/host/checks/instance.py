@@ -37,12 +37,16 @@ _LATE_SECONDS, _WRONG_SECONDS = 10.0, 120.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What systemd gives an instance's service: user ("" is root) and groups, environment, where its key lies."""
+    """What systemd gives an instance's service: user ("" is root) and groups, environment, where its key lies.
+
+    `flags` are those of its command line, option key -> what was given; None where they are not known.
+    """
 
     user: str = ""
     environ: Mapping[str, str] | None = None
     key_file: str = ""
     groups: tuple[str, ...] = ()
+    flags: Mapping[str, object] | None = None
 
 
 def read_surroundings(reader: UnitReader, unit_path: str) -> Surroundings:
@@ -66,7 +70,8 @@ def check_settings(
     name: str, around: Surroundings, hostname: str, shown_mend: str = "sudo local-agent doctor"
 ) -> tuple[Settings | None, list[Finding]]:
     """Read the settings as the instance's service does; None where they are wrong."""
-    flags = {"instance": name.rpartition("/")[2], **({"api_key_file": around.key_file} if around.key_file else {})}
+    flags = {"instance": name.rpartition("/")[2], **(around.flags or {})}
+    flags |= {"api_key_file": around.key_file} if around.key_file and not {"api_key", "api_key_file"} & {*flags} else {}
     environ = {"HOME": _home(around.user), **(around.environ or {})}
     try:
         settings = load_settings(flags=flags, environ=environ, hostname=hostname)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import stat
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from local_agent.backends.prefect1.inquiry import Neighbour
@@ -20,9 +22,10 @@ from local_agent.host.checks.instance import (
     name_of,
 )
 from local_agent.host.checks.owner import ROOT, NotAskedError, Owner, as_owner
+from local_agent.settings.show import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from local_agent.host.agents import StateFolder
     from local_agent.host.checks.instance import Surroundings
@@ -57,11 +60,15 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was found; `peer` is None where its settings are wrong or were not read."""
+    """What was found; `peer` is None where its settings are wrong or were not read, and `settings` empty.
+
+    `settings` has each one's value, as `config --json` shows it.
+    """
 
     findings: tuple[Finding, ...]
     peer: Peer | None = None
     neighbours: tuple[Neighbour, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 def not_looked_at(name: str, why: str) -> Look:
@@ -81,19 +88,26 @@ def look_at(subject: Subject, owner: Owner, uid: int) -> Look:
         return _look(subject, owner.name, "" if uid == owner.uid else _NOT_ITS_USER)
     if owner.uid == ROOT:
         return _look(subject, owner.name, _AS_ROOT)
-    around, key = subject.around, _key_of(subject.around.key_file)
-    try:
-        path = f"/proc/self/fd/{key}" if key >= 0 else around.key_file
+    around = subject.around
+    with readable_key(around.key_file, owner) as path:
         seen = replace(subject, around=replace(around, key_file=path))
-        if key >= 0:
-            os.fchown(key, owner.uid, owner.gid)
         found = as_owner(
             owner, around.environ or {}, lambda: _told(_look(seen, owner.name, as_another=True)), _LOOK_SECONDS
         )
+    return _understood(found, subject.name, {path: around.key_file} if path != around.key_file else {})
+
+
+@contextlib.contextmanager
+def readable_key(key_file: str, owner: Owner) -> Iterator[str]:
+    """Give the path of a copy of a key that a user may read for the length of the context; the path itself without."""
+    key = _key_of(key_file)
+    try:
+        if key >= 0:
+            os.fchown(key, owner.uid, owner.gid)
+        yield f"/proc/self/fd/{key}" if key >= 0 else key_file
     finally:
         if key >= 0:
             os.close(key)
-    return _understood(found, subject.name, {path: around.key_file} if key >= 0 else {})
 
 
 def _key_of(path: str) -> int:
@@ -133,7 +147,15 @@ def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = 
     asked = [interpreter_not_asked(python, name, against)] if against else [check_interpreter(python, name)]
     if as_another:  # a user's own agent runs in environments of that user's
         asked.append(check_environment(python, name))
-    return Look((*findings, *about_api, *asked), _peer(name, settings), view.neighbours if view else ())
+    return Look(
+        (*findings, *about_api, *asked), _peer(name, settings), view.neighbours if view else (), _values(settings)
+    )
+
+
+def _values(settings: Settings) -> dict[str, object]:
+    """As JSON has them, through which a child's go."""
+    told = json.loads(json.dumps(as_json(settings)["settings"]))
+    return {key: one["value"] for key, one in told.items()}
 
 
 def _mend_settings(name: str) -> str:
@@ -148,7 +170,12 @@ def _peer(name: str, settings: Settings) -> Peer:
 def _told(look: Look) -> dict[str, Any]:
     findings = [{**asdict(finding), "verdict": finding.verdict.value} for finding in look.findings]
     neighbours = [asdict(one) for one in look.neighbours]
-    return {"findings": findings, "peer": asdict(look.peer) if look.peer else None, "neighbours": neighbours}
+    return {
+        "findings": findings,
+        "peer": asdict(look.peer) if look.peer else None,
+        "neighbours": neighbours,
+        "settings": dict(look.settings),
+    }
 
 
 def _understood(found: Mapping[str, Any], name: str, words: Mapping[str, str]) -> Look:
@@ -157,7 +184,7 @@ def _understood(found: Mapping[str, Any], name: str, words: Mapping[str, str]) -
         findings = tuple(_finding(one, words) for one in found["findings"])
         peer = found["peer"]
         neighbours = tuple(Neighbour(str(one["name"]), _texts(one["labels"])) for one in found["neighbours"])
-        return Look(findings, _peer_of(peer) if peer else None, neighbours)
+        return Look(findings, _peer_of(peer) if peer else None, neighbours, dict(found["settings"]))
     except (KeyError, TypeError, ValueError) as error:
         raise NotAskedError(f"what a look at {name} told is not understood: {error!r}") from error
 
