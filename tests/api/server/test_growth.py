@@ -76,7 +76,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Filled, Fi
     """The same with few runs and with many."""
     folder = Path(tmp_path_factory.mktemp("growth"))
     # All in the loop, whose connection is counted, however busy the machine is.
-    patient = replace(DEFAULT, short_seconds=60.0, moment_seconds=60.0)
+    patient = replace(DEFAULT, seconds=60.0, short_seconds=60.0, moment_seconds=60.0)
     with (
         local_api(folder / "few.db", budget=patient) as few,
         local_api(folder / "many.db", budget=patient) as many,

@@ -86,6 +86,7 @@ def test_a_flow_run_that_ends_while_no_agent_runs(instance: Instance, machine: M
     instance.start()
     run = api.create_flow_run(flows["nap"], parameters={"seconds": 600})
     api.wait_for_state(run, "Running")
+    wait_until(lambda: _tasks(api, run).get("nap-1") == "Running", instance.journal)
     machine.run(["systemctl", "stop", instance.unit])
     machine.run(["kill", "-KILL", *_lives(machine, _FLOW)])
     wait_until(lambda: not instance.scope_is(run, "active"), instance.journal)
@@ -93,8 +94,11 @@ def test_a_flow_run_that_ends_while_no_agent_runs(instance: Instance, machine: M
     instance.start()
     api.wait_for_state(run, "Failed")
     assert "signal 9" in api.states(run)[-1]["message"]
-    ends = {task["task"]["slug"]: task["state"] for task in api.task_runs(run)}
-    assert ends == {"seconds": "Success", "nap-1": "Failed"}
+    assert _tasks(api, run) == {"seconds": "Success", "nap-1": "Failed"}
+
+
+def _tasks(api: Api, run: str) -> dict[str, str]:
+    return {task["task"]["slug"]: task["state"] for task in api.task_runs(run)}
 
 
 def test_cancelling_at_the_api_ends_it(instance: Instance, api: Api, flows: Flows) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -23,16 +24,21 @@ _STARTED_ID = "39f53479d3a045ac8e11786248231fbf"
 
 def test_it_is_active_only_after_it_said_so(instance: Instance) -> None:
     instance.start()
-    entries = instance.journal("-o", "cat").splitlines()
-    said = next(number for number, line in enumerate(entries) if line.startswith("local-agent 0"))
-    active = next(number for number, line in enumerate(entries) if line.startswith("Started "))
-    assert said < active, entries
+    wait_until(lambda: _said_at(instance, "local-agent 0") and _said_at(instance, "Started "), instance.journal)
+    assert _said_at(instance, "local-agent 0") < _said_at(instance, "Started "), instance.journal("-o", "json")
     wait_until(lambda: "API answered" in instance.show("StatusText")["StatusText"], lambda: str(instance.show()))
     assert instance.show("Type", "NotifyAccess", "ActiveState") == {
         "Type": "notify",
         "NotifyAccess": "main",
         "ActiveState": "active",
     }
+
+
+def _said_at(instance: Instance, beginning: str) -> int:
+    """Return when a message was sent, 0 if it was not: journald may read PID 1's before the agent's that is older."""
+    entries = map(json.loads, instance.journal("-o", "json").splitlines())
+    times = (int(entry["_SOURCE_REALTIME_TIMESTAMP"]) for entry in entries if entry["MESSAGE"].startswith(beginning))
+    return next(times, 0)
 
 
 def test_a_hung_loop_is_restarted_by_the_watchdog(instance: Instance, machine: Machine) -> None:

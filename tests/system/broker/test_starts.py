@@ -162,6 +162,7 @@ def test_a_stranger_in_a_scope_is_left_in_peace(machine: Machine, agent: Remote,
         assert machine.read(f"{cgroup}/cgroup.events").split()[-2:] == ["frozen", "0"]
         assert machine.run(["kill", "-0", stranger], check=False).returncode == 0
         machine.run(["kill", stranger])
+        machine.wait_until(f"! grep -qx {stranger} {cgroup}/cgroup.procs")
     assert broker.asked({"do": "stop", "flow_run": flow_run})["ok"] == {}
     machine.run("systemctl stop roots.service", check=False)
 
