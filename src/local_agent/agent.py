@@ -19,8 +19,9 @@ from local_agent.fitness import LOOK_SECONDS
 from local_agent.kinship import AllBut, Kinship
 from local_agent.loops import AFTER_FAULT_SECONDS, kept_up
 from local_agent.plain import shown_url
+from local_agent.said_once import SaidOnce
 from local_agent.watch import Watch
-from local_agent.wording import in_time
+from local_agent.wording import ahead_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -51,9 +52,7 @@ _SHUT_DOWN_SECONDS = 4.0
 _LAST_REPORTS_SECONDS = 5.0
 _SEE_ENDS_SECONDS = 0.05
 _WRONG_CLOCK_SECONDS = 10.0  # an answer tells whole seconds, and may have been under way for some
-_MOST_STRANGERS = 10_000
 _REQUESTS_A_STEP = 10  # a page that a proxy finds too large is asked for in parts
-
 
 _POLL_FAULT = UnavailableError("the queue cannot be asked, by a fault of local-agent itself; its log has the traceback")
 
@@ -98,7 +97,7 @@ class Agent:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._left_alone: dict[str, float] = {}
         self._not_understood: frozenset[str] = frozenset()
-        self._strangers: set[str] = set()
+        self._once = SaidOnce(log)
         self._wake = asyncio.Event()
         self._connected = False
         self._was_connected = False
@@ -255,12 +254,12 @@ class Agent:
         settings = self._settings()
         self._log.say(events.REGISTERED, api=shown_url(settings.api), labels=list(settings.effective_labels))
         if choice:
-            self._say_once(choice, events.TENANT_CHOSEN, choice=choice)
+            self._once.say(choice, events.TENANT_CHOSEN, choice=choice)
 
     async def _hand_over(self, page: QueuePage) -> bool:
         """Begin the story of each run that this agent may take. Return whether there was one."""
         for problem in page.problems:
-            self._say_once(problem, events.NOT_UNDERSTOOD, reason=problem)
+            self._once.say(problem, events.NOT_UNDERSTOOD, reason=problem)
         runs = [run for run in page.runs if self._is_for_us(run)]
         if runs or self._fitness.reason_against():
             self._progress.mark(LOOK_SECONDS)
@@ -285,10 +284,10 @@ class Agent:
         ahead = self._backend.clock_ahead_seconds or 0.0
         is_wrong = abs(ahead) > _WRONG_CLOCK_SECONDS
         if is_wrong and not self._wrong_clock:
-            self._log.say(events.CLOCK_WRONG, how=_how_far(ahead))
+            self._log.say(events.CLOCK_WRONG, how=ahead_of(ahead))
         elif self._wrong_clock and not is_wrong:
             self._log.say(events.CLOCK_RIGHT)
-        self._wrong_clock = _how_far(ahead) if is_wrong else ""
+        self._wrong_clock = ahead_of(ahead) if is_wrong else ""
 
     def _note_trouble(self) -> None:
         """Say once when the API answers and yet takes nothing, and once when it does again."""
@@ -302,18 +301,9 @@ class Agent:
         if not reason or self._settings().reject_unsupported:
             return True
         self._leave_alone(run.id, _UNSUPPORTED_SECONDS)
-        if self._say_once(run.id, events.UNSUPPORTED, _subject(run), reason=reason):
+        if self._once.say(run.id, events.UNSUPPORTED, _subject(run), reason=reason):
             self._backend.log(run.id, f"Left to other agents: {reason}", "WARNING")
         return False
-
-    def _say_once(self, key: str, event: events.Event, subject: Subject | None = None, **fields: object) -> bool:
-        if key in self._strangers:
-            return False
-        if len(self._strangers) >= _MOST_STRANGERS:
-            self._strangers.clear()
-        self._strangers.add(key)
-        self._log.say(event, subject, **fields)
-        return True
 
     async def _look_for_hostname_labels(self, page: QueuePage) -> None:
         """Name due runs that only lack the hostname label here: registering adds it to flows with Local storage."""
@@ -322,9 +312,9 @@ class Agent:
         if settings.hostname_label or not is_due or page.is_full:
             return
         self._hostname_looked_at = now
-        known = {*page.ids, *self._known(), *self._strangers}
+        known = {*page.ids, *self._known(), *self._once.keys}
         for run in await self._backend.due_with_label(settings.hostname, known):
-            self._say_once(run.id, events.HOSTNAME_LABEL, _subject(run), hostname=settings.hostname)
+            self._once.say(run.id, events.HOSTNAME_LABEL, _subject(run), hostname=settings.hostname)
 
     async def _hand_over_children(self, page: QueuePage) -> None:
         """Begin the stories of those on a page that may have the place of the flow run that has created them."""
@@ -416,10 +406,6 @@ class Agent:
         until = self._clock.monotonic() + most_seconds
         while busy() and self._clock.monotonic() < until:
             await self._clock.sleep(_LOOK_SECONDS)
-
-
-def _how_far(ahead_seconds: float) -> str:
-    return f"{in_time(abs(ahead_seconds))} {'ahead of' if ahead_seconds > 0 else 'behind'}"
 
 
 def _subject(run: FlowRun) -> Subject:

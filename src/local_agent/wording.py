@@ -53,6 +53,11 @@ def in_time(seconds: float) -> str:
     return " ".join(parts)
 
 
+def ahead_of(seconds: float) -> str:
+    """Say how far one clock is ahead of another, or behind it, before the other's name."""
+    return f"{in_time(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'}"
+
+
 def signal_name(number: int | None) -> str:
     """Name a signal: 9 (SIGKILL)."""
     try:

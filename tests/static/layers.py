@@ -11,7 +11,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("host", "in_force", "service", "operations"),
     ("agent", "recovery"),
-    ("enclosures", "kinship", "watch", "metering", "metrics"),
+    ("enclosures", "kinship", "said_once", "watch", "metering", "metrics"),
     ("flow_run",),
     ("health", "managers", "own_service"),
     (
