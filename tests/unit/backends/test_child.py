@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +167,38 @@ def test_an_agent_whose_own_folder_is_gone_fails_no_run(tmp_path: Path) -> None:
         gone.rmdir()
         with pytest.raises(StateError, match="is gone"):
             _child()
+
+
+_AS_SOMEBODY_ELSE = """
+import os, sys
+from local_agent.backends.prefect1.child import child
+from local_agent.errors import StateError
+from local_agent.model import RunConfig
+from support import samples
+os.chdir(sys.argv[1])
+os.chmod(".", 0o600)
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+try:
+    child(samples.flow_run(run_config=RunConfig("LocalRun", {}, None)), samples.settings(), {}, "")
+except StateError as error:
+    print(error.message)
+"""
+
+
+def test_an_agent_that_may_not_enter_its_own_folder_fails_no_run(tmp_path: Path) -> None:
+    """As a service is that another user starts there: where it stands it stays, and no process of its own gets in."""
+    own = tmp_path / "own"
+    own.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_SOMEBODY_ELSE, str(own)],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "the folder that this agent was started in cannot be entered: Permission denied\n"
 
 
 def test_what_systemd_told_the_agent_is_not_for_its_flow_runs() -> None:
