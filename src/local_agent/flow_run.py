@@ -41,6 +41,7 @@ _AGAIN_SECONDS = 30.0  # how long a run is left alone that could not be claimed 
 _NAP_SECONDS = 5.0  # the wall clock may jump while a run waits for its time
 _INSIST_SECONDS = 10.0  # after an outage an end is told as soon as the queue is asked again
 _NO_INTERPRETER = frozenset({1, 126, 127})  # exit codes of python without the module, of sh without the file
+_RECORDS_AT_ONCE = 50
 _ROUNDING_SECONDS = 0.01  # a process started a moment before its time does not run (prefect 1.4.1)
 
 
@@ -89,6 +90,10 @@ class Stories:
         # the records of a page of the queue reach the disk together, and then its claims share a request
         self._claim_records: Batcher[Record, None] = Batcher(
             self._save_claims, most=claims_at_once, first=claims_at_once, monotonic=clock.monotonic
+        )
+        # what is to be written while a thread writes goes to it together: to wake one costs more than to write
+        self._later_records: Batcher[Record, None] = Batcher(
+            self._save_all, most=_RECORDS_AT_ONCE, first=_RECORDS_AT_ONCE, monotonic=clock.monotonic
         )
         self._launches = asyncio.Lock()
         self.live: dict[str, Live] = {}
@@ -347,7 +352,10 @@ class Stories:
                 await self._clock.sleep(backoff.next_seconds())
 
     async def _save(self, record: Record) -> None:
-        await self._disk.run(lambda: self._store.save(record))
+        await self._later_records.ask(record)
+
+    async def _save_all(self, records: Sequence[Record]) -> Sequence[Exception | None]:
+        return await self._disk.run(lambda: self._store.save_all(records))
 
     async def _save_claims(self, records: Sequence[Record]) -> Sequence[Exception | None]:
         return await self._disk.run(lambda: self._store.save_claims(records))

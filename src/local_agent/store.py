@@ -106,6 +106,17 @@ class Store:
         except OSError as error:
             raise _unusable(path, error) from error
 
+    def save_all(self, records: Sequence[Record]) -> Sequence[StateError | None]:
+        """Save records of several runs, each as `save` does. Return what came of each."""
+        return [self._outcome(record) for record in records]
+
+    def _outcome(self, record: Record) -> StateError | None:
+        try:
+            self.save(record)
+        except StateError as error:
+            return error
+        return None
+
     def save_claims(self, records: Sequence[Record]) -> Sequence[StateError | None]:
         """Put the first records of claims on disk, each there even after a power cut. Return what came of each."""
         with contextlib.ExitStack() as opened_files:

@@ -55,6 +55,15 @@ def test_claims_of_a_page_come_back(store: Store) -> None:
     assert store.load_all()[0] == tuple(records)
 
 
+def test_of_records_that_are_saved_together_each_has_an_outcome_of_its_own(store: Store) -> None:
+    records = [samples.record(id=f"run-{number}", step=Step.RUNNING) for number in range(3)]
+    store.base_of("run-1").with_suffix(".json").mkdir()
+    outcomes = store.save_all(records)
+    assert [type(outcome) for outcome in outcomes] == [type(None), StateError, type(None)]
+    assert store.load("run-0") == records[0]
+    assert store.load("run-2") == records[2]
+
+
 def test_the_newest_save_counts_and_leaves_no_other_file(store: Store) -> None:
     store.save(_FULL)
     store.save(replace(_FULL, step=Step.RUNNING, end=None))

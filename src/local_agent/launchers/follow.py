@@ -127,13 +127,15 @@ class Follower:
             has_more = has_more or more
             if stays:
                 staying.append(one)
-            if not stays or self._console is None:  # a thousand that end within one pause would hold all descriptors
+            else:
                 one.close()
         self._followed = staying
         return has_more
 
     def _see_to(self, one: _Followed) -> tuple[bool, bool]:
         """Show some of one file. Return whether it stays, and whether more can be shown at once. Raise OSError."""
+        if self._console is None:
+            return _keep_from_growing(one), False
         try:
             one.open()
         except FileNotFoundError:
@@ -142,12 +144,10 @@ class Follower:
             return True, False
         assert one.descriptor is not None
         status = os.fstat(one.descriptor)  # asked first: what comes later is read below
-        if self._console is None:
-            one.read_bytes = status.st_size
-        elif not self._has_room:
+        if not self._has_room:
             self._drop_unread(one, status.st_size)
             return True, False
-        elif self._read(one, one.descriptor):
+        if self._read(one, one.descriptor):
             return True, self._has_room
         if status.st_nlink == 0:
             self._show(one.segments.end())
@@ -185,6 +185,23 @@ def _opened(path: str | Path) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "no regular file")
     return descriptor
+
+
+def _keep_from_growing(one: _Followed) -> bool:
+    """Cut a file short that nobody reads and that has grown too large. Return whether there is one. Raise OSError.
+
+    It is opened only for that: a thousand files are looked at twice a second.
+    """
+    try:
+        is_large = os.stat(one.path, follow_symlinks=False).st_size > _MOST_BYTES  # noqa: PTH116 - pathlib interns it
+        if is_large:
+            one.open()
+            _empty(one)
+    except FileNotFoundError:
+        return False
+    finally:
+        one.close()
+    return True
 
 
 def _empty(one: _Followed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -40,7 +41,7 @@ class Option:
     in_files: bool = True
     expand_home: bool = False
 
-    @property
+    @functools.cached_property
     def variable(self) -> str:
         """Its environment variable: `limits.memory_max` is LOCAL_AGENT_MEMORY_MAX."""
         table, _, name = self.key.rpartition(".")

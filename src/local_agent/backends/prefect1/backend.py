@@ -70,7 +70,7 @@ class Prefect1Backend:
         now = settings()
         self._transport = transport
         self._settings = settings
-        self._environ = environ
+        self._inherited = child.scrubbed(environ)
         self._clock = clock
         self._tenant_id = now.tenant_id or ""
         self._choice = ""
@@ -245,7 +245,7 @@ class Prefect1Backend:
         reason = self.unsupported(run)
         if reason:
             raise LaunchError(f"Flow run {run.id} cannot run here: {reason}")
-        return child.child(run, self._settings(), self._environ, self._tenant_id, self._access)
+        return child.child(run, self._settings(), self._inherited, self._tenant_id, self._access)
 
     async def claim(self, run: FlowRun, nonce: str) -> Claim:
         """Take a run: table T1."""

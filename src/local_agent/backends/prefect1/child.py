@@ -47,16 +47,16 @@ _SEND_LOGS = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
 
 
 def child(
-    run: FlowRun, settings: Settings, environ: Mapping[str, str], tenant_id: str, access: Access | None = None
+    run: FlowRun, settings: Settings, inherited: Mapping[str, str], tenant_id: str, access: Access | None = None
 ) -> Child:
-    """Given a flow run and the agent's own environment, return the command that runs it.
+    """Given a flow run and the agent's own environment, scrubbed, return the command that runs it.
 
     `access` is where it finds the API, if that is elsewhere than where the agent does.
     Raise LaunchError where its working_dir does not exist, ExhaustedError where that cannot be told now, StateError
     where the agent's own folder cannot be used.
     """
     working_dir = _working_dir(run)
-    env = scrubbed(environ)
+    env = dict(inherited)
     env["PREFECT__LOGGING__LEVEL"] = settings.flow_log_level
     # by default a thread in the child instead of a second process: 49 MB instead of 91 (prefect 1.4.1)
     env[_HEARTBEAT_MODE] = settings.heartbeat_mode
