@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         until = time.monotonic() + self.server.seconds
         try:
             head = self._head(until)
-            http_guard.body_length(head, 0)
+            http_guard.read_head(head, 0)
         except RefusedHeadError as error:
             self.requestline, self.request_version, self.command = "", self.protocol_version, ""
             self._answer(error.status, {"error": str(error)})

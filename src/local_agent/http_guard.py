@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 
 MOST_HEAD_BYTES = 32 * 1024
@@ -21,27 +22,26 @@ END_OF_HEAD = b"\r\n\r\n"
 # control characters, a path begins with a slash.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD = re.compile(
-    rb"(?P<method>" + _TOKEN + rb") /[!\"$-~]* HTTP/1\.[01]\r\n(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
+    rb"(?P<method>" + _TOKEN + rb") (?:http://(?P<authority>[0-9A-Za-z._:\[\]-]+))?(?P<target>/[!\"$-~]*)"
+    rb" HTTP/1\.(?P<minor>[01])\r\n(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
 )
-_NAME = re.compile(rb"\r\n([^:\r\n]+):")
-_LENGTH = re.compile(rb"\r\ncontent-length:[\t ]*([^\r\n]*?)[\t ]*\r\n", re.IGNORECASE)
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]{1,5})?")
 
 # Said twice, these could mean one thing to whoever looks at the first and another to whoever looks at the last.
 _ONLY_ONCE = frozenset(
     (
-        b"authorization",
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"content-type",
-        b"expect",
-        b"host",
-        b"origin",
-        b"sec-fetch-site",
-        b"x-prefect-agent-id",
-        b"x-prefect-core-version",
-        b"x-prefect-tenant-id",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "origin",
+        "sec-fetch-site",
+        "x-prefect-agent-id",
+        "x-prefect-core-version",
+        "x-prefect-tenant-id",
     )
 )
 
@@ -63,51 +63,75 @@ def check_beginning(part: bytes | bytearray) -> None:
         raise _bad("A line of the head does not end with CR LF")
 
 
-def body_length(head: bytes, most_bytes: int) -> int:
-    """Given a whole head, return how many bytes of body follow it. Raise RefusedHeadError.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a request: `headers` by their names in lower case, and how many bytes of body follow.
+
+    `is_last` says that no other request follows on the connection.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body_bytes: int
+    is_last: bool
+
+
+def read_head(head: bytes, most_bytes: int) -> Head:
+    """Given a whole head, return what it says. Raise RefusedHeadError.
 
     A body needs a Content-Length, and only a POST has one.
     """
     found = _HEAD.fullmatch(head)
     if found is None:
         raise _bad("This is not HTTP/1.1 as RFC 9112 has it")
-    names = _names(head)
-    if b"transfer-encoding" in names:
-        raise RefusedHeadError(HTTPStatus.LENGTH_REQUIRED, "A request needs a Content-Length")
-    return _length(head, found["method"], most_bytes)
+    headers = _headers(head.decode("latin-1").split("\r\n"))
+    if found["authority"] is not None and found["authority"].decode() != headers["host"]:
+        raise _bad("The Host is another than the one in the request's target")
+    method = found["method"].decode()
+    last = found["minor"] == b"0" or ("connection" in headers and "close" in headers["connection"].lower())
+    path = found["target"].decode().partition("?")[0]
+    return Head(method, path, headers, _length(headers, method, most_bytes), last)
 
 
-def _names(head: bytes) -> list[bytes]:
-    if max(map(len, head.split(b"\r\n"))) > _MOST_LINE_BYTES:
-        raise _too_large(f"A line of the head may have {_MOST_LINE_BYTES} bytes")
-    names = [name.lower() for name in _NAME.findall(head)]
-    if len(names) > _MOST_HEADERS:
+def _headers(lines: list[str]) -> dict[str, str]:
+    if len(lines) > _MOST_HEADERS + 3:  # the request line, and two that are empty
         raise _too_large(f"A request may have {_MOST_HEADERS} headers")
-    once = [name for name in names if name in _ONLY_ONCE]
-    if len(once) != len(set(once)):
-        raise _bad("A header that may be there once is there twice")
-    if b"host" not in once:
+    if max(map(len, lines)) > _MOST_LINE_BYTES:
+        raise _too_large(f"A line of the head may have {_MOST_LINE_BYTES} bytes")
+    headers: dict[str, str] = {}
+    for line in lines[1:-2]:
+        name, _, value = line.partition(":")
+        name = name.lower()
+        if name in headers and name in _ONLY_ONCE:
+            raise _bad("A header that may be there once is there twice")
+        headers[name] = value.strip("\t ")
+    _check_headers(headers)
+    return headers
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    if "host" not in headers:
         raise _bad("A request needs a Host")
-    if b"upgrade" in names:
+    if "upgrade" in headers:
         raise _bad("There is no other protocol here to upgrade to")
-    return names
+    if "transfer-encoding" in headers:
+        raise RefusedHeadError(HTTPStatus.LENGTH_REQUIRED, "A request needs a Content-Length")
 
 
-def _length(head: bytes, method: bytes, most_bytes: int) -> int:
-    found = _LENGTH.search(head)
-    if found is None:
-        if method == b"POST":
+def _length(headers: Mapping[str, str], method: str, most_bytes: int) -> int:
+    text = headers.get("content-length")
+    if text is None:
+        if method == "POST":
             raise RefusedHeadError(HTTPStatus.LENGTH_REQUIRED, "A request needs a Content-Length")
         return 0
-    text = found[1]
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise RefusedHeadError(HTTPStatus.LENGTH_REQUIRED, "A request needs a Content-Length")
     # int() refuses thousands of digits, and no length has them.
     if len(text) > len(str(most_bytes)) or int(text) > most_bytes:
-        shown = text.decode()[:40]
-        message = f"A request may have {most_bytes} bytes, not {shown}"
+        message = f"A request may have {most_bytes} bytes, not {text[:40]}"
         raise RefusedHeadError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-    if int(text) and method != b"POST":
+    if int(text) and method != "POST":
         raise _bad("Only a POST has a body here")
     return int(text)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from local_agent.http_guard import RefusedHeadError
+from local_agent.http_guard import Head, RefusedHeadError
 from local_agent.server.framing import Framing
 from local_agent.server.limits import Limits
 from local_agent.server.peers import Allowed, peer_of
@@ -37,6 +37,7 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_ended",
         "_framing",
+        "_has_handler",
         "_is_held",
         "_is_stuck",
         "_is_waiting_to_go_on",
@@ -65,8 +66,8 @@ class Connection(web.RequestHandler):
             max_line_size=65_536,
         )
         self._pool = pool
-        self._framing = Framing(pool.limits.body_bytes)
-        self._is_held = self._is_stuck = self._is_waiting_to_go_on = False
+        self._framing = Framing(pool.limits.body_bytes, pool.limits.small_bytes)
+        self._is_held = self._is_stuck = self._is_waiting_to_go_on = self._has_handler = False
         self._ended: asyncio.Future[None] = loop.create_future()
         self.client = self.allowance = ""
         self._stranger: RefusedHeadError | None = None
@@ -77,9 +78,10 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is a place."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
         self._recognize(transport)
         self._wait(self._pool.limits.receive_seconds)
-        super().connection_made(transport)
         self._pool.add(self)
 
     def _recognize(self, transport: asyncio.BaseTransport) -> None:
@@ -99,13 +101,15 @@ class Connection(web.RequestHandler):
         """End."""
         self._pool.discard(self)
         self._end()
-        super().connection_lost(exc)
+        if self._has_handler:
+            super().connection_lost(exc)
+        self.transport = None
 
     def data_received(self, data: bytes) -> None:
         """Hand on what the parser may have."""
         if not data:
             # aiohttp itself, which goes on with what it has (since 3.13).
-            super().data_received(data)
+            self._give_aiohttp(data)
             return
         if self.refusal is not None:
             return
@@ -126,9 +130,33 @@ class Connection(web.RequestHandler):
             self.refusal = error
             self._framing.forget()
             taken = _REFUSED
-        if taken:
+        whole = self._framing.take_whole()
+        if whole is not None:
             self.is_answering = True
-            super().data_received(taken)
+            self._pool.answer(self, whole)
+        elif taken:
+            self.is_answering = True
+            self._give_aiohttp(taken)
+
+    def _give_aiohttp(self, data: bytes) -> None:
+        """Have aiohttp read something. It begins here: most connections never need its handler, and a task with it."""
+        if not self._has_handler and self.transport is not None:
+            self._has_handler = True
+            super().connection_made(self.transport)
+        super().data_received(data)
+
+    @property
+    def head(self) -> Head:
+        """The head of the request that is being answered."""
+        return self._framing.head
+
+    def send(self, answer: bytes, *, is_last: bool) -> None:
+        """Answer the request that came whole."""
+        if self.transport is not None:
+            self.transport.write(answer)
+            if is_last:
+                self.transport.close()
+        self.answered()
 
     def answered(self) -> None:
         """The request has its answer, which is about to be sent: go on with what came meanwhile."""
@@ -160,8 +188,8 @@ class Connection(web.RequestHandler):
             if self._framing.is_receiving:
                 self._wait(self._pool.limits.receive_seconds)
             self._read_on()
-        if self._ended.done() and not self.is_answering:
-            self.close()
+        if self._ended.done() and not self.is_answering and self.transport is not None:
+            self.transport.close()
 
     def _read_on(self) -> None:
         if self._is_held and self.transport is not None:
@@ -205,10 +233,17 @@ class Connections:
     """All connections. Where there is no place for one more, the one goes that has been silent for longest."""
 
     def __init__(
-        self, limits: Limits, stats: Stats, say: Callable[[str], None], allowed: Allowed | None = None
+        self,
+        limits: Limits,
+        stats: Stats,
+        say: Callable[[str], None],
+        answer: Callable[[Connection, bytes], None],
+        allowed: Allowed,
     ) -> None:
+        """`answer` is given requests that came whole, and their bodies; all others reach aiohttp's handler."""
         self.limits = limits
-        self.allowed = allowed or Allowed()
+        self.answer = answer
+        self.allowed = allowed
         self.logger = logging.Logger("http")  # noqa: LOG001 - one of our own, whose lines nobody else gets
         self.logger.addHandler(_Said(say))
         self._stats = stats

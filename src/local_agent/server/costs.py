@@ -38,7 +38,8 @@ def check_text(query: str, budget: Budget) -> None:
             f"The document has {len(query)} characters; at most {budget.document_bytes} are taken:"
             " send its values as variables"
         )
-    tokens = sum(1 for _ in _TOKEN.finditer(query))
+    # A token has a character at least.
+    tokens = sum(1 for _ in _TOKEN.finditer(query)) if len(query) > budget.tokens else 0
     if tokens > budget.tokens:
         raise TooCostlyError(f"The document has {tokens} tokens; at most {budget.tokens} are taken")
 

@@ -24,13 +24,16 @@ _USUAL_LINES = (
 
 
 class Reply(web.StreamResponse):
-    """An answer that aiohttp sends when it is its turn. `more` are further headers."""
+    """An answer that aiohttp sends when it is its turn. The arguments are those of `encoded`."""
 
-    def __init__(self, status: int, body: str, *, is_last: bool, more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, body: str, *, is_last: bool, more: Mapping[str, str] | None = None, is_head: bool = False
+    ) -> None:
         super().__init__(status=status)
-        self._content = body.encode()
+        self._content = body
         self._is_last = is_last
-        self._more = more or {}
+        self._more = more
+        self._is_head = is_head
         self._has_gone = False
 
     @property
@@ -46,24 +49,27 @@ class Reply(web.StreamResponse):
         self._is_last = self._is_last or not request.keep_alive
         if request.transport is None:
             raise ConnectionResetError("the client has hung up")
-        request.transport.write(self._head() + self._content)
+        answer = encoded(self.status, self._content, is_last=self._is_last, more=self._more, is_head=self._is_head)
+        request.transport.write(answer)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: everything has gone."""
 
-    def _head(self) -> bytes:
-        lines = [
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
-            *_USUAL_LINES,
-            f"Date: {_date(int(time.time()))}",
-            f"Content-Length: {len(self._content)}",
-            *(f"{name}: {value}" for name, value in self._more.items()),
-        ]
-        if self._is_last:
-            lines.append("Connection: close")
-        return "\r\n".join([*lines, "", ""]).encode()
+
+def encoded(
+    status: int, body: str, *, is_last: bool, more: Mapping[str, str] | None = None, is_head: bool = False
+) -> bytes:
+    """Return an answer as it goes over the wire. `more` are further headers; `is_head` leaves the body out."""
+    content = body.encode()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in more.items()) if more else ""
+    # RFC 9110: no content, no length of it
+    length = "" if status == HTTPStatus.NO_CONTENT else f"Content-Length: {len(content)}\r\n"
+    last = "Connection: close\r\n" if is_last else ""
+    head = f"{_first_lines(status, int(time.time()))}{length}{lines}{last}\r\n".encode()
+    return head if is_head else head + content
 
 
-@lru_cache(maxsize=1)
-def _date(seconds: int) -> str:
-    return formatdate(seconds, usegmt=True)
+@lru_cache(maxsize=16)
+def _first_lines(status: int, seconds: int) -> str:
+    first = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
+    return "".join(f"{line}\r\n" for line in (first, *_USUAL_LINES, f"Date: {formatdate(seconds, usegmt=True)}"))

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from aiohttp import StreamReader, web
 
-from local_agent.http_guard import RefusedHeadError
+from local_agent.http_guard import Head, RefusedHeadError
 from local_agent.server.access import Access
 from local_agent.server.auth import Keys, Unauthenticated
 from local_agent.server.callers import Callers
@@ -25,7 +25,7 @@ from local_agent.server.documents import error_object
 from local_agent.server.engine import Answer, Next
 from local_agent.server.limits import Limits
 from local_agent.server.peers import Allowed
-from local_agent.server.reply import Reply
+from local_agent.server.reply import Reply, encoded
 from local_agent.server.request import Asked
 from local_agent.server.room import Room
 from local_agent.server.stats import Stats
@@ -35,6 +35,9 @@ _BACKLOG = 1024
 
 # Of those that came in one turn of the loop, so many are answered before it turns again.
 _MOST_AT_ONCE = 64
+
+_ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
+_KNOWN_METHODS = frozenset(("PUT", "DELETE", "PATCH", "TRACE", "CONNECT"))  # RFC 9110, RFC 5789
 
 # So many wait beside the others for what takes long.
 _MOST_ASIDE = 16
@@ -72,10 +75,11 @@ class WebServer:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(lambda _loop, context: _say_fault(site.say, context))
         self._room = Room(site.limits.bytes_in_all)
-        self._connections = Connections(site.limits, site.stats, site.say, site.allowed)
+        self._connections = Connections(site.limits, site.stats, site.say, self._answer_whole, site.allowed)
         self._aiohttp = web.Server(self._handle)
         self._listeners: list[asyncio.Server] = []
-        self._waiting: deque[tuple[Asked, asyncio.Future[Answer | Next]]] = deque()
+        self._waiting: deque[tuple[Asked, Callable[[Answer | Next], None]]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(_MOST_ASIDE, thread_name_prefix="aside")
         self._aside_count = 0
 
@@ -101,11 +105,10 @@ class WebServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.raw_headers}
         try:
             if connection.refusal is not None:
                 return await self._dismiss(request, connection, connection.refusal)
-            return await self._answer(request, connection, headers)
+            return await self._answer(request, connection, connection.head)
         except RefusedHeadError as error:
             return _refused(error)
         except ConnectionError:
@@ -128,42 +131,44 @@ class WebServer:
         await connection.farewell(self._site.limits.farewell_seconds)
         return response
 
-    async def _answer(
-        self, request: web.BaseRequest, connection: Connection, headers: Mapping[str, str]
-    ) -> web.StreamResponse:
-        self._site.callers.check(request.method, headers)
-        cors = self._site.callers.cors(request.method, headers)
-        if request.method == "POST":
-            answer = await self._post(request, connection, headers)
-        elif request.method == "GET":
-            answer = self._page(request.rel_url.path, headers, connection)
-        elif request.method == "OPTIONS" and "origin" in headers:
-            answer = Answer(HTTPStatus.NO_CONTENT, "")
+    async def _answer(self, request: web.BaseRequest, connection: Connection, head: Head) -> web.StreamResponse:
+        self._site.callers.check(head.method, head.headers)
+        cors = self._site.callers.cors(head.method, head.headers)
+        if head.method == "POST":
+            answer = await self._post(request, connection, head)
+        elif head.method in ("GET", "HEAD"):
+            answer = self._page(head.path, head.headers, connection)
         else:
-            raise RefusedHeadError(HTTPStatus.NOT_IMPLEMENTED, f"There is nothing here to {request.method}")
-        return self._sent(answer, cors)
+            answer = _nothing_to_do(head.method)
+            cors = {**_ALLOW, **cors}
+        self._note_size(answer)
+        return Reply(answer.status, answer.body, is_last=False, more=cors, is_head=head.method == "HEAD")
 
-    def _sent(self, answer: Answer, cors: Mapping[str, str]) -> Reply:
+    def _note_size(self, answer: Answer) -> None:
         if len(answer.body) > self._site.limits.small_bytes:
             self._connections.tidiness.disturb()
             self._loop.call_soon(self._connections.bound_unsent)
-        return Reply(answer.status, answer.body, is_last=False, more=cors)
 
-    async def _post(self, request: web.BaseRequest, connection: Connection, headers: Mapping[str, str]) -> Answer:
+    def _refused_key(self, headers: Mapping[str, str], connection: Connection) -> Answer | None:
+        """Return the answer to a request without the key that it needs, before a byte of its body is looked at."""
         try:
             self._check_key(headers, connection)
         except Unauthenticated as error:
-            # Before a byte of the body is kept. Cloud says this with status 200; Prefect looks for the word.
-            # Whom it names is not believed either.
+            # Cloud says this with status 200; Prefect looks for the word. Whom it names is not believed either.
             self._site.stats.count({}, [])
             return Answer(HTTPStatus.OK, json.dumps({"data": None, "errors": [_error(error)]}))
-        await _go_on(request, headers)
-        length = request.content_length or 0
-        if length <= self._site.limits.small_bytes:
-            return await self._asked(request, connection, headers, length)
-        with await self._room.take(length):
+        return None
+
+    async def _post(self, request: web.BaseRequest, connection: Connection, head: Head) -> Answer:
+        refused = self._refused_key(head.headers, connection)
+        if refused is not None:
+            return refused
+        await _go_on(request, head.headers)
+        if head.body_bytes <= self._site.limits.small_bytes:
+            return await self._asked(request, connection, head)
+        with await self._room.take(head.body_bytes):
             try:
-                return await self._asked(request, connection, headers, length)
+                return await self._asked(request, connection, head)
             finally:
                 self._connections.tidiness.disturb()
 
@@ -171,11 +176,9 @@ class WebServer:
         if not connection.allowance:
             self._site.keys.check_key(headers)
 
-    async def _asked(
-        self, request: web.BaseRequest, connection: Connection, headers: Mapping[str, str], length: int
-    ) -> Answer:
-        body = await _body(request.content, length)
-        asked = Asked(body, headers, connection.client, is_allowed=bool(connection.allowance))
+    async def _asked(self, request: web.BaseRequest, connection: Connection, head: Head) -> Answer:
+        body = await _body(request.content, head.body_bytes)
+        asked = Asked(body, head.headers, connection.client, is_allowed=bool(connection.allowance))
         answer = await self._in_turn(asked)
         while not isinstance(answer, Answer):
             answer = await (self._aside(asked) if answer is Next.SLOWLY else self._in_turn(asked))
@@ -193,11 +196,14 @@ class WebServer:
 
     def _in_turn(self, asked: Asked) -> asyncio.Future[Answer | Next]:
         """Have a request answered together with whatever else has come in this turn of the loop."""
+        answer: asyncio.Future[Answer | Next] = self._loop.create_future()
+        self._put(asked, lambda found: None if answer.done() else answer.set_result(found))
+        return answer
+
+    def _put(self, asked: Asked, take: Callable[[Answer | Next], None]) -> None:
         if not self._waiting:
             self._loop.call_soon(self._answer_all)
-        answer: asyncio.Future[Answer | Next] = self._loop.create_future()
-        self._waiting.append((asked, answer))
-        return answer
+        self._waiting.append((asked, take))
 
     def _answer_all(self) -> None:
         now = [self._waiting[number] for number in range(min(len(self._waiting), _MOST_AT_ONCE))]
@@ -205,12 +211,54 @@ class WebServer:
             answers = self._site.engine.answer_all([asked for asked, _ in now])
         except Exception as error:
             answers = [_fault(self._site.say, error)] * len(now)
-        for answer in answers:
-            _, waits = self._waiting.popleft()
-            if not waits.done():
-                waits.set_result(answer)
+        taken = [self._waiting.popleft()[1] for _ in answers]
         if self._waiting:
             self._loop.call_soon(self._answer_all)
+        for take, answer in zip(taken, answers, strict=True):
+            take(answer)
+
+    def _answer_whole(self, connection: Connection, body: bytes) -> None:
+        """Answer a POST that has come whole. It needs no task, and none of the objects that aiohttp makes for one."""
+        head = connection.head
+        try:
+            self._site.callers.check(head.method, head.headers)
+            cors = self._site.callers.cors(head.method, head.headers)
+            refused = self._refused_key(head.headers, connection)
+        except RefusedHeadError as error:
+            connection.send(encoded(error.status, _refusal(error), is_last=True), is_last=True)
+            return
+        asked = Asked(body, head.headers, connection.client, is_allowed=bool(connection.allowance))
+        if refused is None:
+            self._put(asked, partial(self._go_on_with, connection, asked, cors))
+        else:
+            self._send(connection, refused, cors)
+
+    def _go_on_with(self, connection: Connection, asked: Asked, cors: Mapping[str, str], answer: Answer | Next) -> None:
+        if isinstance(answer, Answer):
+            self._send(connection, answer, cors)
+        elif answer is Next.AGAIN:
+            self._put(asked, partial(self._go_on_with, connection, asked, cors))
+        else:
+            task = self._loop.create_task(self._go_on_aside(connection, asked, cors))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _go_on_aside(self, connection: Connection, asked: Asked, cors: Mapping[str, str]) -> None:
+        try:
+            answer = await self._aside(asked)
+        except Exception as error:
+            answer = _fault(self._site.say, error)
+        self._go_on_with(connection, asked, cors, answer)
+
+    def _send(self, connection: Connection, answer: Answer, cors: Mapping[str, str]) -> None:
+        is_last = connection.head.is_last
+        try:
+            self._note_size(answer)
+            reply = encoded(answer.status, answer.body, is_last=is_last, more=cors)
+        except Exception as error:
+            answer = _fault(self._site.say, error)
+            is_last, reply = True, encoded(answer.status, answer.body, is_last=True)
+        connection.send(reply, is_last=is_last)
 
     def _page(self, path: str, headers: Mapping[str, str], connection: Connection) -> Answer:
         page = self._pages(connection).get(path)
@@ -263,6 +311,15 @@ async def _go_on(request: web.BaseRequest, headers: Mapping[str, str]) -> None:
     request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
+def _nothing_to_do(method: str) -> Answer:
+    """Return the answer to a method that asks for nothing here. Raise RefusedHeadError for one that is unknown."""
+    if method == "OPTIONS":
+        return Answer(HTTPStatus.NO_CONTENT, "")
+    if method in _KNOWN_METHODS:
+        return Answer(HTTPStatus.METHOD_NOT_ALLOWED, _errors(f"There is nothing here to {method}", "BAD_REQUEST"))
+    raise RefusedHeadError(HTTPStatus.NOT_IMPLEMENTED, f"There is nothing here to {method[:20]}")
+
+
 def _say_fault(say: Callable[[str], None], context: Mapping[str, Any]) -> None:
     """Say what asyncio caught: nobody else would."""
     error = context.get("exception")
@@ -276,7 +333,11 @@ def _fault(say: Callable[[str], None], error: Exception) -> Answer:
 
 
 def _refused(error: RefusedHeadError) -> Reply:
-    return Reply(error.status, _errors(str(error), "BAD_REQUEST"), is_last=True)
+    return Reply(error.status, _refusal(error), is_last=True)
+
+
+def _refusal(error: RefusedHeadError) -> str:
+    return _errors(str(error), "BAD_REQUEST")
 
 
 def _error(error: Unauthenticated) -> dict[str, Any]:

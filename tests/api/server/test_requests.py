@@ -187,7 +187,7 @@ def test_a_client_that_waits_to_be_told_to_go_on(served: Api) -> None:
     [
         (b"nonsense\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\n\r\n", 400),
-        (b"PUT / HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+        (b"FROB / HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
         (post(LENGTH, "no colon"), 400),
         (post(f"{LENGTH}", "Content-Length: 3"), 400),
         (post("Content-Length: -3"), 411),
