@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,17 @@ def owner_of(pid: int) -> int | None:
         return os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - as above
     except OSError:
         return None
+
+
+def age_seconds(pid: int) -> float | None:
+    """Return how long ago a process began, a suspended machine's time included. None if it is gone.
+
+    Raise ExhaustedError where /proc cannot be asked now.
+    """
+    stat = proc.stat_in(_read(pid, "stat"))
+    if stat is None:
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - stat.start_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def is_alive(identity: ProcessIdentity) -> bool:

@@ -6,11 +6,13 @@ Its answer is its user's word: it is shown, bounded and made printable, and noth
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from local_agent import control
 from local_agent.errors import LocalAgentError
+from local_agent.plain import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS = 1.5
 _MOST_KEYS = 100
+_MOST_PROBLEM = 1000
+_KEY = re.compile(r"[a-z_.]{1,40}")
 _MOST_AT_ONCE = 64
 
 
@@ -36,9 +40,9 @@ class Waiting:
         """Say what waits, a sentence each."""
         said = []
         if self.restart:
-            said.append(f"{_named(self.restart)} changed and waits for a restart: {how_to_restart}")
+            said.append(f"{', '.join(self.restart)} changed and waits for a restart: {how_to_restart}")
         if self.reload:
-            said.append(f"{_named(self.reload)} changed since the agent read it: {how_to_reload}")
+            said.append(f"{', '.join(self.reload)} changed since the agent read it: {how_to_reload}")
         if self.problem:
             said.append(f"the agent goes on with settings that a restart would refuse now: {self.problem}")
         return tuple(said)
@@ -92,9 +96,9 @@ def in_use(answer: object) -> InUse:
         told,
         _texts(answer.get("lines")),
         Waiting(
-            _texts(waiting.get("reload")),
-            _texts(waiting.get("restart")),
-            problem if isinstance(problem, str) else "",
+            _keys(waiting.get("reload")),
+            _keys(waiting.get("restart")),
+            short(problem, _MOST_PROBLEM) if isinstance(problem, str) else "",
         ),
     )
 
@@ -105,5 +109,6 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _named(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:_MOST_KEYS])
+def _keys(value: object) -> tuple[str, ...]:
+    """A later agent may have settings that are not known here; all are called alike."""
+    return tuple(key for key in _texts(value) if _KEY.fullmatch(key))[:_MOST_KEYS]

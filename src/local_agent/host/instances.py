@@ -119,7 +119,8 @@ class Instance:
             lost = _UNREACHABLE.search(self.words)
             if lost:
                 return f"API {lost.group(1)}"
-            is_up = self.place is not None or (self.service is not None and self.service.active_state == "active")
+            is_active = self.service is not None and self.service.active_state == "active"
+            is_up = is_active if self.place is None else not self.place.is_new
             silent = self.may_ask and is_up
             return "its agent does not answer on its control socket" if silent else ""
         if not self.agent.api_reachable:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
     from local_agent.host.agents import StateFolder
 
+_START_SECONDS = 30.0  # a start takes one; a machine may be busy
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an agent runs. `manager` is whose `unit` is: "system", "user", or "" where it is in none of systemd's.
 
-    `ends_with` is the unit whose stop ends its flow runs, "" where they outlive it; `log` says how to see its log.
+    `ends_with` is `unit` if its stop ends the flow runs, "" where they outlive it; `log` says how to see its log.
     """
 
     pid: int
@@ -36,6 +38,12 @@ class Place:
     state_dir: Path
     ends_with: str = ""
     log: str = ""
+    age_seconds: float | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its process began so lately that it need not answer yet: its unit may count as started before."""
+        return self.age_seconds is not None and self.age_seconds < _START_SECONDS
 
     @property
     def user(self) -> str:
@@ -61,7 +69,16 @@ def place_of(folder: StateFolder, pid: int, ends_with: str) -> Place | None:
         return None
     unit, is_users = unit_in(cgroup)
     manager = ("user" if is_users else "system") if unit else ""
-    return Place(pid, folder.uid, unit, manager, folder.path, ends_with, _log_of(pid, unit, manager, folder.uid))
+    return Place(
+        pid,
+        folder.uid,
+        unit,
+        manager,
+        folder.path,
+        ends_with=unit if ends_with == unit else "",  # what an agent says of other units is not its to say
+        log=_log_of(pid, unit, manager, folder.uid),
+        age_seconds=procfs.age_seconds(pid),
+    )
 
 
 def _log_of(pid: int, unit: str, manager: str, uid: int) -> str:

@@ -134,7 +134,7 @@ def test_agents_that_nobody_put_into_a_unit(host: Host) -> None:
         machine.run(["kill", "-STOP", str(_instances(host)["alice/two"]["process"]["pid"])])
         shown = json.loads(host.type("config --instance alice/two --json").stdout)
         assert (shown["from"], shown["settings"]["api"]["value"]) == ("unit", host.api.url)
-        assert "does not answer" in _instances(host)["alice/two"]["problem"]
+        _wait(host, lambda: "does not answer" in (_instances(host)["alice/two"]["problem"] or ""))
         machine.run(["kill", "-CONT", str(_instances(host)["alice/two"]["process"]["pid"])])
         assert "draining" in host.type("drain --instance alice/two").stdout
         assert _instances(host)["alice/two"]["agent"]["draining"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,21 @@ import pytest
 from local_agent import events
 from local_agent.host.agents import StateFolder
 from local_agent.host.found import found_folders, is_agent, user_name
+from local_agent.host.instances import Instance
 from local_agent.host.past import Past
 from local_agent.host.place import Place, place_of
 from unit.host.fakes import asked_of, fake_journal, run_id
 
 # holds the lock of a state folder as an agent does; ends with its standard input
 _HOLDS = "import sys; held = open(sys.argv[3] + '/lock', 'w'); print('held', flush=True); sys.stdin.read()"
+
+_SUPERVISES = """
+import subprocess, sys
+with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    print(child.pid, flush=True)
+    sys.stdin.read()
+    child.communicate()
+"""
 
 
 @pytest.mark.parametrize(
@@ -71,6 +81,31 @@ def test_an_agent_is_found_by_its_process(folder: Path) -> None:
     assert place.pid == found.pid
     if os.geteuid() == 0:
         assert place.log.endswith("reads it from a pipe")
+
+
+def test_one_that_supervisord_has_started(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        return  # others cannot see where its output goes
+    supervisor = tmp_path / "supervisord"
+    supervisor.write_text(f"#!{sys.executable}\n{_SUPERVISES}")
+    supervisor.chmod(0o755)
+    with subprocess.Popen([str(supervisor)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        place = place_of(StateFolder("x", tmp_path, 0), child, "another.service")
+        process.communicate()
+    assert place is not None
+    assert place.log == "supervisorctl status names it, supervisorctl tail -f NAME shows it"
+    assert place.ends_with == "", "what it says of units that it is not in is not believed"
+    assert place.is_new
+
+
+def test_who_begins_need_not_answer_yet(folder: Path) -> None:
+    place = place_of(StateFolder("x", folder, os.geteuid()), os.getpid(), "")
+    assert place is not None
+    new, old = (replace(place, age_seconds=age) for age in (0.5, 600.0))
+    assert Instance("x", None, None, may_ask=True, place=new).problem == ""
+    assert "does not answer" in Instance("x", None, None, may_ask=True, place=old).problem
 
 
 def test_it_is_one_of_those_that_are_known_already(folder: Path) -> None:
