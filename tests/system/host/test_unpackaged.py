@@ -44,7 +44,10 @@ def hand(host: Host) -> Iterator[Host]:
 
 def _end(machine: Machine) -> None:
     machine.run(f"systemctl stop {_UNIT}; rm -f /etc/systemd/system/{_UNIT}", check=False)
-    machine.run("pkill -KILL -u alice; pkill -KILL -u bob; loginctl disable-linger alice", check=False)
+    machine.run("loginctl disable-linger alice; systemctl stop user@1000.service", check=False)
+    machine.run("pkill -KILL -u alice; pkill -KILL -u bob", check=False)
+    # as long as logind remembers her it starts her no manager anew
+    machine.wait_until("! loginctl show-user alice")
     machine.run("rm -rf /home/*/.local/state /root/.local/state; systemctl daemon-reload", check=False)
 
 

@@ -60,7 +60,9 @@ def _elsewhere(instance: Instance) -> Finding:
     if not place.ends_with:
         return ok("service", place.in_words, instance.name)
     own = "--user " if place.manager == "user" else ""
-    mend = f"loginctl enable-linger {place.user} && systemctl {own}restart {shlex.quote(place.ends_with)}"
+    # enable-linger does not wait for the user's manager, and an agent that starts before it has no scopes
+    manager = f"loginctl enable-linger {place.user} && systemctl start user@{place.uid}.service"
+    mend = f"{manager} && systemctl {own}restart {shlex.quote(place.ends_with)}"
     return warning("service", place.in_words, f"{mend} (this once it ends the flow runs that it has)", instance.name)
 
 
