@@ -51,14 +51,14 @@ class Bed:
         assert page.problems == ()
         return {run.id: run for run in page.runs}
 
-    async def new_run(self) -> FlowRun:
+    async def new_run(self, **more: Any) -> FlowRun:  # noqa: ANN401 - as above
         """Create a run and return it as the queue hands it out."""
-        (run_id,) = self.create()
+        (run_id,) = self.create(**more)
         return (await self.due())[run_id]
 
-    async def claimed_run(self, nonce: str = samples.NONCE) -> tuple[FlowRun, Record]:
+    async def claimed_run(self, nonce: str = samples.NONCE, **more: Any) -> tuple[FlowRun, Record]:  # noqa: ANN401
         """Create a run, claim it, and return it with its record."""
-        run = await self.new_run()
+        run = await self.new_run(**more)
         claim = await self.backend.claim(run, nonce)
         assert claim.value == "ours"
         return run, self.record_of(run, nonce)

@@ -36,6 +36,18 @@ async def test_a_crash_ends_the_running_task_runs_and_then_the_flow_run(api: Api
         assert proxy.count("set_task_run_states") == 1, "in one request"
 
 
+async def test_a_crash_ends_hundreds_of_running_task_runs(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run, record = await bed.claimed_run(tasks=[f"task-{number}" for number in range(700)])
+        api.set_state(run.id, "Running")
+        running = {"type": "Running", "message": "it runs"}
+        given = [{"task_run_id": task["id"], "version": None, "state": running} for task in api.task_runs(run.id)]
+        api.mutate("set_task_run_states", {"states": given})
+        assert await bed.backend.report(record, _KILLED, _FAIL) is Outcome.REPORTED
+        assert api.state_types(run.id) == ["Scheduled", "Submitted", "Running", "Failed"]
+        assert {task["state"] for task in api.task_runs(run.id)} == {"Failed"}
+
+
 async def test_a_run_that_finished_by_itself_needs_one_read_and_no_write(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         run, record = await bed.claimed_run()

@@ -21,6 +21,7 @@ _Row = TypeVar("_Row")
 
 PAGE = 25  # of the queue: the Server's queued_runs_returned_limit
 MOST_READ = 100
+_MOST_CHANGES = 20  # of one run in a request that it shares with so many others as a page has
 _TROUBLE_SECONDS = 60.0  # longer than any pause after which it is tried again
 
 
@@ -56,10 +57,12 @@ class StateWriter:
     async def write(self, changes: Sequence[StateChange]) -> None:
         """Set the states of one run, task runs before the flow run, in one request with those of others.
 
-        Raise ApiUnreachableError when there was no answer (they may be set), ApiRefusedError when one of them was
-        refused, with code QUEUED where Cloud keeps the run waiting.
+        Where they are many, in several: no API takes a thousand in one. Raise ApiUnreachableError when there was no
+        answer (they may be set), ApiRefusedError when one of them was refused, with code QUEUED where Cloud keeps the
+        run waiting.
         """
-        await self._batches.ask(changes)
+        for begin in range(0, len(changes), _MOST_CHANGES):
+            await self._batches.ask(changes[begin : begin + _MOST_CHANGES])
 
     async def tell(self, changes: Sequence[StateChange]) -> None:
         """Set states whose words may be what the API refuses: then plainer ones are tried, down to a bare sentence.
