@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -117,6 +118,8 @@ def _open_what_is_closed() -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code. A traceback is only ever our own bug."""
     _open_what_is_closed()
+    # where whoever started this ignores it, the kernel keeps no exit status of the processes that are started here
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         code = cli.main(prog_name="local-agent", standalone_mode=False)
     except LocalAgentError as error:

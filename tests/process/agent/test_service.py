@@ -162,3 +162,15 @@ def test_an_agent_that_was_started_in_the_background_with_nohup(api: Api, folder
         assert masks["SigIgn:"] >> Signals.SIGPIPE - 1 & 1, "a journald that is gone ends its flow runs"
         agent.wait_until_forgotten()
         assert agent.stop(Signals.SIGINT)[0] == 0, "and it hears its own"
+
+
+def test_an_agent_whose_starter_ignores_the_ends_of_children(api: Api, folder: Path) -> None:
+    wrapper = ("sh", "-c", 'env --ignore-signal=CHLD "$@" & wait $!', "sh")
+    agent = AgentProcess(folder, api.url, wrapper=wrapper)
+    with agent:
+        runs = [agent.new_run(api, play) for play in ("report Running\nreport Success", "exit 3")]
+        api.wait_for_state(runs[0], "Success")
+        api.wait_for_state(runs[1], "Failed")
+        agent.wait_until_forgotten()
+        assert api.states(runs[1])[-1]["message"].startswith("Exited with code 3 before the flow started")
+        assert "Traceback" not in agent.said
