@@ -18,10 +18,10 @@ from typing import Any
 
 from local_agent.server import datafile, tables, timestamps
 from local_agent.server.budget import DEFAULT, Budget
+from local_agent.server.descriptions import Column, Kind
 from local_agent.server.json_text import JsonText, to_json
 from local_agent.server.lanes import Lane
 from local_agent.server.reads import Parameters, Reads, bindable
-from local_agent.server.tables import Column, Kind
 from local_agent.server.timestamps import Clock
 from local_agent.server.transactions import Transactions
 

@@ -12,7 +12,7 @@ from typing import IO
 
 from local_agent.errors import StateError
 from local_agent.server import intervals, labels, tables
-from local_agent.server.tables import Table
+from local_agent.server.descriptions import Table
 
 SCHEMA_VERSION = 1
 

@@ -28,12 +28,13 @@ from graphql import (
 )
 
 from local_agent.server.arguments import Reader
+from local_agent.server.descriptions import Table
 from local_agent.server.documents import Order
 from local_agent.server.json_text import to_json
 from local_agent.server.reading import Query
 from local_agent.server.refusals import OutOfTimeError
 from local_agent.server.request import Request
-from local_agent.server.tables import TABLES, Table
+from local_agent.server.tables import TABLES
 
 Handler = Callable[[Request, dict[str, Any]], object]
 """Answers an operation, given its request and its input."""

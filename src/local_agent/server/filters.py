@@ -8,9 +8,10 @@ from typing import Any
 
 from local_agent.server import likeness, timestamps
 from local_agent.server.budget import DEFAULT, Budget
+from local_agent.server.descriptions import Column, Kind, Relation, Table
 from local_agent.server.json_text import shortened, to_json
 from local_agent.server.refusals import RefusedError, TooLargeError
-from local_agent.server.tables import BY_NAME, Column, Kind, Relation, Table
+from local_agent.server.tables import BY_NAME
 
 ALL = "TRUE"
 NONE = "FALSE"

@@ -10,10 +10,11 @@ from typing import Any
 from graphql import FieldNode
 
 from local_agent.server.arguments import Reader
+from local_agent.server.descriptions import Column, Kind, Relation, Table
 from local_agent.server.filters import ALL, Statement, as_list, condition
 from local_agent.server.reads import Reads
 from local_agent.server.refusals import RefusedError, TooLargeError
-from local_agent.server.tables import BY_NAME, Column, Kind, Relation, Table
+from local_agent.server.tables import BY_NAME
 
 # json_object takes 127 arguments at most, two for each field.
 _MOST_FIELDS = 63

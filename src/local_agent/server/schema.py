@@ -15,9 +15,10 @@ from graphql import (
 )
 
 from local_agent.server import timestamps
+from local_agent.server.descriptions import Kind, Relation, Table
 from local_agent.server.json_text import shortened
 from local_agent.server.operations import OPERATIONS
-from local_agent.server.tables import TABLES, Kind, Relation, Table
+from local_agent.server.tables import TABLES
 
 _COMPARISONS = {
     Kind.TEXT: ("_lt", "_lte", "_gt", "_gte", "_like", "_nlike", "_ilike", "_nilike"),

@@ -8,9 +8,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ SEED = int(os.environ.get("SEED", "14"))
 RELATIVES = 100 if is_long_form() else 40
 RUNS = 200
 CLIENTS = 8
+TURNS = 20 if is_long_form() else 10
 
 # Alone a refusal takes milliseconds and a query that is stopped 0.8 s. The machine of the tests has other things to do.
 _SECONDS = 5.0
@@ -86,11 +88,38 @@ class Clients:
         """How many requests were answered."""
         return sum(self._counts)
 
-    def rate_while(self, work: Callable[[], None]) -> float:
-        """Return the requests a second while a function runs."""
-        begun, before = time.monotonic(), self.count
+    def rates(self, works: Iterable[Callable[[], None]]) -> tuple[float, float]:
+        """Return the requests a second while functions run, and in pauses as long after each of them.
+
+        In turns, so that whatever else this machine does slows both down.
+        """
+        meanwhile, usual = Pace(), Pace()
+        for work in works:
+            seconds = meanwhile.add(self, work)
+            usual.add(self, partial(time.sleep, seconds))
+        return meanwhile.rate, usual.rate
+
+
+@dataclass
+class Pace:
+    """How many requests were answered in how many seconds."""
+
+    requests: int = 0
+    seconds: float = 0.0
+
+    def add(self, clients: Clients, work: Callable[[], None]) -> float:
+        """Count while a function runs, and return how long that took."""
+        begun, before = time.monotonic(), clients.count
         work()
-        return (self.count - before) / (time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        self.requests += clients.count - before
+        self.seconds += seconds
+        return seconds
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / self.seconds
 
 
 def send(api: Api, costly: Costly) -> tuple[float, int, bytes]:
@@ -108,18 +137,15 @@ def test_others_keep_their_pace(filled: tuple[Api, str]) -> None:
     attacks = [*known(flow), *relatives(flow, random.Random(SEED), RELATIVES)]
     took: list[tuple[float, str, int, bytes]] = []
 
-    def attack() -> None:
-        for costly in attacks:
+    def attack(some: Sequence[Costly]) -> None:
+        for costly in some:
             seconds, status, text = send(api, costly)
             took.append((seconds, costly.name, status, text))
 
     run = api.graphql("{ flow_run(limit: 1) { id } }")["flow_run"][0]["id"]
     with Clients(api, run) as clients:
         time.sleep(1.0)
-        before = clients.rate_while(lambda: time.sleep(3.0))
-        during = clients.rate_while(attack)
-        after = clients.rate_while(lambda: time.sleep(3.0))
-    usual = (before + after) / 2
+        during, usual = clients.rates(partial(attack, attacks[start::TURNS]) for start in range(TURNS))
     slowest = sorted(took, reverse=True)[:3]
     print(f"{usual:.0f} requests/s, {during:.0f} meanwhile: {during / usual:.2f}")
     print("slowest", [each[:3] for each in slowest])
