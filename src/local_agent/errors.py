@@ -76,13 +76,16 @@ class AgentRefusedError(LocalAgentError):
 
 
 class ConfigError(LocalAgentError):
-    """A setting is wrong. `problems` holds every one found, when there are several."""
+    """A setting is wrong. `problems` holds every one found, when there are several; `mends` are commands for some."""
 
     exit_code = 78
 
-    def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", problems: tuple[str, ...] = (), mends: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message, hint=hint)
         self.problems = problems
+        self.mends = mends
 
 
 class CredentialError(LocalAgentError):

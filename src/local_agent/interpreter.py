@@ -128,7 +128,7 @@ def _judged(python: Path, ask: Callable[[], tuple[int, str]]) -> str:
     if code in _NOT_RUN:
         return f"{python} does not run"
     if code != 0:
-        return f"{python} has no prefect; install prefect 1.4.1 there, or set `python`"
+        return f"{python} has no prefect; set `python` to one that has prefect 1.4.1: `local-agent doctor` tells how"
     return "" if version.startswith(("0.", "1.")) else f"{python} has prefect {version}; flow runs need Prefect 1"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent import __version__
 from local_agent.backends.prefect1.inquiry import ApiView
 from local_agent.errors import ManagerUnreachableError, UnavailableError
-from local_agent.host.bus import SYSTEM_BUS, BusReader
+from local_agent.host.bus import SYSTEM_BUS, BusReader, buses
 from local_agent.host.checks import Finding, Verdict, failure, machine, ok, services
 from local_agent.host.checks.canary import check_canary, not_tried
 from local_agent.host.checks.given import given_to, read_given
@@ -53,7 +53,7 @@ def examine(host: Host, only: str | None = None, flags_of: FlagsOf = lambda _: {
     if not instances:
         yield ok("instances", "none is on this host yet; systemctl enable --now local-agent@NAME makes one")
     yield from _instances(host, instances, problems, flags_of)
-    if "system" in host.managers:
+    if host.managers:
         yield _canary(host)
 
 
@@ -134,13 +134,17 @@ def _surroundings(
 
 
 def _canary(host: Host) -> Finding:
-    if os.geteuid() != 0:
+    is_root = os.geteuid() == 0
+    addresses = buses(host.uid, os.environ)
+    address = addresses.get("system" if is_root else "user")
+    if address is None:
         return not_tried()
+    listens = is_root or host.journal.can_be_read_of(host.uid)
 
     async def sing() -> Finding:
-        manager = DBusScopeManager(SYSTEM_BUS)
+        manager = DBusScopeManager(address)
         try:
-            return await check_canary(manager, host.journal)
+            return await check_canary(manager, host.journal, listens=listens)
         finally:
             await manager.close()
 

@@ -58,6 +58,11 @@ class Journal:
         files = [path for folder in self.folders for path in folder.glob("*/system.journal")]
         return any(os.access(path, os.R_OK) for path in files)
 
+    def can_be_read_of(self, uid: int) -> bool:
+        """Tell whether this user may read what a user wrote: journald gives each login's user a file of its own."""
+        files = [path for folder in self.folders for path in folder.glob(f"*/user-{uid}.journal")]
+        return self.can_be_read() or any(os.access(path, os.R_OK) for path in files)
+
     def _started(self, words: Sequence[str]) -> subprocess.Popen[str]:
         try:
             return subprocess.Popen(

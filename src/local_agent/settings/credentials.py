@@ -10,12 +10,12 @@ Prefect's auth.toml                       what `prefect auth login` left for thi
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from local_agent.settings import kinds
+from local_agent.settings.access import closed_to_others, is_readable_by_all, opened_to_this_user
 from local_agent.settings.findings import Findings
 from local_agent.settings.option import Given, Layer, Source, SourceKind
 from local_agent.settings.secret import Secret
@@ -95,7 +95,8 @@ def _from_file(given: Given, expand_path: Callable[[object], Path], findings: Fi
         findings.problem(given.source, f"{given.value} does not hold an API key: {error}")
     except OSError as error:
         what = f"{given.value} cannot be read: {error.strerror}"
-        findings.problem(given.source, what, "write the key into it, readable for the agent's user only")
+        mend = opened_to_this_user(path) if isinstance(error, PermissionError) else ""
+        findings.problem(given.source, what, mend or "write the key into it, readable for the agent's user only", mend)
     else:
         if given.source.kind is not SourceKind.CREDENTIAL:
             warn_if_public(path, findings)
@@ -108,8 +109,8 @@ def warn_if_public(path: Path | None, findings: Findings, what: str = "the API k
     if path is None:
         return
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except OSError:
         return
-    if mode & stat.S_IROTH:
-        findings.warn(f"{path}: holds {what} and is readable by every user; chmod o-r {path}")
+    if is_readable_by_all(status):
+        findings.warn(f"{path}: holds {what} and is readable by every user; {closed_to_others(path, status)}")

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from local_agent.settings.access import opened_to_this_user
 from local_agent.settings.findings import Findings, did_you_mean
 from local_agent.settings.kinds import NOTHING
 from local_agent.settings.model import BY_KEY, OPTIONS
@@ -76,7 +77,9 @@ def read_toml(path: Path, findings: Findings) -> dict[str, object] | None:
     except tomllib.TOMLDecodeError as error:
         findings.problem(path, f"it is not TOML: {error}", _toml_hint(str(error)))
     except OSError as error:
-        findings.problem(path, f"it cannot be read: {error.strerror}", "make it readable for the agent's user")
+        mend = opened_to_this_user(path) if isinstance(error, PermissionError) else ""
+        hint = mend or "make it a file that the agent's user can read"
+        findings.problem(path, f"it cannot be read: {error.strerror}", hint, mend)
     return None
 
 

@@ -13,7 +13,9 @@ _NO_PREFECT = 'if [ "$1" = -c ]; then echo "ModuleNotFoundError" >&2; exit 1; fi
 
 def test_no_prefect_is_said_before_anything_else_happens(folder: Path) -> None:
     with AgentProcess(folder, "http://127.0.0.1:9", python=_NO_PREFECT) as agent:
-        agent.wait_for(f"No flow run is taken: {agent.python} has no prefect; install prefect 1.4.1 there")
+        agent.wait_for(
+            f"No flow run is taken: {agent.python} has no prefect; set `python` to one that has prefect 1.4.1"
+        )
 
 
 def test_no_run_is_claimed_until_the_interpreter_is_fit(api: Api, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -13,9 +12,8 @@ from local_agent.backends.prefect1.inquiry import look_at
 from local_agent.errors import ConfigError, CredentialError, LocalAgentError, ManagerUnreachableError
 from local_agent.host.bus import Wanted
 from local_agent.host.checks import Finding, failure, ok, warning
-from local_agent.host.checks.owner import entry_of
+from local_agent.host.checks.owner import entry_of, name_of
 from local_agent.host.records import records_of
-from local_agent.interpreter import run_bounded
 from local_agent.plain import shown_url, unix_path
 from local_agent.settings import load_settings
 from local_agent.store import UNREADABLE
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from local_agent.settings import Settings
 
 _CREDENTIAL = "api-key"
-_ASK_VERSION = "import importlib.metadata as m, sys; print(m.version('prefect'), sys.version.split()[0])"
-_INTERPRETER_SECONDS = 60.0
 _LATE_SECONDS, _WRONG_SECONDS = 10.0, 120.0
 
 
@@ -58,7 +54,9 @@ def read_surroundings(reader: UnitReader, unit_path: str) -> Surroundings:
     answers = reader.read([Wanted(unit_path, "Service", name) for name in names])
     if None in answers:
         missing = ", ".join(name for name, answer in zip(names, answers, strict=True) if answer is None)
-        raise ManagerUnreachableError(f"systemd does not tell its {missing}", hint="systemctl list-jobs; ask again")
+        raise ManagerUnreachableError(
+            f"systemd does not tell its {missing}", hint="systemctl list-jobs # is PID 1 busy?"
+        )
     user, lines, credentials, group, more = answers
     environ = dict(str(line).partition("=")[::2] for line in lines)
     keys = [str(path) for name, path in credentials if name == _CREDENTIAL]
@@ -76,14 +74,22 @@ def check_settings(
     try:
         settings = load_settings(flags=flags, environ=environ, hostname=hostname)
     except ConfigError as error:
-        evidence = "; ".join([error.message, *error.problems])
-        mend = f"correct it there; local-agent config --instance {name} shows every setting"
+        hint = f" ({error.hint})" if error.hint and not (error.problems or error.mends) else ""
+        evidence = "; ".join([error.message + hint, *error.problems])
+        show = f"local-agent config --instance {name}"
+        mend = " && ".join([*error.mends, show]) if error.mends else f"{show} # shows every setting; correct it there"
         return None, [failure("settings", evidence, mend, name)]
     except OSError as error:
         return None, [warning("settings", f"they cannot be read: {error}", "run this as root", name)]
     files = ", ".join(map(str, settings.files)) or "defaults only"
-    doubts = [warning("settings", text, shown_mend, name) for text in settings.warnings]
+    doubts = [_doubt(text, shown_mend, name) for text in settings.warnings]
     return settings, doubts or [ok("settings", files, name)]
+
+
+def _doubt(text: str, shown_mend: str, name: str) -> Finding:
+    """A warning about a setting; what follows its semicolon mends it."""
+    evidence, _, mend = text.partition("; ")
+    return warning("settings", evidence, mend or shown_mend, name)
 
 
 def _home(user: str) -> str:
@@ -96,7 +102,8 @@ def check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
     try:
         return _check_folder(folder, name, user)
     except OSError as error:
-        mend = "ls -ld there; findmnt -T there"
+        path = folder.path if folder else "/var/lib/local-agent"
+        mend = f"namei -l {path}; findmnt -T {path}"
         return failure("state folder", f"it cannot be looked at: {error}", mend, name)
 
 
@@ -111,13 +118,16 @@ def _check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
     if mode & stat.S_IRWXU != stat.S_IRWXU:
         return failure("state folder", f"{owner} may not write to {path}", f"chmod 0700 {path}", name)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
-        mend = f"journalctl -k -e tells why; then mount -o remount,rw $(findmnt -no TARGET -T {path})"
+        mend = f"mount -o remount,rw $(findmnt -no TARGET -T {path}) # journalctl -k tells why it is so"
         return failure("state folder", f"{path} is mounted read-only: no flow run is claimed", mend, name)
     aside = sorted(path.glob(f"runs/*{UNREADABLE}")) if os.access(path, os.X_OK) else []
     if aside:
         evidence = f"records that could not be read were put aside, nobody reports these ends: {_ids(aside)}"
         return warning(
-            "state folder", evidence, f"look these flow runs up at the API; rm {path}/runs/*{UNREADABLE}", name
+            "state folder",
+            evidence,
+            f"rm {path}/runs/*{UNREADABLE} # once you have looked these flow runs up at the API",
+            name,
         )
     lost = [record.id for record in records_of(folder).records if not record.nonce]
     if lost:
@@ -145,14 +155,6 @@ def _owner_of(path: Path) -> str:
         return ""
 
 
-def name_of(uid: int) -> str:
-    """Return a user's name, its number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def check_api(settings: Settings, name: str) -> tuple[list[Finding], ApiView | None]:
     """Whether the API answers and accepts the key, and what its clock says."""
     try:
@@ -160,7 +162,8 @@ def check_api(settings: Settings, name: str) -> tuple[list[Finding], ApiView | N
     except CredentialError as error:
         return [failure("API key", error.message, error.hint, name)], None
     except LocalAgentError as error:
-        return [failure("API", error.message, error.hint or f"curl -v {_curl(settings.api)}", name)], None
+        mend = error.hint or f"local-agent config --instance {name} # is its `api` right?"
+        return [failure("API", error.message, mend, name)], None
     key = "its key is accepted" if settings.api_key else "it asks for no key"
     if unix_path(settings.api):
         key = "this user may use its socket"
@@ -178,50 +181,12 @@ def check_clock(view: ApiView, name: str) -> Finding:
     if ahead is None:
         return ok("clock", "the API tells no time to compare with", name)
     evidence = f"the API's is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}"
-    mend = "timedatectl set-ntp true; timedatectl timesync-status; and the same on the API's machine"
+    mend = "timedatectl set-ntp true # with systemd-timesyncd or chrony installed; also on the API's machine"
     if abs(ahead) > _WRONG_SECONDS:
         return failure("clock", f"{evidence}: flow runs start at the wrong time", mend, name)
     if abs(ahead) > _LATE_SECONDS:
         return warning("clock", evidence, mend, name)
     return ok("clock", "the API's agrees", name)
-
-
-def check_interpreter(python: Path, name: str) -> Finding:
-    """Whether the flows' interpreter has Prefect 1. It is run by this process, which must not be root's."""
-    mend = f"python3 -m venv {python.parent.parent} && {python} -m pip install 'prefect==1.4.1' 'marshmallow<4'"
-    try:
-        code, answer = run_bounded([str(python), "-c", _ASK_VERSION], _INTERPRETER_SECONDS)
-    except PermissionError:
-        mend = f"namei -l {python} shows what keeps it out; chmod a+x {python} and the folders above it"
-        return failure("interpreter", f"{_own_name()} may not run {python}", mend, name)
-    except (OSError, TimeoutError) as error:
-        return failure("interpreter", f"{python} does not run: {error}", mend, name)
-    if code != 0:
-        return failure("interpreter", f"{python} has no prefect", mend, name)
-    version, _, python_version = answer.strip().partition(" ")
-    if not version.startswith(("0.", "1.")):
-        return failure("interpreter", f"{python} has prefect {version}; flow runs need Prefect 1", mend, name)
-    return ok("interpreter", f"prefect {version} on Python {python_version} at {python}", name)
-
-
-def check_environment(python: Path, name: str) -> Finding:
-    """Whether flow runs could change what later ones import. To be asked with the rights of their user."""
-    prefix = python.parent.parent
-    parts = (python, python.parent, prefix, *sorted(prefix.glob("lib/python3*/site-packages")))
-    changeable = [part for part in parts if os.access(part, os.W_OK)]
-    if changeable:
-        evidence = f"flow runs can write {changeable[0]}: what one leaves there all later ones run"
-        return warning("environment", evidence, f"chown -R root: {prefix} && chmod -R go-w {prefix}", name)
-    return ok("environment", f"flow runs cannot change {prefix}", name)
-
-
-def interpreter_not_asked(python: Path, name: str, why: str) -> Finding:
-    """What is said where it is not run."""
-    return warning("interpreter", f"not asked: {why}", f"{python} -m pip show prefect, as the agent's user", name)
-
-
-def _own_name() -> str:
-    return name_of(os.geteuid())
 
 
 class Labelled(Protocol):

@@ -13,15 +13,12 @@ from local_agent.backends.prefect1.inquiry import Neighbour
 from local_agent.host.checks import Finding, Verdict, warning
 from local_agent.host.checks.instance import (
     check_api,
-    check_environment,
     check_folder,
-    check_interpreter,
     check_settings,
     folder_of_another,
-    interpreter_not_asked,
-    name_of,
 )
-from local_agent.host.checks.owner import ROOT, NotAskedError, Owner, as_owner
+from local_agent.host.checks.interpreter import check_environment, check_interpreter, interpreter_not_asked
+from local_agent.host.checks.owner import ROOT, NotAskedError, Owner, as_owner, name_of
 from local_agent.settings.show import as_json
 
 if TYPE_CHECKING:
@@ -74,7 +71,7 @@ class Look:
 def not_looked_at(name: str, why: str) -> Look:
     """What is said where nobody could look: neither that it is well nor that it is not."""
     evidence = f"settings, API and interpreter are not asked: {why}"
-    return Look((warning("instance", evidence, "systemctl status dbus; systemctl list-jobs; then ask again", name),))
+    return Look((warning("instance", evidence, "systemctl status dbus; systemctl list-jobs # then ask again", name),))
 
 
 def look_at(subject: Subject, owner: Owner, uid: int) -> Look:
@@ -144,7 +141,11 @@ def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = 
         return Look(tuple(findings))
     about_api, view = check_api(settings, name)
     python = settings.python
-    asked = [interpreter_not_asked(python, name, against)] if against else [check_interpreter(python, name)]
+    asked = [
+        interpreter_not_asked(python, name, against)
+        if against
+        else check_interpreter(python, name, typed_by_root=as_another)
+    ]
     if as_another:  # a user's own agent runs in environments of that user's
         asked.append(check_environment(python, name))
     return Look(

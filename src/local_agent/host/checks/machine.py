@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 _OLDEST_SYSTEMD = 252
 _CONTROLLERS = ("cpu", "io", "memory", "pids")
 _KERNEL_LINE = "on the kernel's command line (GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub and a reboot)"
+# the last file that sets a value wins (journald.conf(5))
+_DROP_INS = "/etc/systemd/journald.conf.d"
 _LIFT = (
-    "mkdir -p /etc/systemd/journald.conf.d"
-    " && printf '[Journal]\\nRateLimitBurst=0\\n' >/etc/systemd/journald.conf.d/local-agent.conf"
+    f"mkdir -p {_DROP_INS} && printf '[Journal]\\nRateLimitBurst=0\\n' >{_DROP_INS}/zz-local-agent-limit.conf"
     " && systemctl restart systemd-journald"
 )
+_KEEP = (
+    f"mkdir -p {_DROP_INS} && printf '[Journal]\\nStorage=persistent\\n' >{_DROP_INS}/zz-local-agent-storage.conf"
+    " && systemctl restart systemd-journald && journalctl --flush"
+)
+_AS_ROOT = "run it as root: local-agent doctor"
 _FEW_BYTES, _LITTLE_SHARE, _LOW_SHARE = 100 << 20, 0.01, 0.05
 
 
@@ -71,12 +77,8 @@ def check_journal(
     if (kept / machine_id / "system.journal").exists():
         return ok("journal", f"kept in {kept}")
     if (passing / machine_id / "system.journal").exists():
-        mend = (
-            "mkdir -p /var/log/journal && systemctl restart systemd-journald && journalctl --flush;"
-            " and no Storage=volatile in journald.conf"
-        )
-        return warning("journal", f"it is in {passing} and gone at the next boot", mend)
-    return failure("journal", "there is none: output of flow runs is lost", "systemctl status systemd-journald")
+        return warning("journal", f"it is in {passing} and gone at the next boot", _KEEP)
+    return failure("journal", "there is none: output of flow runs is lost", _KEEP)
 
 
 def check_dropped(
@@ -89,7 +91,7 @@ def check_dropped(
     if limit_is_off:
         return ok("rate limit", "journald takes every line: its limit is lifted for all units")
     if not journal.can_be_read():
-        return warning("rate limit", "not looked at: this user may not read the journal", "sudo local-agent doctor")
+        return warning("rate limit", "not looked at: this user may not read the journal", _AS_ROOT)
     try:
         gaps = gaps_of_flow_runs(journal, uids)
     except LocalAgentError as error:
@@ -124,11 +126,13 @@ def _check_disk(folder: Path, status: os.statvfs_result) -> Finding:
     if free_bytes < _FEW_BYTES or room < _LITTLE_SHARE:
         return failure("disk", f"{in_bytes(free_bytes)} free at {folder}: no flow run is claimed", _mend_disk(folder))
     if inodes < _LITTLE_SHARE:
-        return failure("disk", f"{status.f_favail} inodes free at {folder}", f"du --inodes -x -d2 {folder} | sort -n")
+        return failure(
+            "disk", f"{status.f_favail} inodes free at {folder}", f"du --inodes -x {folder} | sort -n | tail -n 20"
+        )
     if room < _LOW_SHARE or inodes < _LOW_SHARE:
         return warning("disk", f"{room:.0%} of room, {inodes:.0%} of inodes free at {folder}", _mend_disk(folder))
     return ok("disk", f"{in_bytes(free_bytes)} free at {folder}")
 
 
 def _mend_disk(folder: Path) -> str:
-    return f"du -xh -d2 {folder} | sort -h; journalctl --vacuum-size=500M; apt clean"
+    return f"journalctl --vacuum-size=500M; apt-get clean; du -xah {folder} | sort -h | tail -n 20 # what is left"

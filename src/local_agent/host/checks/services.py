@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local_agent.host.bus import UnitReader
-    from local_agent.host.instances import Instance
+    from local_agent.host.instances import Instance, Service
 
 _SOCKET = "local-agent-broker.socket"
 _SERVICE = "local-agent-broker.service"
-_MEND_SYSTEMD = "is PID 1 busy? systemctl list-jobs; then ask again"
+_MEND_SYSTEMD = "systemctl list-jobs # is PID 1 busy? then ask again"
 _FOR_ITS_GROUP = 0o060
 # a socket whose service runs is not started
 _MEND_BROKER = f"systemctl stop {_SOCKET} {_SERVICE}; systemctl enable --now {_SOCKET}"
@@ -35,21 +35,41 @@ def check_service(instance: Instance, installed_version: str) -> list[Finding]:
         findings.append(failure("service", instance.problem, _log_of(instance), about))
     elif instance.problem and not instance.problem.startswith("API "):
         is_stopped = service.active_state == "inactive"
-        mend = f"systemctl start {service.unit}" if is_stopped else f"journalctl -u {service.unit} -e"
+        start = f"systemctl {_own(service)}start {service.unit}"
+        mend = start if is_stopped else f"{_last_words(service)} # once that is mended: {start}"
         findings.append(failure("service", instance.problem, mend, about))
     elif service.restarts:
         times = "once" if service.restarts == 1 else f"{service.restarts} times"
         evidence = f"systemd has restarted it {times} since somebody started it"
-        findings.append(warning("service", evidence, f"journalctl -u {service.unit} tells why", about))
+        findings.append(warning("service", evidence, _look_and_restart(service, instance), about))
     elif instance.place:
         findings.append(_elsewhere(instance))
     else:
         findings.append(ok("service", f"{service.active_state}, never restarted by systemd", about))
     version = instance.agent.version if instance.agent else installed_version
     if version != installed_version:
-        mend = f"systemctl restart local-agent@{about} (flow runs go on)" if not instance.place else "restart it"
+        mend = "restart it" if service is None else f"systemctl {_own(service)}restart {service.unit}{_fate(instance)}"
         findings.append(warning("version", f"{version} runs, {installed_version} is installed", mend, about))
     return findings
+
+
+def _own(service: Service) -> str:
+    return "--user " if service.manager == "user" else ""
+
+
+def _last_words(service: Service) -> str:
+    return f"journalctl {_own(service)}-u {service.unit} -n 50"
+
+
+def _look_and_restart(service: Service, instance: Instance) -> str:
+    """Return what tells why it was restarted, and has systemd count anew."""
+    restart = f"systemctl {_own(service)}restart {service.unit}{_fate(instance)}"
+    return f"{_last_words(service)}; {restart}"
+
+
+def _fate(instance: Instance) -> str:
+    ends = instance.place is not None and instance.place.ends_with
+    return " # this ends the flow runs that it has" if ends else " # flow runs go on"
 
 
 def _elsewhere(instance: Instance) -> Finding:
@@ -63,7 +83,7 @@ def _elsewhere(instance: Instance) -> Finding:
     # enable-linger does not wait for the user's manager, and an agent that starts before it has no scopes
     manager = f"loginctl enable-linger {place.user} && systemctl start user@{place.uid}.service"
     mend = f"{manager} && systemctl {own}restart {shlex.quote(place.ends_with)}"
-    return warning("service", place.in_words, f"{mend} (this once it ends the flow runs that it has)", instance.name)
+    return warning("service", place.in_words, f"{mend} # this once it ends the flow runs that it has", instance.name)
 
 
 def _log_of(instance: Instance) -> str:
@@ -99,7 +119,7 @@ def check_broker(reader: UnitReader) -> Finding:
             _MEND_BROKER,
         )
     if states.get(_SERVICE) == "failed":
-        return failure("broker", f"{_SERVICE} failed", f"journalctl -u {_SERVICE} -e")
+        return failure("broker", f"{_SERVICE} failed", f"systemctl reset-failed {_SERVICE}; {_MEND_BROKER}")
     (listens,) = reader.read([Wanted(units[_SOCKET].path, "Socket", "Listen")])
     problem = next((found for _, path in listens or () if (found := _problem_of(Path(path), needing))), "")
     if problem:
