@@ -56,7 +56,7 @@ async def _bed(folder: Path) -> AsyncIterator[Bed]:
         ("echo 1.4.1", ""),
         ("echo 0.15.13", ""),
         ("echo 2.20.1", "has prefect 2.20.1; flow runs need Prefect 1"),
-        ("exit 1", "has no prefect; set `python` to one that has prefect 1.4.1"),
+        ("exit 1", "has no prefect; set `python` to one that has prefect 1.4.1: `local-agent doctor` tells how"),
     ],
 )
 def test_what_it_answers(tmp_path: Path, script: str, reason: str) -> None:

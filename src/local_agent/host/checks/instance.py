@@ -170,11 +170,6 @@ def check_api(settings: Settings, name: str) -> tuple[list[Finding], ApiView | N
     return [ok("API", f"{shown_url(settings.api)} answers; {key}", name), check_clock(view, name)], view
 
 
-def _curl(api: str) -> str:
-    path = unix_path(api)
-    return f"--unix-socket {path} http://localhost/health" if path else shown_url(api)
-
-
 def check_clock(view: ApiView, name: str) -> Finding:
     """Whether the clocks here and at the API agree."""
     ahead = view.ahead_seconds

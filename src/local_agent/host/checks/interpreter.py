@@ -23,7 +23,7 @@ _PACKAGES = "'prefect==1.4.1' 'marshmallow<4'"
 _OWN = Path("/opt/flows/venv")
 _VENV = "pyvenv.cfg"
 # A venv that somebody made there by mistake makes them no less the system's.
-_SYSTEM = (Path("/"), Path("/usr"), Path("/usr/local"), Path("/bin"), Path("/opt"), Path("/home"), Path("/root"))
+SYSTEM = (Path("/"), Path("/usr"), Path("/usr/local"), Path("/bin"), Path("/opt"), Path("/home"), Path("/root"))
 
 
 def check_interpreter(python: Path, name: str, *, typed_by_root: bool = True) -> Finding:
@@ -78,7 +78,7 @@ def _new_venv(name: str) -> Path:
 def _venv_of(python: Path) -> Path | None:
     """Return the virtual environment of an interpreter, None where it is the system's or stands by itself."""
     folder = Path(os.path.abspath(python)).parent.parent  # noqa: PTH100 - the link in a venv is not followed
-    return folder if folder not in _SYSTEM and (folder / _VENV).exists() else None
+    return folder if folder not in SYSTEM and (folder / _VENV).exists() else None
 
 
 def check_environment(python: Path, name: str) -> Finding:
