@@ -26,14 +26,25 @@ def closed_to_others(path: Path, status: os.stat_result) -> str:
 def opened_to_this_user(path: Path) -> str:
     """Given a file that this process may not read, return what lets its user, or shows which folder does not."""
     try:
+        closed = next((folder for folder in reversed(path.parents) if not os.access(folder, os.X_OK)), None)
+        if closed is not None:
+            return _entered_by_this_user(closed)
         status = path.stat()
     except OSError:
-        return f"namei -l {_quoted(path)} # shows what keeps {_own_group()} out"
+        return f"namei -l {_quoted(path)}"
     if status.st_uid == os.geteuid():
         return f"chmod u+r {_quoted(path)}"
     if _is_in_group(status.st_gid):
         return f"chmod g+r {_quoted(path)}"
     return f"chgrp {_own_group()} {_quoted(path)} && chmod g+r {_quoted(path)}"
+
+
+def _entered_by_this_user(folder: Path) -> str:
+    """Return what lets its group enter a folder of root's; whom else it belongs to knows why it is closed."""
+    is_roots = folder.stat().st_uid == 0 and folder != Path("/root")
+    if not is_roots:
+        return f"namei -l {_quoted(folder)}"
+    return f"chgrp {_own_group()} {_quoted(folder)} && chmod g+x {_quoted(folder)}"
 
 
 def is_readable_by_all(status: os.stat_result) -> bool:

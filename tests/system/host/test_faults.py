@@ -36,12 +36,28 @@ _SETTINGS = f"""\
 LoadCredential=api-key:{_KEY_FILE}
 RestartSec=100ms
 """
+_OWN_DROP_INS = f"/etc/systemd/system/{_UNIT}.d"
+_INIT = "/opt/local-agent/src/local_agent/__init__.py"
+_BROKER = "local-agent-broker.service"
+_FAIL_BROKER = (
+    f"systemctl start {_BROKER} && systemctl kill -s KILL {_BROKER} && until systemctl is-failed {_BROKER};"
+    " do sleep 0.1; done"
+)
+# a user's own manager, as far as it matters to others: some systems take minutes to start one for a system's user
+_MANAGER = "user@$(id -u local-agent).service"
+_MANAGER_CONF = f"/run/systemd/system/{_MANAGER}.d"
+_A_MANAGER = (
+    f"mkdir -p {_MANAGER_CONF} && printf '[Service]\\nType=simple\\nPAMName=\\nExecStart=\\nExecStart=sleep 600\\n'"
+    f" >{_MANAGER_CONF}/fault.conf && systemctl daemon-reload"
+)
+_NO_MANAGER = f"systemctl stop {_MANAGER}; rm -r {_MANAGER_CONF}; systemctl daemon-reload"
 # what a container has no controllers of its own for is shown to the doctor as on a machine that has them all
 _ALL_CONTROLLERS = "cpuset cpu io memory pids"
 # journald knows the unit of a process that still lives, and tells what it threw away with a line of it that comes later
 _THROWN_AWAY = "journalctl --quiet MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e | grep -q Suppressed"
 _BURST = "i=0; while [ $i -lt 500 ]; do echo $i; i=$((i + 1)); done"
 _CHATTER = f"until {_THROWN_AWAY}; do {_BURST}; sleep 1.1; done"
+_MENDED = "/etc/systemd/journald.conf.d/zz-local-agent-*.conf"
 _SCOPE = "systemd-run --scope --quiet --unit=flow-run-chatter.scope systemd-cat sh -c"
 
 Finding = dict[str, Any]
@@ -76,6 +92,10 @@ class Patient:
         self.machine.run(f"systemctl reset-failed {_UNIT}; systemctl restart {_UNIT}", timeout_seconds=90)
         self.machine.wait_until("local-agent status")
 
+    def wait_until_content(self) -> None:
+        """Wait until the doctor complains of nothing: an agent that was just started has not polled yet."""
+        wait_until(lambda: not _complaints(self.examine()[1]), lambda: str(_complaints(self.examine()[1])))
+
     def examine(self, seen: str = "true") -> tuple[int, list[Finding]]:
         """Return the doctor's exit code and findings; `seen` changes what the doctor gets to see."""
         shown = "mount --bind /srv/controllers /sys/fs/cgroup/cgroup.controllers"
@@ -101,7 +121,7 @@ class Fault:
     """How it is planted, and the finding that tells of it: the check, and part of what mends it.
 
     `seen` changes only what the doctor sees. `with_it` are checks that suffer, too. Where it `mends`, what the doctor
-    names is done, and must do it.
+    names is typed, and must do it; where it `shows` what is wrong, it must show that, and `removes` takes it away.
     """
 
     name: str
@@ -112,6 +132,8 @@ class Fault:
     verdict: str = "failure"
     with_it: frozenset[str] = frozenset()
     mends: bool = False
+    shows: str = ""
+    removes: str = ""
 
     @contextmanager
     def planted(self, patient: Patient) -> Iterator[None]:
@@ -144,8 +166,42 @@ def _journald(settings: str, then: str) -> Plant:
     restart = "systemctl restart systemd-journald"
     return _typed(
         f"mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\n{settings}\n' >{conf} && {restart} && {then}",
-        f"rm -rf {conf} /var/log/journal/* && {restart} && journalctl --flush",
+        f"rm -rf {conf} {_MENDED} /var/log/journal/* && {restart} && journalctl --flush",
     )
+
+
+def _secret(chmod: str) -> Plant:
+    """Put the key into settings that are root's, instead of a credential."""
+    path = "/etc/local-agent/prod1.toml"
+    return _typed(
+        f"echo 'api_key = \"{_KEY}\"' >{path} && chown root:root {path} && {chmod} {path} &&"
+        f" mv {_DROP_INS}/test.conf /srv/test.conf && systemctl daemon-reload",
+        f"rm {path} && mv /srv/test.conf {_DROP_INS}/test.conf && systemctl daemon-reload",
+    )
+
+
+def _venv(fault: str) -> Plant:
+    """Have flow runs run in an environment whose pip only says that it has installed prefect; a fault is in it."""
+    python = (
+        "#!/bin/sh\n"
+        'if [ "$2" = pip ]; then touch /srv/venv/has-prefect; exit; fi\n'
+        "[ -e /srv/venv/has-prefect ] || exit 1\n"
+        f'exec {PYTHON} "$@"\n'
+    )
+
+    @contextmanager
+    def planted(patient: Patient) -> Iterator[None]:
+        patient.machine.write("/srv/venv/bin/python", python, mode=0o755)
+        patient.machine.run("touch /srv/venv/pyvenv.cfg /srv/venv/has-prefect")
+        patient.instance.configure(python="/srv/venv/bin/python")
+        patient.machine.run(fault)
+        try:
+            yield
+        finally:
+            patient.configure()
+            patient.machine.run("rm -r /srv/venv")
+
+    return planted
 
 
 def _python(answer: str) -> Plant:
@@ -187,11 +243,15 @@ def _clock(ahead_seconds: float) -> Plant:
 _API_CHANGED = frozenset(("settings in use",))
 FAULTS = (
     Fault(
-        "volatile journal", "journal", "no Storage=volatile", verdict="warning",
+        "volatile journal", "journal", "Storage=persistent", verdict="warning", mends=True,
         plant=_journald("Storage=volatile", "rm -rf /var/log/journal/*"),
     ),
     Fault(
-        "lines thrown away", "rate limit", "RateLimitBurst=0", verdict="warning",
+        "no journal", "journal", "Storage=persistent", mends=True, with_it=frozenset(("canary", "rate limit")),
+        plant=_journald("Storage=none", "rm -rf /var/log/journal/* /run/log/journal/*"),
+    ),
+    Fault(
+        "lines thrown away", "rate limit", "RateLimitBurst=0", verdict="warning", mends=True,
         plant=_journald("RateLimitIntervalSec=1s\\nRateLimitBurst=5", f"{_SCOPE} '{_CHATTER}'"),
     ),
     Fault(
@@ -235,19 +295,63 @@ FAULTS = (
     ),
     Fault("prefect 3", "interpreter", "prefect==1.4.1", plant=_python("echo 3.1.0 3.12.1")),
     Fault(
-        "disk full", "disk", "du -xh",
+        "disk full", "disk", "du -xah", shows=f"{_STATE}/full",
+        removes=f"rm {_STATE}/full && mount -o remount,{_ROOM} {_STATE}",
         plant=_typed(
             f"mount -o remount,size=4M {_STATE} && ! dd if=/dev/zero of={_STATE}/full bs=64k 2>/dev/null",
-            f"rm {_STATE}/full && mount -o remount,{_ROOM} {_STATE}",
+            f"rm -f {_STATE}/full && mount -o remount,{_ROOM} {_STATE}",
         ),
     ),
     Fault(
-        "no inodes", "disk", "du --inodes",
+        "no inodes", "disk", "du --inodes", shows=f"{_STATE}/many", removes=f"rm -r {_STATE}/many",
         plant=_typed(
-            f"mkdir {_STATE}/many && cd {_STATE}/many && ! seq 3000 | xargs touch 2>/dev/null", f"rm -r {_STATE}/many"
+            f"mkdir {_STATE}/many && cd {_STATE}/many && ! seq 3000 | xargs touch 2>/dev/null", f"rm -rf {_STATE}/many"
         ),
     ),
-    Fault("state folder read-only", "state folder", "remount,rw", seen=f"mount -o remount,bind,ro {_STATE}"),
+    Fault(
+        "state folder read-only", "state folder", "remount,rw", mends=True,
+        plant=_typed(
+            f"mount --bind {_STATE}/prod1 {_STATE}/prod1 && mount -o remount,bind,ro {_STATE}/prod1",
+            f"umount -l {_STATE}/prod1", started=True,
+        ),
+    ),
+    Fault(
+        "a record put aside", "state folder", f"rm {_STATE}/prod1/runs/*.unreadable", verdict="warning", mends=True,
+        plant=_typed(f"touch {_STATE}/prod1/runs/x.json.unreadable", f"rm -f {_STATE}/prod1/runs/*.unreadable"),
+    ),
+    Fault(
+        "state folder open to others", "state folder", f"chmod 0700 {_STATE}/prod1", verdict="warning", mends=True,
+        plant=_typed(f"chmod 0755 {_STATE}/prod1", f"chmod 0700 {_STATE}/prod1"),
+    ),
+    Fault(
+        "a password that all may read", "settings", "chgrp local-agent /etc/local-agent/prod1.toml", verdict="warning",
+        mends=True, plant=_secret("chmod 0644"),
+    ),
+    Fault(
+        "settings of root alone", "settings", "chgrp local-agent /etc/local-agent/prod1.toml", mends=True,
+        plant=_secret("chmod 0640"),
+    ),
+    Fault(
+        "settings in a closed folder", "settings", "chgrp local-agent /etc/local-agent && chmod g+x", mends=True,
+        plant=_typed("chmod 0700 /etc/local-agent", "chmod 0755 /etc/local-agent && chgrp root /etc/local-agent"),
+    ),
+    Fault(
+        "an interpreter that flow runs can write", "environment", f"chown root: {PYTHON}", verdict="warning",
+        mends=True,
+        plant=_typed(f"chown local-agent: {PYTHON}", f"chown root: {PYTHON}"),
+    ),
+    Fault(
+        "an environment that flow runs can write", "environment", "chown -R root: /srv/venv", verdict="warning",
+        mends=True, plant=_venv("chown -R local-agent: /srv/venv"),
+    ),
+    Fault(
+        "an environment without prefect", "interpreter", "/srv/venv/bin/python -m pip install", mends=True,
+        plant=_venv("rm /srv/venv/has-prefect"),
+    ),
+    Fault(
+        "an environment of another user without prefect", "interpreter", "runuser -u alice -- /srv/venv", mends=True,
+        plant=_venv("rm /srv/venv/has-prefect && chown -R alice: /srv/venv"),
+    ),
     Fault(
         "state folder of root", "state folder", f"chown -R local-agent: {_STATE}/prod1", mends=True,
         plant=_typed(f"chown root {_STATE}/prod1", f"chown local-agent {_STATE}/prod1"),
@@ -284,11 +388,43 @@ FAULTS = (
         plant=_typed(f"systemctl stop {_UNIT}", "true", started=True),
     ),
     Fault(
-        "service restarted", "service", f"journalctl -u {_UNIT}", verdict="warning",
+        "service restarted", "service", f"journalctl -u {_UNIT}", verdict="warning", mends=True,
         plant=_typed(
             f"systemctl kill -s KILL {_UNIT} && until systemctl show -p NRestarts {_UNIT} | grep -q =1 &&"
             " local-agent status; do sleep 0.1; done",
             "true", started=True,
+        ),
+    ),
+    Fault(
+        "another version installed", "version", f"systemctl restart {_UNIT}", verdict="warning", mends=True,
+        plant=_typed(
+            f"sed -i.before 's/^__version__ = .*/__version__ = \"0.0.1\"/' {_INIT} && systemctl restart {_UNIT} &&"
+            f" mv {_INIT}.before {_INIT} && until local-agent status; do sleep 0.1; done",
+            "true", started=True,
+        ),
+    ),
+    Fault(
+        "broker failed", "broker", "systemctl reset-failed local-agent-broker.service", mends=True,
+        plant=_typed(_FAIL_BROKER, f"systemctl reset-failed {_BROKER}; true"),
+    ),
+    Fault(
+        "a user who lingers", "logins", "loginctl disable-linger local-agent", verdict="warning", mends=True,
+        plant=_typed(
+            f"{_A_MANAGER} && loginctl enable-linger local-agent", f"loginctl disable-linger local-agent; {_NO_MANAGER}"
+        ),
+    ),
+    Fault(
+        "a user with a manager", "logins", "systemctl stop user@", verdict="warning", mends=True,
+        plant=_typed(f"{_A_MANAGER} && systemctl start {_MANAGER}", _NO_MANAGER),
+    ),
+    Fault(
+        "a user who may log in", "logins", "useradd --system --create-home", verdict="warning", mends=True,
+        plant=_typed(
+            f"mkdir -p {_OWN_DROP_INS} && printf '[Service]\nUser=alice\n' >{_OWN_DROP_INS}/user.conf &&"
+            f" systemctl daemon-reload && systemctl restart {_UNIT}",
+            f"rm -r {_OWN_DROP_INS} && systemctl daemon-reload && systemctl stop {_UNIT}; userdel -r flows-prod1;"
+            f" chown -R local-agent: {_STATE}/prod1",
+            started=True,
         ),
     ),
     Fault(
@@ -335,9 +471,11 @@ def test_a_fault_is_found(patient: Patient, fault: Fault) -> None:
         found = complaints.pop(fault.check, None)
         assert found, complaints
         assert fault.mend in found["mend"]
-        if fault.mends:
-            patient.machine.run(found["mend"])
-            assert _complaints(patient.examine()[1]) == {}
+        if fault.mends or fault.shows:
+            printed = patient.machine.run(found["mend"], timeout_seconds=90).stdout
+            assert fault.shows in printed
+            patient.machine.run(fault.removes or "true")
+            patient.wait_until_content()
     assert found["verdict"] == fault.verdict, found
     assert found["evidence"]
     assert complaints.keys() <= fault.with_it, "it blames others"
@@ -345,7 +483,7 @@ def test_a_fault_is_found(patient: Patient, fault: Fault) -> None:
 
 
 def test_nothing_is_left_to_complain_of(patient: Patient) -> None:
-    wait_until(lambda: not _complaints(patient.examine()[1]), lambda: str(_complaints(patient.examine()[1])))
+    patient.wait_until_content()
 
 
 def test_labels_shared_by_accident(patient: Patient) -> None:

@@ -127,7 +127,9 @@ def _check_disk(folder: Path, status: os.statvfs_result) -> Finding:
         return failure("disk", f"{in_bytes(free_bytes)} free at {folder}: no flow run is claimed", _mend_disk(folder))
     if inodes < _LITTLE_SHARE:
         return failure(
-            "disk", f"{status.f_favail} inodes free at {folder}", f"du --inodes -x {folder} | sort -n | tail -n 20"
+            "disk",
+            f"{status.f_favail} inodes free at {folder}",
+            f"du --inodes -x {_mount_of(folder)} | sort -n | tail -n 20",
         )
     if room < _LOW_SHARE or inodes < _LOW_SHARE:
         return warning("disk", f"{room:.0%} of room, {inodes:.0%} of inodes free at {folder}", _mend_disk(folder))
@@ -135,4 +137,10 @@ def _check_disk(folder: Path, status: os.statvfs_result) -> Finding:
 
 
 def _mend_disk(folder: Path) -> str:
-    return f"journalctl --vacuum-size=500M; apt-get clean; du -xah {folder} | sort -h | tail -n 20 # what is left"
+    return f"journalctl --vacuum-size=500M; apt-get clean; du -xah {_mount_of(folder)} | sort -h | tail -n 20"
+
+
+def _mount_of(folder: Path) -> Path:
+    """Return where the file system of a folder is mounted: what fills it may lie beside the folder."""
+    device = folder.stat().st_dev
+    return next((path for path in reversed((folder, *folder.parents)) if path.stat().st_dev == device), folder)
