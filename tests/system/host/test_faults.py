@@ -194,12 +194,12 @@ def _venv(fault: str) -> Plant:
         patient.machine.write("/srv/venv/bin/python", python, mode=0o755)
         patient.machine.run("touch /srv/venv/pyvenv.cfg /srv/venv/has-prefect")
         patient.instance.configure(python="/srv/venv/bin/python")
-        patient.machine.run(fault)
+        patient.machine.run(f"local-agent reload --instance prod1 && {fault}")
         try:
             yield
         finally:
             patient.configure()
-            patient.machine.run("rm -r /srv/venv")
+            patient.machine.run("local-agent reload --instance prod1 && rm -r /srv/venv")
 
     return planted
 
