@@ -72,7 +72,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Let a worker run a test that measures something while the others stand still."""
     if not _is_worker(item.config):
         return (yield)
-    with turn(alone=_runs_alone(item)):
+    with turn(item.config.rootpath, alone=_runs_alone(item)):
         return (yield)
 
 

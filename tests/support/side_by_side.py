@@ -12,15 +12,11 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-
-from support.checkout import CHECKOUT
+from pathlib import Path
 
 _WORKERS_PER_PROCESSOR = 2
 _MOST_WORKERS = 12  # each may hold booted machines in memory
 _RELEASE = re.compile(r"\bdebian(\d+)\b|\[(12|13)\]")
-# flock(2) needs some file: these are there
-_DOOR = CHECKOUT / "tests/conftest.py"
-_ROOM = CHECKOUT / "tests/support/side_by_side.py"
 
 
 def number_of_workers() -> int:
@@ -36,13 +32,23 @@ def scope_of(nodeid: str) -> str:
 
 
 @contextlib.contextmanager
-def turn(*, alone: bool) -> Iterator[None]:
-    """Hold the right to run a test: beside others, or `alone`.
+def turn(checkout: Path, *, alone: bool) -> Iterator[None]:
+    """Hold the right to run a test of a checkout: beside others, or `alone`.
 
-    Who waits to be alone stands in the door, so that nobody else comes in meanwhile.
+    Who waits to be alone stands in the door, so that nobody else comes in meanwhile. flock(2) needs something that is
+    there, so a folder is the room and another the door.
     """
-    with _ROOM.open("rb") as room:
-        with _DOOR.open("rb") as door:
+    with _opened(checkout) as room:
+        with _opened(checkout / "tests") as door:
             fcntl.flock(door, fcntl.LOCK_EX)
             fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
