@@ -197,6 +197,17 @@ def test_bodies_that_never_end_leave_no_memory_behind(keyed: Api) -> None:
     wait_until(lambda: resident_mb(keyed) - before < 20, lambda: f"{resident_mb(keyed) - before} MB more")
 
 
+@pytest.mark.timeout(300)
+def test_large_documents_leave_no_memory_behind(keyed: Api) -> None:
+    before = resident_mb(keyed)
+    for number in range(10):
+        names = " ".join(f"n{number}_{field}: name" for field in range(1900))
+        keyed.post({"query": f"{{ flow {{ {names} }} }}"})
+        ids = ", ".join(f"{number}{name:05}" for name in range(6000))
+        keyed.post({"query": f"{{ flow(where: {{ version: {{ _in: [{ids}] }} }}) {{ id }} }}"})
+    wait_until(lambda: resident_mb(keyed) - before < 20, lambda: f"{resident_mb(keyed) - before} MB more")
+
+
 def connected(api: Api) -> socket.socket:
     """Return a new connection."""
     return socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=60)
