@@ -36,6 +36,8 @@ _PYTHON = re.compile(r"(?:.*/)?python[0-9.]*")
 _SHIM = "/launchers/shim.sh"
 _BASE = re.compile(r"(/.*)/runs/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.DOTALL)
 _LOCK = "lock"
+# names of folders become commands that root is told to type, and their makers may be anybody
+_TYPEABLE = re.compile(r"/[A-Za-z0-9_.:@+=,/-]+")
 _SERVICE = re.compile(r"local-agent@([A-Za-z0-9_.:-]{1,64})\.service")
 
 
@@ -171,6 +173,8 @@ def _named(pid: int, owner: int, words: Sequence[str]) -> Iterator[_Trace]:
 
 def _verified(trace: _Trace) -> tuple[int, int] | None:
     """Return the number of a folder's file, None where it is none, another user's, or not what the process has open."""
+    if not _TYPEABLE.fullmatch(trace.path):
+        return None
     try:
         folder = open_folder(trace.path)
     except (OSError, ValueError):

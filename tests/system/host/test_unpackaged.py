@@ -83,6 +83,7 @@ def test_an_agent_in_a_unit_of_another_name(hand: Host) -> None:
     assert run in hand.type("logs --all --instance alice/default --json").stdout
     found = hand.read("doctor --instance alice/default")["findings"]
     by_check = {one["check"]: one for one in found if one["instance"]}
+    assert "instance" not in by_check, by_check["instance"]
     assert {"service", "settings", "state folder", "API", "interpreter", "labels"} <= by_check.keys(), found
     assert by_check["API"]["verdict"] == "ok", "as the unit's own Environment= says"
     shown = json.loads(hand.type("config --instance alice/default --json").stdout)

@@ -83,6 +83,13 @@ def test_an_agent_is_found_by_its_process(folder: Path) -> None:
         assert place.log.endswith("reads it from a pipe")
 
 
+def test_a_folder_whose_name_is_a_command_is_left_alone(folder: Path) -> None:
+    """`doctor` prints commands with it for root to type."""
+    odd = folder.rename(folder.with_name("x;$(reboot)"))
+    assert _found(odd, []) == []
+    odd.rename(folder)
+
+
 def test_one_that_supervisord_has_started(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         return  # others cannot see where its output goes

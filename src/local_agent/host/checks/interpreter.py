@@ -62,7 +62,8 @@ def _install(python: Path, name: str, *, typed_by_root: bool) -> str:
 
 def _install_elsewhere(name: str, *, typed_by_root: bool) -> str:
     """Return the command that makes an environment with prefect, and in its comment what to set then."""
-    venv = _new_venv(name) if typed_by_root else Path.home() / f".local/share/local-agent/{name}/venv"
+    plain = name.replace("/", "-")  # of another user's agent it is USER/NAME
+    venv = _new_venv(plain) if typed_by_root else Path.home() / f".local/share/local-agent/{plain}/venv"
     package = "apt-get install -y python3-venv && " if typed_by_root else ""
     python = _quoted(venv / "bin/python")
     return (
