@@ -80,7 +80,7 @@ def literal(text: str) -> object:
 def _json(text: str) -> object:
     try:
         result: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return result
 

@@ -74,7 +74,7 @@ def read_toml(path: Path, findings: Findings) -> dict[str, object] | None:
         return None
     except UnicodeDecodeError as error:
         findings.problem(path, f"it is not UTF-8 at byte {error.start}", "write it again as UTF-8")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits and deep nesting have no error of TOML's
         findings.problem(path, f"it is not TOML: {error}", _toml_hint(str(error)))
     except OSError as error:
         mend = opened_to_this_user(path) if isinstance(error, PermissionError) else ""

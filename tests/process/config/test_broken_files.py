@@ -28,6 +28,8 @@ class Broken:
 
 
 BROKEN = (
+    Broken("too many digits", "limit = " + "9" * 5000, "prod1.toml", "is not TOML", ""),
+    Broken("too deep", "labels = " + "[" * 5000, "prod1.toml", "is not TOML", ""),
     Broken("unknown key", 'lables = ["a"]', "lables", "no such setting", "did you mean labels?"),
     Broken("unlike any key", "xyzzy = 1", "xyzzy", "no such setting", "`local-agent config` lists"),
     Broken("a flag's name", "poll-interval = 3", "poll-interval", "no such setting", "did you mean poll_interval?"),

@@ -7,6 +7,7 @@ import pytest
 from local_agent.settings import kinds
 from local_agent.settings.address import Address
 from local_agent.settings.kinds import Kind, whole
+from local_agent.settings.lists import parse_env
 
 GIGABYTE = 1 << 30
 
@@ -138,3 +139,9 @@ def test_a_crash_policy_is_shown_as_it_is_written(written: str) -> None:
 def test_a_size_is_shown_in_the_largest_exact_unit(written: str) -> None:
     factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}[written[-1]]
     assert kinds.MEMORY.show(int(written[:-1]) * factor) == written
+
+
+@pytest.mark.parametrize("text", ["[" * 30_000, '{"a":' * 9_000])
+def test_an_environment_that_is_nested_too_deep_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r'has no "="'):
+        parse_env(text)
