@@ -96,7 +96,8 @@ become() {
     # from here on every variable is the flow run's
     [ "$1" = there ] || exit
     shift 4
-    exec "$@"
+    # the file is not the flow run's: what it wrote there would be taken for an errno
+    exec "$@" 3<&-
 }
 
 if ! read -r token || ! read -r gate || [ "$gate" != open ]; then
@@ -116,8 +117,8 @@ trap 'finish $?' EXIT
 # installs no handler and Prefect's own cancellation does nothing. Traps wait until it has ended
 if [ "$way" = plain ]; then
     (
-        # reached only where `become` did not: it tries again, and knows the errno
-        trap 'exec "$@"' EXIT
+        # reached only where `become` did not: it tries again, and knows the errno. $$ is the shim, also in here
+        trap 'exec "$@" 3<>"/proc/$$/fd/3"' EXIT
         become "$@"
     ) </dev/null
 else

@@ -192,6 +192,32 @@ async def test_a_command_that_cannot_be_executed(
     assert end.last_lines[-1] == f"local-agent: cannot execute {command}: {words}"
 
 
+_DESCRIPTORS = """
+import os, sys
+there = []
+for number in range(256):
+    try:
+        os.fstat(number)
+    except OSError:
+        continue
+    there.append(number)
+sys.exit(0 if there == [0, 1, 2] else max(there))
+"""
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(runtime_max_seconds=60)], ids=["no deadline", "deadline"])
+@pytest.mark.parametrize("more", [{}, {"no-name-of-a-shell": "1"}], ids=["plain", "entered"])
+@pytest.mark.parametrize("perl", [PERL, _NO_PERL])
+async def test_no_descriptor_of_the_shim_is_the_flow_runs(
+    bed: Bed, perl: str, more: dict[str, str], limits: Limits
+) -> None:
+    """An errno that it wrote into the file of its environment would mean: it has not begun, so start it again."""
+    command = (sys.executable, "-I", "-S", "-c", _DESCRIPTORS)
+    process = await bed.launcher_with(perl).launch(bed.record, Child(command, {"A": "1", **more}, bed.folder), limits)
+    process.open_gate()
+    assert (await bed.conclude(process)).is_clean
+
+
 async def test_what_stands_in_the_environment_of_the_agent_is_not_for_its_shim(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
