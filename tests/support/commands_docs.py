@@ -48,7 +48,17 @@ def keys_of(value: object, path: str = "") -> Iterator[str]:
 
 
 def undocumented(command: str, printed: object) -> set[str]:
-    """Return the keys that a command printed and that are not documented, and the documented ones that it did not."""
-    keys = set(keys_of(printed))
-    parents = {key for key in keys if any(other.startswith(f"{key}.") for other in keys)}
-    return (keys - parents) ^ (documented_keys()[command] - parents)
+    """Return the keys that a command printed and that are not documented, and the documented ones that it did not.
+
+    What is documented of the inside of a value need not be there where the value is null.
+    """
+    keys, documented = set(keys_of(printed)), documented_keys()[command]
+    parents = _parents(keys | documented)
+    nulls = (parents & keys) - _parents(keys)
+    inside_null = {key for key in documented if any(key.startswith(f"{null}.") for null in nulls)}
+    return (keys - parents) ^ (documented - parents - inside_null)
+
+
+def _parents(keys: set[str]) -> set[str]:
+    """Return the keys that have others within them."""
+    return {key for key in keys if any(other.startswith(f"{key}.") for other in keys)}

@@ -222,7 +222,6 @@ def test_doctor_is_content_with_a_healthy_host(host: Host) -> None:
     assert host.type("doctor").returncode == 0
     assert "canary" not in host.machine.run("systemctl list-units --all 'local-agent-canary*' --no-legend").stdout
     assert "sleep 600" not in host.machine.run("ps -eo args").stdout
-    assert _verdicts(host, "alice")["canary"] == "warning", "it cannot try"
 
 
 def test_doctor_finds_what_is_wrong(host: Host) -> None:
