@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ SHIM_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 _SHELL = "/bin/sh"
 PERL = "/usr/bin/perl"
 _ABANDON_SECONDS = 5.0
+# how long an execve(2) may take; a shim whose files are still shut only keeps this process's rank with the OOM killer
+_SEEN_SECONDS, _OPEN_SECONDS = 5.0, 0.25
+_EXECUTING_SECONDS = 0.0002
 # whatever this agent ignores, or was told to ignore by who started it, the flow run gets as if from a login; but a
 # write to a journal that is gone for a moment must not end it: SIGPIPE is ignored, as for every service of systemd
 _DEFAULT_SIGNALS = frozenset(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE})
@@ -257,10 +261,37 @@ def _is_dash() -> bool:
 
 
 def _identity_at_start(pid: int) -> ProcessIdentity:
-    identity = identity_of(pid)
-    if identity is None:
-        raise ExhaustedError("the flow run's shim ended at once", hint=f"is {SHIM} readable, and /bin/sh whole?")
+    """Return the identity of a child that was just started and is not reaped yet.
+
+    posix_spawn returns while its execve(2) still goes on, and for so long the child is as shut as this process
+    (dumps.forbid): where /proc hides what may not be traced (ProtectProc=invisible, hidepid=2) it is not there yet, and
+    elsewhere its files are root's.
+    """
+    began = time.monotonic()
+    while (identity := identity_of(pid)) is None:
+        if _has_ended(pid):
+            raise ExhaustedError("the flow run's shim ended at once", hint=f"is {SHIM} readable, and /bin/sh whole?")
+        if time.monotonic() - began > _SEEN_SECONDS:
+            raise ExhaustedError(
+                "the flow run's shim cannot be seen in /proc", hint="does this user see its own there?"
+            )
+        time.sleep(_EXECUTING_SECONDS)
+    while not _is_open(pid) and time.monotonic() - began < _OPEN_SECONDS:
+        time.sleep(_EXECUTING_SECONDS)
     return identity
+
+
+def _is_open(pid: int) -> bool:
+    """Tell whether a child's files in /proc are this user's."""
+    try:
+        return os.stat(f"/proc/{pid}/stat").st_uid == os.geteuid()  # noqa: PTH116 - for each launch
+    except OSError:
+        return False
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether a child that nobody reaped has ended; its status stays to be taken."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _see_off(pid: int) -> None:
