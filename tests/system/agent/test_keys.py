@@ -38,8 +38,9 @@ for folder in /etc /run /var/lib/local-agent /var/log /tmp; do
     find "$folder" -xdev -type f ! -path '/run/credentials/*' ! -path {_KEY_FILE} -print0 |
         xargs -0 cat 2>/dev/null | look "$folder"
 done
-local-agent config --instance prod1 --api-key-file {_KEY_FILE} | look "config"
-local-agent config --instance prod1 --api-key-file {_KEY_FILE} --json | look "config --json"
+local-agent config --instance prod1 | look "config"
+local-agent config --instance prod1 --json | look "config --json"
+local-agent config --api-key-file {_KEY_FILE} | look "config of root"
 """
 
 
@@ -96,7 +97,8 @@ def test_only_the_flow_run_gets_the_key(
         "systemctl status",
         "/var/lib/local-agent",
     }
-    assert _look_everywhere(machine, _KEY_FILE) >= {"unit files", "/etc", "config"}
+    assert _look_everywhere(machine, _KEY_FILE) >= {"unit files", "/etc", "config of root"}
+    assert _look_everywhere(machine, api.url) >= {"config", "config --json"}
     assert _look_everywhere(machine, _KEY) == set()
 
     api.cancel(run)
