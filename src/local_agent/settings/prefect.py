@@ -192,7 +192,7 @@ def _read(path: Path, findings: Findings, *, asked_for: str) -> dict[str, object
     try:
         there = stat.S_ISREG(path.stat().st_mode)
     except PermissionError:
-        findings.warn(f"{path}: this user may not look whether it exists; it is left out")
+        findings.warn(f"{path} is left out, as this user may not look whether it exists; namei -l {path}")
         return None
     except OSError:
         there = False
