@@ -18,16 +18,19 @@ from support.plain_debian import lonely_machine
 pytestmark = [pytest.mark.system, pytest.mark.prefect, pytest.mark.timeout(900)]
 
 _SECTION = re.compile(r"^## On a server.*?\n(.*?)^## ", re.DOTALL | re.MULTILINE)
+# typed after the first where the package of the API is
+_SHARED = re.compile(r"^## The small API where other users.*?\n(.*?)^## ", re.DOTALL | re.MULTILINE)
+_WITH_SHARED = 13
 # indented, up to the next line that is not
 _BLOCK = re.compile(r"\n\n((?:    .*\n|\n(?=    ))+)")
 _RELEASE = re.compile(r"On Debian (\d+):\s*$")
 _HOME = "root/new"
 
 
-def typed(readme: str, number: int) -> list[str]:
+def typed(readme: str, number: int, which: re.Pattern[str] = _SECTION) -> list[str]:
     """Given README.md, return what it tells people to type on a release, block by block."""
-    section = _SECTION.search(readme)
-    assert section is not None, "README.md has no section on servers"
+    section = which.search(readme)
+    assert section is not None, "README.md has no such section"
     blocks = []
     for block in _BLOCK.finditer(section[1]):
         release = _RELEASE.search(section[1][: block.start()])
@@ -62,6 +65,15 @@ def test_whoever_types_it_has_a_flow_run(packages: Mapping[int, Path], number: i
         user = machine.run("id -u local-agent").stdout.strip()
         output = machine.journal("-t", f"flow-run-{run['id']}", f"_UID={user}", "-o", "cat")
         assert "hello from a scope of its own" in output
+        if number == _WITH_SHARED:
+            _type_for_a_shared_machine(machine)
+
+
+def _type_for_a_shared_machine(machine: Machine) -> None:
+    blocks = typed((CHECKOUT / "README.md").read_text(), _WITH_SHARED, _SHARED)
+    assert "Success" in [_said(machine, block) for block in blocks][-1]
+    run = blocks[-1].splitlines()[-1]
+    assert "needs an API key" in _said(machine, f"{run} || true")
 
 
 def _said(machine: Machine, block: str) -> str:

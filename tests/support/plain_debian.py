@@ -26,11 +26,11 @@ KEYRING = "/etc/apt/keyrings/local-agent.gpg"
 
 # tzdata, because configuring it would move /etc/localtime, which systemd-nspawn mounts
 _PACKAGES = ("systemd", "systemd-sysv", "dbus", "procps", "ca-certificates", "tzdata")
-# what `apt install local-agent local-agent-server` will ask for; Debian 12 has no graphql-core 3
+# what README.md and the tests will have apt install; Debian 12 has no graphql-core 3
 _DEPENDENCIES = (
     *("python3", "python3-click", "python3-jeepney", "python3-jinja2", "python3-requests", "python3-sdnotify"),
     *("python3-systemd", "libpam-systemd", "passwd", "python3-venv"),
-    *("autopkgtest", "dpkg-dev", "fish", "polkitd", "zsh"),
+    *("autopkgtest", "curl", "dpkg-dev", "fish", "jq", "polkitd", "zsh"),
 )
 _MORE = {12: (), 13: ("python3-aiohttp", "python3-graphql-core")}
 
