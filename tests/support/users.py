@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _TESTS = Path(__file__).parents[1]
@@ -23,3 +26,12 @@ def as_another_user() -> tuple[str, ...]:
 def environment() -> dict[str, str]:
     """Return the environment for a Python program that imports the agent's modules and the tests' support."""
     return {**os.environ, "PYTHONPATH": f"{_TESTS}:{_TESTS.parent / 'src'}"}
+
+
+@contextlib.contextmanager
+def open_folder(mode: int) -> Iterator[Path]:
+    """Make a folder that another user can reach, for the length of the context: pytest's own are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="open-") as name:
+        folder = Path(name)
+        folder.chmod(mode)
+        yield folder

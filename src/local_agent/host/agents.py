@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from local_agent import control
 from local_agent.errors import LocalAgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+_Answer = TypeVar("_Answer")
 
 SERVICES_STATE = Path("/var/lib/local-agent")
 # an agent answers within milliseconds; one whose loop hangs must not hang a listing
@@ -93,18 +95,34 @@ def _in_place(place: Path) -> list[StateFolder]:
 
 def ask_agents(folders: Sequence[StateFolder]) -> dict[Path, AgentView]:
     """Ask the agents of several state folders at once how they stand. Left out is who does not answer this user."""
-    if len(folders) <= 1:
-        found = [ask_agent(folder) for folder in folders]
-    else:
-        from concurrent.futures import ThreadPoolExecutor  # costs 5 ms that the usual one agent does not need
-
-        with ThreadPoolExecutor(min(len(folders), _MOST_AT_ONCE)) as pool:
-            found = list(pool.map(ask_agent, folders))
-    return {folder.path: view for folder, view in zip(folders, found, strict=True) if view is not None}
+    return ask_each(folders, ask_agent)
 
 
 def ask_agent(folder: StateFolder) -> AgentView | None:
     """Ask the agent of a state folder how it stands; None where none answers, or not to this user."""
+    return answered(folder, "inspect", _ANSWER_SECONDS, lambda answer, pid: replace(agent_view(answer), pid=pid))
+
+
+def ask_each(folders: Sequence[StateFolder], ask: Callable[[StateFolder], _Answer | None]) -> dict[Path, _Answer]:
+    """Ask several at once; left out are those of which `ask` returns None."""
+    if len(folders) <= 1:
+        found = [ask(folder) for folder in folders]
+    else:
+        from concurrent.futures import ThreadPoolExecutor  # costs 5 ms that the usual one agent does not need
+
+        with ThreadPoolExecutor(min(len(folders), _MOST_AT_ONCE)) as pool:
+            found = list(pool.map(ask, folders))
+    return {folder.path: told for folder, told in zip(folders, found, strict=True) if told is not None}
+
+
+def answered(
+    folder: StateFolder, command: str, timeout_seconds: float, read: Callable[[object, int], _Answer]
+) -> _Answer | None:
+    """Ask the agent of a state folder at its control socket.
+
+    Return what `read` makes of its answer's JSON and its pid. None where none answers in time, or not to this user, or
+    not what is understood: `read` may raise ValueError.
+    """
     met: list[int] = []
 
     def meet(pid: int, uid: int) -> None:
@@ -113,8 +131,8 @@ def ask_agent(folder: StateFolder) -> AgentView | None:
         met.append(pid)
 
     try:
-        answer = control.ask(folder.path, "inspect", timeout_seconds=_ANSWER_SECONDS, meet=meet)
-        return replace(agent_view(json.loads(answer)), pid=met[0])
+        answer = control.ask(folder.path, command, timeout_seconds=timeout_seconds, meet=meet)
+        return read(json.loads(answer), met[0])
     except (LocalAgentError, OSError, ValueError, RecursionError):
         return None
 

@@ -5,13 +5,11 @@ Its answer is its user's word: it is shown, bounded and made printable, and noth
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from local_agent import control
-from local_agent.errors import LocalAgentError
+from local_agent.host.agents import answered, ask_each
 from local_agent.plain import short
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ _ANSWER_SECONDS = 1.5
 _MOST_KEYS = 100
 _MOST_PROBLEM = 1000
 _KEY = re.compile(r"[a-z_.]{1,40}")
-_MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +56,12 @@ class InUse:
 
 def ask_settings(folder: StateFolder) -> InUse | None:
     """Ask an agent which settings it uses; None where none answers, not to this user, or not that (0.1)."""
-
-    def meet(_pid: int, uid: int) -> None:
-        if folder.is_anybodys and uid != folder.uid:
-            raise OSError("who answers there is another user")
-
-    try:
-        answer = control.ask(folder.path, "settings", timeout_seconds=_ANSWER_SECONDS, meet=meet)
-        return in_use(json.loads(answer))
-    except (LocalAgentError, OSError, ValueError, RecursionError):
-        return None
+    return answered(folder, "settings", _ANSWER_SECONDS, lambda answer, _pid: in_use(answer))
 
 
 def ask_all(folders: Sequence[StateFolder]) -> dict[Path, InUse]:
     """Ask several at once; left out are those that do not tell."""
-    if len(folders) <= 1:
-        found = [ask_settings(folder) for folder in folders]
-    else:
-        from concurrent.futures import ThreadPoolExecutor  # costs 5 ms that the usual one agent does not need
-
-        with ThreadPoolExecutor(min(len(folders), _MOST_AT_ONCE)) as pool:
-            found = list(pool.map(ask_settings, folders))
-    return {folder.path: told for folder, told in zip(folders, found, strict=True) if told is not None}
+    return ask_each(folders, ask_settings)
 
 
 def in_use(answer: object) -> InUse:

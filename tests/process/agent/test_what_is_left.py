@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from local_agent import events
 from support.agent import SAYS_VERSION, AgentProcess, is_alive
 from support.api import Api
 from support.api_client import wait_until
-from support.users import as_another_user
+from support.users import as_another_user, open_folder
 
 # as-root does what sudo does: what it starts is root's, whoever asked for it
 _LEAVES = """
@@ -29,18 +28,16 @@ _SAYS = events.LEFT_ALIVE.text.partition("{run}")[2].format(left="sleep (PID {pi
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
+def shared() -> Iterator[Path]:
     """A folder that another user can reach."""
-    with tempfile.TemporaryDirectory(prefix="left-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with open_folder(0o755) as folder:
         yield folder
 
 
 @pytest.mark.timeout(180)
-def test_what_is_anothers_is_named_and_the_end_is_told(api: Api, open_folder: Path) -> None:
+def test_what_is_anothers_is_named_and_the_end_is_told(api: Api, shared: Path) -> None:
     user = as_another_user()
-    folder = open_folder / "agent"
+    folder = shared / "agent"
     agent = AgentProcess(
         folder,
         api.url,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.users import as_another_user, environment
+from support.users import as_another_user, environment, open_folder
 
 # many descriptors that are closed on exec: an execve takes milliseconds longer, all of them before the child is open
 _LAUNCH = """
@@ -41,17 +40,15 @@ _HIDING = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=invisible
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
+def shared() -> Iterator[Path]:
     """A folder in which any user may make others."""
-    with tempfile.TemporaryDirectory(prefix="just-started-") as name:
-        folder = Path(name)
-        folder.chmod(0o777)
+    with open_folder(0o777) as folder:
         yield folder
 
 
-def test_a_shim_that_is_not_to_be_seen_yet_has_not_ended(open_folder: Path) -> None:
+def test_a_shim_that_is_not_to_be_seen_yet_has_not_ended(shared: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: it mounts a /proc")
-    words = (*_HIDING, *as_another_user(), sys.executable, "-c", _LAUNCH, str(open_folder))
+    words = (*_HIDING, *as_another_user(), sys.executable, "-c", _LAUNCH, str(shared))
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-from support.checkout import CHECKOUT
+from support.pytest_within import run_pytest
 
 _TESTS = """\
 import asyncio
@@ -30,20 +28,7 @@ def _run(folder: Path, *, no_skip: str) -> str:
     file = folder / "tests/unit/test_sample.py"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(_TESTS)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "conftest",
-        "-c",
-        os.devnull,
-        f"--rootdir={folder}",
-        "-ra",
-        str(file),
-    ]
-    own = {"LOCAL_AGENT_TESTS_NO_SKIP": no_skip, "PYTHONPATH": str(CHECKOUT / "tests")}
-    result = subprocess.run(command, cwd=folder, env={**os.environ, **own}, capture_output=True, text=True)
+    result = run_pytest(folder, Path(os.devnull), "-ra", str(file), LOCAL_AGENT_TESTS_NO_SKIP=no_skip)
     assert result.returncode == 1, result.stdout + result.stderr
     return result.stdout
 

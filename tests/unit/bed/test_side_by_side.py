@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from support.checkout import CHECKOUT
+from support.pytest_within import run_pytest
 from support.side_by_side import scope_of
 
 pytestmark = pytest.mark.timeout(300)  # each starts three Pythons
@@ -63,23 +61,8 @@ def _run(folder: Path, **files: str) -> subprocess.CompletedProcess[str]:
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    alone: measures something\n")
     for name, more in files.items():
         (tests / f"test_{name}.py").write_text((_SAMPLE + more).format(folder=folder, name=name))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "conftest",
-        f"--rootdir={folder}",
-        "-c",
-        str(folder / "pytest.ini"),
-    ]
-    return subprocess.run(
-        [*command, "-n", "2", "--no-loadscope-reorder", "--import-mode=importlib", str(tests)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT / "tests")},
-        capture_output=True,
-        text=True,
-    )
+    side_by_side = ("-n", "2", "--no-loadscope-reorder", "--import-mode=importlib")
+    return run_pytest(folder, folder / "pytest.ini", *side_by_side, str(tests))
 
 
 def _when(path: Path) -> tuple[float, float]:

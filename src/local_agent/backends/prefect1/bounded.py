@@ -133,7 +133,7 @@ def _on_unix_socket(path: str) -> Any:  # noqa: ANN401 - urllib3 has no types
             try:
                 connection.settimeout(_CONNECT_SECONDS)
                 connection.connect(path)
-            except BaseException:
+            except BaseException:  # whatever it is: nobody else knows of this descriptor yet
                 connection.close()
                 raise
             return connection
