@@ -216,3 +216,11 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def owner_name(path: Path) -> str:
+    """Return the name of a file's owner, "" where that cannot be told."""
+    try:
+        return user_name(path.stat().st_uid)
+    except OSError:
+        return ""

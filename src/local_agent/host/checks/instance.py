@@ -12,7 +12,8 @@ from local_agent.backends.prefect1.inquiry import look_at
 from local_agent.errors import ConfigError, CredentialError, LocalAgentError, ManagerUnreachableError
 from local_agent.host.bus import Wanted
 from local_agent.host.checks import Finding, failure, ok, warning
-from local_agent.host.checks.owner import entry_of, name_of
+from local_agent.host.checks.owner import entry_of
+from local_agent.host.found import owner_name, user_name
 from local_agent.host.records import records_of
 from local_agent.plain import shown_url, unix_path
 from local_agent.settings import load_settings
@@ -110,10 +111,10 @@ def check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
 def _check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
     if folder is None:
         return ok("state folder", "none yet; systemd makes it at the first start", name)
-    path, owner = folder.path, name_of(folder.uid)
-    strange = next((part for part in (path, path / "runs") if user and _owner_of(part) not in (user, "")), None)
+    path, owner = folder.path, user_name(folder.uid)
+    strange = next((part for part in (path, path / "runs") if user and owner_name(part) not in (user, "")), None)
     if strange is not None:
-        return folder_of_another(folder, strange, _owner_of(strange), user)
+        return folder_of_another(folder, strange, owner_name(strange), user)
     mode = path.stat().st_mode
     if mode & stat.S_IRWXU != stat.S_IRWXU:
         return failure("state folder", f"{owner} may not write to {path}", f"chmod 0700 {path}", name)
@@ -146,13 +147,6 @@ def folder_of_another(folder: StateFolder, part: Path, owner: str, user: str) ->
 
 def _ids(paths: Sequence[Path]) -> str:
     return ", ".join(path.name.partition(".")[0] for path in paths)
-
-
-def _owner_of(path: Path) -> str:
-    try:
-        return name_of(path.stat().st_uid)
-    except OSError:
-        return ""
 
 
 def check_api(settings: Settings, name: str) -> tuple[list[Finding], ApiView | None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.host.checks import Finding, failure, ok, warning
-from local_agent.host.checks.owner import name_of
+from local_agent.host.found import owner_name, user_name
 from local_agent.interpreter import run_bounded
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check_interpreter(python: Path, name: str, *, typed_by_root: bool = True) ->
         code, answer = run_bounded([str(python), "-c", _ASK_VERSION], _SECONDS)
     except PermissionError:
         mend = f"namei -l {_quoted(python)} # shows what keeps it out; or set `python` to another interpreter"
-        return failure("interpreter", f"{name_of(os.geteuid())} may not run {python}", mend, name)
+        return failure("interpreter", f"{user_name(os.geteuid())} may not run {python}", mend, name)
     except (OSError, TimeoutError) as error:
         mend = _install_elsewhere(name, typed_by_root=typed_by_root)
         return failure("interpreter", f"{python} does not run: {error}", mend, name)
@@ -52,9 +52,9 @@ def check_interpreter(python: Path, name: str, *, typed_by_root: bool = True) ->
 def _install(python: Path, name: str, *, typed_by_root: bool) -> str:
     """Return the command that installs prefect: into its environment where it has one, as that one's owner."""
     venv = _venv_of(python)
-    if venv is None:
+    owner = owner_name(venv) if venv is not None else ""
+    if not owner:
         return _install_elsewhere(name, typed_by_root=typed_by_root)
-    owner = _owner_of(venv)
     # whoever may write into it could have root run anything
     as_owner = f"runuser -u {owner} -- " if typed_by_root and owner != "root" else ""
     return f"{as_owner}{_quoted(python)} -m pip install {_PACKAGES}"
@@ -111,10 +111,3 @@ def interpreter_not_asked(python: Path, name: str, why: str) -> Finding:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
-
-
-def _owner_of(path: Path) -> str:
-    try:
-        return name_of(path.stat().st_uid)
-    except OSError:
-        return "root"

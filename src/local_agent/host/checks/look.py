@@ -18,7 +18,8 @@ from local_agent.host.checks.instance import (
     folder_of_another,
 )
 from local_agent.host.checks.interpreter import check_environment, check_interpreter, interpreter_not_asked
-from local_agent.host.checks.owner import ROOT, NotAskedError, Owner, as_owner, name_of
+from local_agent.host.checks.owner import ROOT, NotAskedError, Owner, as_owner
+from local_agent.host.found import user_name
 from local_agent.settings.show import as_json
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def look_at(subject: Subject, owner: Owner, uid: int) -> Look:
     """Given the uid that looks, look with the rights of the instance's owner. Raise NotAskedError."""
     folder = subject.folder
     if folder is not None and folder.uid != owner.uid:
-        stranger = folder_of_another(folder, folder.path, name_of(folder.uid), owner.name)
+        stranger = folder_of_another(folder, folder.path, user_name(folder.uid), owner.name)
         rest = not_looked_at(subject.name, "it is not certain whose they are")
         return Look((stranger, *rest.findings))
     if uid != ROOT:

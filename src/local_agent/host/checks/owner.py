@@ -65,14 +65,6 @@ def entry_of(user: str) -> pwd.struct_passwd | None:
         return None
 
 
-def name_of(uid: int) -> str:
-    """Return a user's name, its number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def as_owner(
     owner: Owner, environ: Mapping[str, str], look: Callable[[], dict[str, Any]], seconds: float
 ) -> dict[str, Any]:
