@@ -14,45 +14,47 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from local_agent import __version__, control, events, health, managers, metering, own_service
-from local_agent.admission import Admission
-from local_agent.agent import Agent
+from local_agent import __version__, events
+from local_agent.agent.admission import Admission
+from local_agent.agent.capacity import raise_descriptors, shortage_of_tasks
+from local_agent.agent.fitness import Fitness
+from local_agent.agent.flow_run import Stories
+from local_agent.agent.interpreter import Enclosed, Interpreter
+from local_agent.agent.loop import Agent
+from local_agent.agent.progress import Progress
+from local_agent.agent.reachability import Reachability
+from local_agent.agent.recovery import forgotten, remembered
+from local_agent.aio.clock import SystemClock
+from local_agent.aio.outbox import DescriptorSink, complaints_never_block
+from local_agent.aio.threads import Workers
 from local_agent.backends.prefect1 import Prefect1Backend, Transport
-from local_agent.capacity import raise_descriptors, shortage_of_tasks
-from local_agent.clock import SystemClock
 from local_agent.events import ConsoleLog, JournalLog, priority_of
-from local_agent.fitness import Fitness
-from local_agent.flow_run import Stories
-from local_agent.in_force import InForce
-from local_agent.interpreter import Enclosed, Interpreter
 from local_agent.launchers.follow import Follower
 from local_agent.launchers.output import FileOutput, JournalOutput, Output
 from local_agent.launchers.process import ProcessLauncher
 from local_agent.launchers.scope import Place, ScopeLauncher
-from local_agent.operations import Operations
-from local_agent.outage import Reachability
-from local_agent.outbox import DescriptorSink, complaints_never_block
-from local_agent.own_service import OwnService
-from local_agent.procfs import cgroup_of
-from local_agent.progress import Progress
-from local_agent.reaper import reap_orphans
-from local_agent.recovery import forgotten, remembered
-from local_agent.service import Current, Service
+from local_agent.linux.procfs import cgroup_of
+from local_agent.net import control
+from local_agent.service import health, managers, metering, own_service
+from local_agent.service.commands import Operations
+from local_agent.service.lifecycle import Current, Service
+from local_agent.service.own_service import OwnService
+from local_agent.service.reaper import reap_orphans
+from local_agent.service.settings_in_force import InForce
 from local_agent.settings import SourceKind
-from local_agent.store import Store, opened, opened_first_free
+from local_agent.store.records import Store, opened, opened_first_free
 from local_agent.systemd import journal
 from local_agent.systemd.notify import ServiceNotifier
-from local_agent.threads import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from local_agent.agent.fitness import Check
     from local_agent.events import EventLog
-    from local_agent.fitness import Check
     from local_agent.launchers import Launcher
-    from local_agent.metrics import Metrics
     from local_agent.model import Record
+    from local_agent.service.metrics import Metrics
     from local_agent.settings import Settings
 
 _DISK_THREADS = 4

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from local_agent.outbox import Outbox
+from local_agent.aio.outbox import Outbox
 from local_agent.plain import MOST_TEXT, sendable, short, without_credentials
 from local_agent.systemd import journal
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from local_agent.outbox import Sink
+    from local_agent.aio.outbox import Sink
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from bench import processes
-from local_agent import control
+from local_agent.net import control
 from support.api import Api
 from support.checkout import CHECKOUT
 

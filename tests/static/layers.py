@@ -8,41 +8,23 @@ from __future__ import annotations
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("app",),
-    ("host", "in_force", "service", "operations"),
-    ("agent", "recovery"),
-    ("enclosures", "kinship", "said_once", "watch", "metering", "metrics"),
-    ("flow_run",),
-    ("health", "managers", "own_service"),
-    (
-        "launchers",
-        "admission",
-        "capacity",
-        "fitness",
-        "loops",
-        "outage",
-        "install",
-        "interpreter",
-        "listening",
-        "rival",
-    ),
-    ("backends", "events"),
-    ("listening",),
-    ("systemd", "store", "settings"),
-    ("cgroup", "control", "procfs", "progress", "reaper", "wording"),
-    ("batching", "clock", "outbox", "plain", "threads", "untrusted"),
-    ("record_format",),
-    ("model", "proc"),
-    ("dumps", "limits", "http_guard"),
-    ("errors",),
+    ("app", "host"),
+    ("service",),
+    ("agent",),
+    ("events", "launchers", "install"),
+    ("backends", "systemd"),
+    ("net", "settings", "store"),
+    ("aio", "linux", "wording"),
+    ("model",),
+    ("errors", "limits", "plain"),
     ("",),  # the package's own __init__: its version
 )
 
 # They stand apart: each may import only what it names here, and only the modules named after it may import it.
 APART: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     # its protocol is written once, and there; whether it would answer us, it tells itself
-    "broker": (frozenset({"proc"}), frozenset({"systemd.broker_client", "managers"})),
-    "server": (frozenset({"", "errors", "http_guard"}), frozenset({"cli.server"})),
+    "broker": (frozenset({"linux.proc"}), frozenset({"systemd.broker_client", "service.managers"})),
+    "server": (frozenset({"", "errors", "net.http_guard"}), frozenset({"cli.server"})),
 }
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from local_agent import control
 from local_agent.errors import UnavailableError
+from local_agent.net import control
 from support.api import Api
 from support.api_client import WAIT_SECONDS, ApiClient, wait_until
 from support.checkout import CHECKOUT

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from local_agent import health
-from local_agent.health import Health, Pages
+from local_agent.service import health
+from local_agent.service.health import Health, Pages
 from local_agent.settings.address import Address
 
 SECONDS = 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from local_agent.clock import SystemClock
+from local_agent.aio.clock import SystemClock
 from local_agent.launchers.group import end_group
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from local_agent.model import ProcessIdentity, Record, Step
-from local_agent.store import Store
+from local_agent.store.records import Store
 
 _ODD: tuple[object, ...] = (
     *(

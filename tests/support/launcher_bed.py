@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from local_agent.clock import SystemClock
+from local_agent.aio.clock import SystemClock
 from local_agent.launchers import LiveRun
 from local_agent.launchers.output import FileOutput
 from local_agent.launchers.process import ProcessLauncher

@@ -13,7 +13,7 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local_agent.clock import SystemClock
+from local_agent.aio.clock import SystemClock
 from local_agent.errors import LocalAgentError
 from local_agent.launchers.output import FileOutput
 from local_agent.launchers.scope import Place, ScopeLauncher

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from local_agent.clock import SystemClock
+from local_agent.aio.clock import SystemClock
 from local_agent.launchers import LiveRun
 from local_agent.launchers.output import FileOutput
 from local_agent.launchers.scope import Place, ScopeLauncher

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from local_agent.admission import Admission
+from local_agent.agent.admission import Admission
+from local_agent.agent.fitness import Fitness
+from local_agent.agent.flow_run import Stories
+from local_agent.aio.threads import Workers
 from local_agent.backends import QueuePage
 from local_agent.errors import ApiUnreachableError, LocalAgentError, StateError
-from local_agent.fitness import Fitness
-from local_agent.flow_run import Stories
 from local_agent.limits import Limits
 from local_agent.model import (
     Cause,
@@ -29,8 +30,7 @@ from local_agent.model import (
     Step,
 )
 from local_agent.settings import Settings
-from local_agent.store import Store, opened
-from local_agent.threads import Workers
+from local_agent.store.records import Store, opened
 from support import samples
 from support.clock import SkippingClock
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from local_agent.admission import Admission
+from local_agent.agent.admission import Admission
 from local_agent.settings import Settings
 from support.samples import settings
 

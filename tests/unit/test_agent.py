@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from local_agent import events
-from local_agent.agent import Agent
-from local_agent.outage import Reachability
-from local_agent.progress import Progress
+from local_agent.agent.loop import Agent
+from local_agent.agent.progress import Progress
+from local_agent.agent.reachability import Reachability
 from support import samples
 from support.story_bed import PROCESS, Bed, Plot, story_bed
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from local_agent.batching import Batcher
+from local_agent.aio.batching import Batcher
 from local_agent.errors import ApiRefusedError, TooLargeError
 from support.clock import SkippingClock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local_agent.clock import Backoff
+from local_agent.aio.clock import Backoff
 
 
 def test_delays_double_up_to_the_most_and_vary_by_a_quarter() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from local_agent import control
 from local_agent.errors import ConfigError, LocalAgentError, StateError, UnavailableError
+from local_agent.net import control
 
 
 async def _poke() -> str:

@@ -6,8 +6,8 @@ import errno
 import os
 from pathlib import Path
 
+from local_agent.agent.fitness import Fitness
 from local_agent.errors import ManagerUnreachableError
-from local_agent.fitness import Fitness
 from support.clock import SkippingClock
 
 

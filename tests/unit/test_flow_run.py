@@ -11,8 +11,8 @@ import pytest
 
 from local_agent import events
 from local_agent.errors import LaunchError, LocalAgentError, ManagerUnreachableError, StateError
+from local_agent.linux.procfs import boot_id
 from local_agent.model import Cause, Claim, End, Record, Step
-from local_agent.procfs import boot_id
 from support import samples
 from support.clock import START
 from support.story_bed import CODE_3, PROCESS, Bed, Plot, story_bed

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from local_agent.errors import ConfigError
-from local_agent.host.checks.in_use import check_in_use
-from local_agent.host.in_use import InUse, Waiting, in_use
-from local_agent.host.instances import Instance
-from local_agent.in_force import InForce
+from local_agent.host.doctor.in_use import check_in_use
+from local_agent.host.reading.in_use import InUse, Waiting, in_use
+from local_agent.host.reading.instances import Instance
+from local_agent.service.settings_in_force import InForce
 from local_agent.settings import Settings, load_settings
 
 pytestmark = pytest.mark.timeout(60)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from local_agent import events
-from local_agent.interpreter import Interpreter, ask
+from local_agent.agent.interpreter import Interpreter, ask
+from local_agent.aio.threads import Workers
 from local_agent.settings import Settings
-from local_agent.threads import Workers
 from support import samples
 from support.clock import SkippingClock
 

@@ -8,10 +8,10 @@ from http import HTTPStatus
 import pytest
 
 from local_agent import events
+from local_agent.agent.progress import Progress
+from local_agent.agent.reachability import Reachability
 from local_agent.errors import ApiUnreachableError
-from local_agent.health import Health, judge
-from local_agent.outage import Reachability
-from local_agent.progress import Progress
+from local_agent.service.health import Health, judge
 from support.clock import SkippingClock
 from support.samples import ListLog
 

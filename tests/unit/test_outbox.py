@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from local_agent.outbox import DescriptorSink, Outbox, complaints_never_block, write_within
+from local_agent.aio.outbox import DescriptorSink, Outbox, complaints_never_block, write_within
 from support.api_client import wait_until
 from support.sinks import Taker
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_agent import proc
+from local_agent.linux import proc
 
 # every byte at which some language ends a line
 ENDS = [b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\x85", b"\r", "\u2028".encode(), "\u2029".encode()]

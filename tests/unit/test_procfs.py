@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from local_agent import procfs
+from local_agent.linux import procfs
 from support.api_client import wait_until
 
 

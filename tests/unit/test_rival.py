@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local_agent.errors import ConfigError
-from local_agent.rival import refuse_beside_a_service
+from local_agent.service.rival import refuse_beside_a_service
 
 _SYSTEM = r"system.slice/system-local\x2dagent.slice"
 _USER = rf"user.slice/user-{os.geteuid()}.slice/user@{os.geteuid()}.service/app.slice/app-local\x2dagent.slice"

@@ -12,8 +12,8 @@ import pytest
 from local_agent.errors import ConfigError, StateError
 from local_agent.limits import Limits
 from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
-from local_agent.record_format import lines_of, record_in
-from local_agent.store import Store, opened
+from local_agent.store.record_format import lines_of, record_in
+from local_agent.store.records import Store, opened
 from support import samples
 
 _FULL = samples.record(

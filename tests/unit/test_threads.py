@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from local_agent.threads import Workers
+from local_agent.aio.threads import Workers
 from support.api_client import wait_until
 
 

@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from local_agent import events
+from local_agent.agent.flow_run import Live
+from local_agent.agent.watch import Watch
 from local_agent.errors import ApiUnreachableError, ManagerUnreachableError
-from local_agent.flow_run import Live
 from local_agent.model import RunState, RunView
 from local_agent.settings import Settings
-from local_agent.watch import Watch
 from support import samples
 from support.clock import START, SkippingClock
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from local_agent import control
 from local_agent.errors import NotFoundError, UnavailableError
-from local_agent.host.agents import state_folders
-from local_agent.host.found import found_folders
+from local_agent.host.reading.agents import state_folders
+from local_agent.host.reading.found import found_folders
+from local_agent.net import control
 from local_agent.settings import load_settings
 
 Command = Callable[..., Any]

@@ -8,7 +8,7 @@ import click
 
 from local_agent.cli.show import do_to_each, json_option
 from local_agent.host import actions
-from local_agent.host.runs import Run
+from local_agent.host.reading.runs import Run
 from local_agent.host.view import this_host
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import click
 
 from local_agent.cli.options import flags_in, start_options
+from local_agent.linux.procfs import cgroup_of
 from local_agent.plain import printable
-from local_agent.procfs import cgroup_of
 from local_agent.settings import load_settings
 from local_agent.settings.show import as_json, as_lines
 from local_agent.systemd.names import service_of
@@ -31,7 +31,7 @@ def command(*, as_json_: bool, flags: Mapping[str, object]) -> None:
     """
     instance = str(flags.get("instance") or "")
     if instance and not _is_inside(instance):
-        from local_agent.host.settings_of import settings_of
+        from local_agent.host.doctor.settings_of import settings_of
         from local_agent.host.view import this_host
 
         rest = {key: value for key, value in flags.items() if key != "instance"}

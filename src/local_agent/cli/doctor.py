@@ -9,8 +9,8 @@ import sys
 import click
 
 from local_agent.cli.options import flags_in
-from local_agent.host import doctor
-from local_agent.host.checks import Verdict
+from local_agent.host.doctor import checkup
+from local_agent.host.doctor.check import Verdict
 from local_agent.host.table import terminal_of
 from local_agent.host.view import this_host
 
@@ -30,10 +30,10 @@ def command(context: click.Context, *, instance: str | None, as_json: bool) -> N
     instance.
     """
     host, terminal, findings = this_host(), terminal_of(sys.stdout, os.environ), []
-    for finding in doctor.examine(host, instance, flags_in):
+    for finding in checkup.examine(host, instance, flags_in):
         findings.append(finding)
         if not as_json:
-            click.echo("\n".join(doctor.shown(finding, terminal)))
+            click.echo("\n".join(checkup.shown(finding, terminal)))
     if as_json:
-        click.echo(json.dumps(doctor.as_json(findings, host.now()), ensure_ascii=False))
+        click.echo(json.dumps(checkup.as_json(findings, host.now()), ensure_ascii=False))
     context.exit(1 if any(finding.verdict is Verdict.FAILURE for finding in findings) else 0)

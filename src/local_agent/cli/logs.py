@@ -11,8 +11,8 @@ import click
 
 from local_agent.cli.show import show_problems
 from local_agent.errors import UnavailableError
-from local_agent.host import timeline
-from local_agent.host.log_search import LogsWanted, find_lines
+from local_agent.host.log import render
+from local_agent.host.log.search import LogsWanted, find_lines
 from local_agent.host.table import terminal_of
 from local_agent.host.view import MAY_NOT_READ, Host, this_host
 
@@ -66,8 +66,8 @@ def command(
             is_empty = False
             if names is not None and line.run_name:
                 names[line.flow_run_id] = line.run_name
-            text = json.dumps(timeline.as_json(line), ensure_ascii=False) if as_json else None
-            click.echo(text or timeline.shown(line, terminal, names))
+            text = json.dumps(render.as_json(line), ensure_ascii=False) if as_json else None
+            click.echo(text or render.shown(line, terminal, names))
     if is_empty:
         _explain_nothing(host, instance, may_read=may_read)
 

@@ -13,8 +13,8 @@ from typing import NoReturn
 import click
 
 from local_agent import __version__
+from local_agent.aio.outbox import write_within
 from local_agent.errors import ConfigError, LocalAgentError, StateError
-from local_agent.outbox import write_within
 from local_agent.plain import without_credentials
 
 # how shells ask what can come next

@@ -10,7 +10,7 @@ import time
 import click
 
 from local_agent.cli.show import show_problems
-from local_agent.host import ps
+from local_agent.host.output import ps
 from local_agent.host.table import terminal_of
 from local_agent.host.view import this_host
 

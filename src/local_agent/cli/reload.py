@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from local_agent import dumps
 from local_agent.cli.ask import ask_agent
+from local_agent.linux import dumps
 
 
 @click.command("reload")

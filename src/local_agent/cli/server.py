@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from local_agent import http_guard
+from local_agent.aio.outbox import complaints_never_block, lines_never_block
 from local_agent.errors import ConfigError, CredentialError
-from local_agent.outbox import complaints_never_block, lines_never_block
+from local_agent.net import http_guard
 
 _LAST_WORDS_SECONDS = 1.5
 
@@ -197,7 +197,8 @@ def command(
             hint="add --socket PATH: on TCP the kernel does not tell whose a connection is",
         )
     # Only here: the command line must start without them, to say the above.
-    from local_agent.server import app, peers
+    from local_agent.server import app
+    from local_agent.server.http import peers
 
     users = frozenset((0, os.geteuid(), *map(read_user, allow_users)))
     settings = app.Settings(

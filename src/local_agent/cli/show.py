@@ -10,7 +10,7 @@ import click
 
 from local_agent.cli.main import report_error
 from local_agent.errors import LocalAgentError
-from local_agent.host.runs import Run, with_figures
+from local_agent.host.reading.runs import Run, with_figures
 from local_agent.host.table import printable
 from local_agent.host.view import Host
 

@@ -22,8 +22,9 @@ def command(flags: dict[str, object]) -> None:
     Exit codes: 0 when it was stopped; 74 where its state folder cannot be used; 77 where the API does not accept the
     key; 78 where a setting is wrong. An API that is out of reach ends no agent.
     """
-    from local_agent import app, dumps
-    from local_agent.rival import refuse_beside_a_service
+    from local_agent import app
+    from local_agent.linux import dumps
+    from local_agent.service.rival import refuse_beside_a_service
 
     def read() -> Settings:
         return load_settings(flags=flags, environ=os.environ, hostname=socket.gethostname())

@@ -9,7 +9,7 @@ import sys
 import click
 
 from local_agent.cli.show import show_notes, show_problems
-from local_agent.host import status
+from local_agent.host.output import status
 from local_agent.host.table import terminal_of
 from local_agent.host.view import this_host
 

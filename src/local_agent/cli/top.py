@@ -11,12 +11,12 @@ import time
 import click
 
 from local_agent.cli.show import show_problems
-from local_agent.host import top
-from local_agent.host.history import Histories
-from local_agent.host.keyboard import opened
 from local_agent.host.table import terminal_of
-from local_agent.host.top import Look, State, frame
-from local_agent.host.top_session import TopSession, look_at
+from local_agent.host.top import view
+from local_agent.host.top.history import Histories
+from local_agent.host.top.session import TopSession, look_at
+from local_agent.host.top.terminal import opened
+from local_agent.host.top.view import Look, State, frame
 from local_agent.host.view import Host, this_host
 
 
@@ -53,7 +53,7 @@ def _once(host: Host, delay: float, instance: str | None, *, as_json: bool) -> N
     time.sleep(delay)  # CPU in use is what was used between two looks
     look = look_at(host, histories, instance)
     if as_json:
-        click.echo(json.dumps(top.as_json(look), ensure_ascii=False))
+        click.echo(json.dumps(view.as_json(look), ensure_ascii=False))
         return
     click.echo("\n".join(_without_keys(look)))
     show_problems(look.problems)

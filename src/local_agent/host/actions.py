@@ -11,14 +11,14 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from local_agent import control
 from local_agent.errors import LocalAgentError, ManagerUnreachableError, NotFoundError, UnavailableError
+from local_agent.net import control
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from local_agent.host.agents import StateFolder
-    from local_agent.host.runs import Run
+    from local_agent.host.reading.agents import StateFolder
+    from local_agent.host.reading.runs import Run
 
 _STOP_SECONDS = 120.0  # longer than systemd itself gives a scope to end
 _CANCELLED = "Cancelled"

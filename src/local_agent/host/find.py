@@ -10,7 +10,7 @@ from local_agent.host.table import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from local_agent.host.runs import Run
+    from local_agent.host.reading.runs import Run
 
 _MOST_NAMED = 5
 

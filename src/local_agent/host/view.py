@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.errors import NotFoundError, UnavailableError
-from local_agent.host.agents import SERVICES_STATE, StateFolder, state_folders
-from local_agent.host.bus import BusReader, buses
 from local_agent.host.find import find_run
-from local_agent.host.found import found_folders
-from local_agent.host.gaps import gaps_of_flow_runs
-from local_agent.host.instances import NOTHING_KNOWN, Instance, enabled_names, find_instances
-from local_agent.host.journal import Journal
-from local_agent.host.past import Past
-from local_agent.host.runs import Overview, Run, find_runs, with_figures
+from local_agent.host.reading.agents import SERVICES_STATE, StateFolder, state_folders
+from local_agent.host.reading.bus import BusReader, buses
+from local_agent.host.reading.found import found_folders
+from local_agent.host.reading.gaps import gaps_of_flow_runs
+from local_agent.host.reading.instances import NOTHING_KNOWN, Instance, enabled_names, find_instances
+from local_agent.host.reading.journal import Journal
+from local_agent.host.reading.past import Past
+from local_agent.host.reading.runs import Overview, Run, find_runs, with_figures
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from local_agent.host.runs import Managers
+    from local_agent.host.reading.runs import Managers
 
 MAY_NOT_READ = "this user may not read the journal of others; root and the group systemd-journal may"
 

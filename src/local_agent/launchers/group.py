@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from local_agent import proc
 from local_agent.errors import ExhaustedError
-from local_agent.procfs import is_gone
+from local_agent.linux import proc
+from local_agent.linux.procfs import is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from local_agent.clock import Clock
+    from local_agent.aio.clock import Clock
 
 _LOOK_SECONDS = 0.05
 _KILL_SECONDS = 5.0  # what SIGKILL has not ended by then is another user's, or waits for a device that does not answer

@@ -14,12 +14,12 @@ from local_agent.launchers.group import Member, end_group, environment_of
 from local_agent.launchers.output import Output, remove_output
 from local_agent.launchers.run import ShimRun, traces_left
 from local_agent.launchers.shim import PERL, Conditions, Shim, keep_descriptors
-from local_agent.procfs import boot_id
+from local_agent.linux.procfs import boot_id
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from local_agent.clock import Clock
+    from local_agent.aio.clock import Clock
     from local_agent.launchers import LiveRun
     from local_agent.limits import Limits
     from local_agent.model import Child, End, Record

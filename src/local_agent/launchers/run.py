@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
 from local_agent.launchers.output import remove_output
+from local_agent.linux.procfs import boot_id
 from local_agent.model import Step
-from local_agent.procfs import boot_id
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from local_agent.clock import Clock
+    from local_agent.aio.clock import Clock
     from local_agent.launchers.evidence import Traces
     from local_agent.launchers.output import Output
     from local_agent.launchers.shim import Shim

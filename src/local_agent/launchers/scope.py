@@ -7,7 +7,6 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from local_agent import cgroup
 from local_agent.errors import LocalAgentError, ManagerUnreachableError, NoAnswerError
 from local_agent.launchers import evidence
 from local_agent.launchers.output import LAST_LINES, Output, remove_output
@@ -15,7 +14,8 @@ from local_agent.launchers.run import ShimRun, traces_left
 from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
 from local_agent.launchers.stray import end_session, place_outside
 from local_agent.limits import Limits
-from local_agent.procfs import cgroup_of
+from local_agent.linux import cgroup
+from local_agent.linux.procfs import cgroup_of
 from local_agent.systemd import ScopeRequest
 from local_agent.systemd.names import new_id_of_nobody, scope_of
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from local_agent.clock import Clock
+    from local_agent.aio.clock import Clock
     from local_agent.launchers import LiveRun
     from local_agent.model import Child, End, ProcessIdentity, Record
     from local_agent.systemd import ScopeManager

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from local_agent.errors import ExhaustedError, not_started
 from local_agent.launchers.environment import environment_file, is_plain
 from local_agent.launchers.evidence import Gate
-from local_agent.procfs import identity_of
+from local_agent.linux.procfs import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from local_agent import procfs
+from local_agent.linux import procfs
 
 if TYPE_CHECKING:
     from local_agent.model import ProcessIdentity

@@ -16,21 +16,23 @@ from pathlib import Path
 
 import sdnotify
 
-from local_agent import http_guard
 from local_agent.errors import ConfigError
-from local_agent.server import listeners, tidiness, timestamps
-from local_agent.server.access import Access, key_of
-from local_agent.server.auth import Keys
-from local_agent.server.budget import DEFAULT, Budget
-from local_agent.server.callers import Callers
-from local_agent.server.database import Database
+from local_agent.net import http_guard
+from local_agent.server.asking.auth import Keys
+from local_agent.server.asking.stats import Stats
+from local_agent.server.bounds import tidiness
+from local_agent.server.bounds.budget import DEFAULT, Budget
+from local_agent.server.bounds.limits import Limits
+from local_agent.server.data import timestamps
+from local_agent.server.data.database import Database
+from local_agent.server.data.locks import SUBMIT_LOCK_SECONDS, ExpiringSet
+from local_agent.server.data.timestamps import Clock
 from local_agent.server.engine import Engine
-from local_agent.server.limits import Limits
-from local_agent.server.locks import SUBMIT_LOCK_SECONDS, ExpiringSet
-from local_agent.server.peers import Allowed
-from local_agent.server.stats import Stats
-from local_agent.server.timestamps import Clock
-from local_agent.server.web import Site, WebServer
+from local_agent.server.http import listeners
+from local_agent.server.http.access import Access, key_of
+from local_agent.server.http.callers import Callers
+from local_agent.server.http.peers import Allowed
+from local_agent.server.http.web import Site, WebServer
 
 # A request in work may finish; what it wrote is safe either way, so there is no reason to wait longer.
 _LAST_ANSWERS_SECONDS = 0.3

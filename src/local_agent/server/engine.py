@@ -15,12 +15,17 @@ from typing import Any
 
 from graphql import GraphQLError, GraphQLSchema
 
-from local_agent.server import json_text, mutations, schema
-from local_agent.server.auth import Keys, Unauthenticated
-from local_agent.server.budget import DEFAULT, Budget
-from local_agent.server.costs import TooCostlyError
-from local_agent.server.database import Database
-from local_agent.server.documents import (
+from local_agent.server.asking.auth import Keys, Unauthenticated
+from local_agent.server.asking.request import Asked, Request
+from local_agent.server.asking.stats import Stats
+from local_agent.server.bounds.budget import DEFAULT, Budget
+from local_agent.server.bounds.costs import TooCostlyError
+from local_agent.server.bounds.gate import Allowance, Gate
+from local_agent.server.data.database import Database
+from local_agent.server.data.locks import ExpiringSet
+from local_agent.server.data.reads import Reads
+from local_agent.server.graphql import schema
+from local_agent.server.graphql.documents import (
     BadRequestError,
     Documents,
     Order,
@@ -28,14 +33,11 @@ from local_agent.server.documents import (
     error_object,
     parse_body,
 )
-from local_agent.server.execution import Executor, Result
-from local_agent.server.gate import Allowance, Gate
-from local_agent.server.json_text import shortened
-from local_agent.server.locks import ExpiringSet
-from local_agent.server.reads import Reads
-from local_agent.server.refusals import OutOfTimeError, RefusedError, TooLargeError
-from local_agent.server.request import Asked, Request
-from local_agent.server.stats import Stats
+from local_agent.server.graphql.execution import Executor, Result
+from local_agent.server.input import json_text
+from local_agent.server.input.json_text import shortened
+from local_agent.server.input.refusals import OutOfTimeError, RefusedError, TooLargeError
+from local_agent.server.operations import registry
 
 
 @cache
@@ -117,7 +119,7 @@ class Engine:
         self._gate = Gate(budget.seconds)
         self._new = Allowance(budget.new_share, budget.new_seconds)
         self._documents = Documents(the_schema(), budget)
-        self._executor = Executor(the_schema(), mutations.QUERIES, mutations.MUTATIONS)
+        self._executor = Executor(the_schema(), registry.QUERIES, registry.MUTATIONS)
 
     def answer_all(self, asked: Sequence[Asked]) -> list[Answer | Next]:
         """Given what came together, return the answers to the first of them, as many as there is time for.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import sdnotify
 
-from local_agent.outbox import Outbox
+from local_agent.aio.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

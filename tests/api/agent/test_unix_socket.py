@@ -14,8 +14,8 @@ from local_agent.backends.prefect1 import Transport
 from local_agent.backends.prefect1.access import access_of
 from local_agent.backends.prefect1.answers import Reply, refusal_of_status
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError, NotUnderstoodError
-from local_agent.host.checks import Verdict
-from local_agent.host.checks.instance import check_api
+from local_agent.host.doctor.check import Verdict
+from local_agent.host.doctor.instance import check_api
 from local_agent.settings import load_settings
 from support.api import Api
 from support.unix_http import request

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from local_agent.host.checks import Finding, Verdict
-from local_agent.host.checks.instance import check_api, check_labels
+from local_agent.host.doctor.check import Finding, Verdict
+from local_agent.host.doctor.instance import check_api, check_labels
 from local_agent.settings import Settings, load_settings
 from support.api import Api
 

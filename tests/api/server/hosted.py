@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from local_agent.server.auth import Keys
-from local_agent.server.callers import Callers
+from local_agent.server.asking.auth import Keys
+from local_agent.server.asking.request import Asked
+from local_agent.server.asking.stats import Stats
+from local_agent.server.bounds.limits import Limits
 from local_agent.server.engine import Answer, Next
-from local_agent.server.limits import Limits
-from local_agent.server.request import Asked
-from local_agent.server.stats import Stats
-from local_agent.server.web import Site, WebServer
+from local_agent.server.http.callers import Callers
+from local_agent.server.http.web import Site, WebServer
 
 SECONDS = 60
 

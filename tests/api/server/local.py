@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from local_agent.server import app
-from local_agent.server.budget import DEFAULT, Budget
-from local_agent.server.database import Database
+from local_agent.server.asking.request import Asked
+from local_agent.server.asking.stats import Stats
+from local_agent.server.bounds.budget import DEFAULT, Budget
+from local_agent.server.data.database import Database
 from local_agent.server.engine import Answer, Next
-from local_agent.server.request import Asked
-from local_agent.server.stats import Stats
 from support.api_client import ApiClient
 
 

@@ -19,12 +19,12 @@ import pytest
 from graphql import get_introspection_query
 
 from api.server.local import LocalApi, local_api
-from local_agent.server.budget import DEFAULT
-from local_agent.server.costs import TooCostlyError
-from local_agent.server.documents import Documents
+from local_agent.server.asking.request import Asked
+from local_agent.server.bounds.budget import DEFAULT
+from local_agent.server.bounds.costs import TooCostlyError
+from local_agent.server.bounds.gate import Allowance, Gate
 from local_agent.server.engine import Answer, Next, the_schema
-from local_agent.server.gate import Allowance, Gate
-from local_agent.server.request import Asked
+from local_agent.server.graphql.documents import Documents
 from support.api import Api
 from support.costly import Costly, known, mutations, relatives, spreads, walk
 from support.long_form import is_long_form

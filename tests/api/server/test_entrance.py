@@ -11,8 +11,9 @@ import pytest
 
 from api.server.local import LocalApi, local_api
 from local_agent.errors import StateError
-from local_agent.server import datafile, intervals, json_text
-from local_agent.server.refusals import RefusedError
+from local_agent.server.data import datafile, intervals
+from local_agent.server.input import json_text
+from local_agent.server.input.refusals import RefusedError
 from support.api_client import ApiError, serialized_flow
 
 TASK = {"name": "a", "slug": "a-1"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.server.local import LocalApi, local_api
-from local_agent.server import likeness
+from local_agent.server.data import likeness
 from support.api_client import ApiError
 
 NAMES = ("alpha", "Beta", "gamma_1", "100%", "delta")

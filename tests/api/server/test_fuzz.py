@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from api.server.local import LocalApi, local_api
-from local_agent.server.budget import DEFAULT
+from local_agent.server.bounds.budget import DEFAULT
 from local_agent.server.engine import the_schema
 from support.documents import Maker, spoilt
 from support.long_form import is_long_form

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from api.server.local import LocalApi, local_api
-from local_agent.server.budget import DEFAULT
+from local_agent.server.bounds.budget import DEFAULT
 
 FEW, MANY = 60, 3_000
 

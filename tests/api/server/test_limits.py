@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from api.server.hosted import Echo, Hosted, ended, hosted
-from local_agent.server.limits import Limits
-from local_agent.server.request import Asked
-from local_agent.server.stats import Stats
+from local_agent.server.asking.request import Asked
+from local_agent.server.asking.stats import Stats
+from local_agent.server.bounds.limits import Limits
 from support.api import Api
 from support.api_client import wait_until
 from support.load import Client, Question

@@ -9,8 +9,8 @@ import pytest
 from graphql import parse, print_ast
 
 from api.server.local import LocalApi
-from local_agent.server import literals
 from local_agent.server.engine import the_schema
+from local_agent.server.graphql import literals
 
 ONE = "00000000-0000-4000-8000-000000000001"
 

@@ -14,7 +14,7 @@ import pytest
 from graphql import build_schema, validate_schema
 
 from api.server.local import LocalApi, local_api
-from local_agent.server import schema
+from local_agent.server.graphql import schema
 
 RECORDED: list[dict[str, Any]] = json.loads(Path(__file__).with_name("recorded.json").read_text())
 

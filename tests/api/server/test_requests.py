@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local_agent.server.limits import Limits
+from local_agent.server.bounds.limits import Limits
 from support.api import Api
 
 NAMED = "query($name: String) { project(where: {name: {_eq: $name}}) { name } }"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from local_agent.errors import ConfigError, LocalAgentError, UnavailableError
-from local_agent.server import listeners
+from local_agent.server.http import listeners
 from support.api import Api
 from support.api_client import ApiError
 from support.unix_http import HELLO, request, request_as

@@ -14,8 +14,8 @@ import pytest
 
 from api.server.local import LocalApi
 from api.server.test_full_disk import BIG, allow_pages
-from local_agent.server.refusals import LostTransactionError
-from local_agent.server.transactions import Transactions
+from local_agent.server.data.transactions import Transactions
+from local_agent.server.input.refusals import LostTransactionError
 from support.api import Api
 from support.api_client import wait_until
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from local_agent.linux.procfs import identity_of
 from local_agent.model import ProcessIdentity, Step
-from local_agent.procfs import identity_of
-from local_agent.store import Store
+from local_agent.store.records import Store
 from support.agent import AgentProcess, command_of
 from support.api import Api
 from support.api_client import wait_until

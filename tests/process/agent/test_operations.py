@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from local_agent import control
 from local_agent.errors import LocalAgentError
+from local_agent.net import control
 from support.agent import AgentProcess
 from support.api import Api, wait_until
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from local_agent.host.agents import StateFolder, ask_agents, state_folders
-from local_agent.host.runs import find_runs
+from local_agent.host.reading.agents import StateFolder, ask_agents, state_folders
+from local_agent.host.reading.runs import find_runs
 from support.checkout import CHECKOUT
 from support.hostile_folders import ANSWERS, answering, good_record, make_folder
 from support.long_form import is_long_form

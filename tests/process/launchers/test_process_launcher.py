@@ -12,8 +12,8 @@ import pytest
 from local_agent.errors import LaunchError
 from local_agent.launchers import LiveRun
 from local_agent.limits import Limits
+from local_agent.linux.procfs import identity_of
 from local_agent.model import Cause
-from local_agent.procfs import identity_of
 from support.agent import is_alive
 from support.api_client import wait_until
 from support.launcher_bed import Bed, sh

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from local_agent import control
+from local_agent.net import control
 from support.agent import AgentProcess, is_alive
 from support.api_client import wait_until
 

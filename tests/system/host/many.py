@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from local_agent.limits import Limits
+from local_agent.linux.procfs import boot_id, identity_of
 from local_agent.model import Record, Step
-from local_agent.procfs import boot_id, identity_of
-from local_agent.store import Store
+from local_agent.store.records import Store
 from local_agent.systemd import ScopeRequest
 from local_agent.systemd.manager import DBusScopeManager
 

@@ -90,7 +90,7 @@ def test_settings_at_a_users_home_are_followed_with_the_users_rights(owned: Host
 def test_a_look_that_does_not_end_is_said_and_ended(owned: Host) -> None:
     home = owned.machine.run("getent passwd local-agent | cut -d: -f6").stdout.strip()
     script = (
-        "import time, local_agent.host.checks.owner as owner\n"
+        "import time, local_agent.host.doctor.owner as owner\n"
         "try: owner.as_owner(owner.owner_of('local-agent', ()), {}, lambda: time.sleep(600), 1.0)\n"
         "except owner.NotAskedError as error: print(error)\n"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local_agent.host.checks.environment_file import parse
+from local_agent.host.doctor.environment_file import parse
 from support.machine import Machine
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]

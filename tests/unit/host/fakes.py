@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from local_agent.host.bus import Unit, Wanted
-from local_agent.host.journal import Journal
+from local_agent.host.reading.bus import Unit, Wanted
+from local_agent.host.reading.journal import Journal
 
 USEC = 1_000_000
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from local_agent import control
 from local_agent.errors import (
     ApiUnreachableError,
     ConfigError,
@@ -19,9 +18,10 @@ from local_agent.errors import (
     UnavailableError,
 )
 from local_agent.host import actions
-from local_agent.host.agents import StateFolder
 from local_agent.host.live_limits import properties_of
-from local_agent.host.runs import Run
+from local_agent.host.reading.agents import StateFolder
+from local_agent.host.reading.runs import Run
+from local_agent.net import control
 from unit.host.fakes import run_id
 
 _UNIT = f"flow-run-{run_id(1)}.scope"

@@ -9,14 +9,17 @@ from typing import Any
 
 from local_agent.cli.show import deed_as_json
 from local_agent.errors import NotFoundError
-from local_agent.host import doctor, ps, status, timeline, top
-from local_agent.host.agents import agent_view
-from local_agent.host.checks import ok
-from local_agent.host.history import Histories
-from local_agent.host.instances import Instance, Service
-from local_agent.host.logs import Line, Source
-from local_agent.host.place import Place
-from local_agent.host.runs import Overview, Run
+from local_agent.host.doctor import checkup
+from local_agent.host.doctor.check import ok
+from local_agent.host.log import render
+from local_agent.host.log.timeline import Line, Source
+from local_agent.host.output import ps, status
+from local_agent.host.reading.agents import agent_view
+from local_agent.host.reading.instances import Instance, Service
+from local_agent.host.reading.place import Place
+from local_agent.host.reading.runs import Overview, Run
+from local_agent.host.top import view
+from local_agent.host.top.history import Histories
 from support.commands_docs import COMMANDS, DOCS, command_named, documented_keys, help_of, undocumented
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,13 +40,13 @@ _AGENT = agent_view(
 _PLACE = Place(1, 1000, "u", "system", Path("/x"))
 _PRINTED: Mapping[str, Mapping[str, Any]] = {
     "ps": ps.as_json(Overview((Run("i", "n", "f", "a", "running"),)), _NOW),
-    "top": top.as_json(top.Look((), Histories(), status.Pressure(1, 1, 1, 1), _NOW)) | {"runs": [{"cpu_percent": 1}]},
+    "top": view.as_json(view.Look((), Histories(), status.Pressure(1, 1, 1, 1), _NOW)) | {"runs": [{"cpu_percent": 1}]},
     "cancel": deed_as_json("x", None, "y", NotFoundError("y", hint="z")),
-    "logs": timeline.as_json(Line(_NOW, Source.FLOW, 6, "x", "i")),
+    "logs": render.as_json(Line(_NOW, Source.FLOW, 6, "x", "i")),
     "status": status.as_json(
         [Instance("a", _SERVICE, _AGENT, may_ask=True, place=_PLACE)], status.Pressure(1, 1, 1, 1), [], _NOW
     ),
-    "doctor": doctor.as_json([ok("x", "y")], _NOW),
+    "doctor": checkup.as_json([ok("x", "y")], _NOW),
 }
 
 

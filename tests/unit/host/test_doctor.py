@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from local_agent.backends.prefect1.inquiry import ApiView, Neighbour
-from local_agent.host.agents import StateFolder
-from local_agent.host.checks import Finding, Verdict, failure, interpreter, machine, ok, services, warning
-from local_agent.host.checks import instance as checks
-from local_agent.host.checks.instance import Surroundings
-from local_agent.host.doctor import as_json, shown
-from local_agent.host.gaps import DROPPED
-from local_agent.host.instances import Instance, Service
-from local_agent.host.journal import Journal
+from local_agent.host.doctor import instance as checks
+from local_agent.host.doctor import interpreter, machine, services
+from local_agent.host.doctor.check import Finding, Verdict, failure, ok, warning
+from local_agent.host.doctor.checkup import as_json, shown
+from local_agent.host.doctor.instance import Surroundings
+from local_agent.host.reading.agents import StateFolder
+from local_agent.host.reading.gaps import DROPPED
+from local_agent.host.reading.instances import Instance, Service
+from local_agent.host.reading.journal import Journal
 from local_agent.host.table import Terminal, width_of
 from local_agent.settings import Settings, load_settings
-from local_agent.store import Store, opened
+from local_agent.store.records import Store, opened
 from support import samples
 from unit.host.fakes import FakeReader, fake_journal
 

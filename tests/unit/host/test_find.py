@@ -9,9 +9,9 @@ import pytest
 from local_agent import events
 from local_agent.errors import NotFoundError
 from local_agent.host.find import find_run
-from local_agent.host.journal import text_of
-from local_agent.host.past import Past
-from local_agent.host.runs import Run
+from local_agent.host.reading.journal import text_of
+from local_agent.host.reading.past import Past
+from local_agent.host.reading.runs import Run
 from unit.host.fakes import asked_of, fake_journal, run_id
 
 

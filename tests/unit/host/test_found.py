@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from local_agent import events
-from local_agent.host.agents import StateFolder
-from local_agent.host.found import found_folders, is_agent, user_name
-from local_agent.host.instances import Instance
-from local_agent.host.past import Past
-from local_agent.host.place import Place, place_of
+from local_agent.host.reading.agents import StateFolder
+from local_agent.host.reading.found import found_folders, is_agent, user_name
+from local_agent.host.reading.instances import Instance
+from local_agent.host.reading.past import Past
+from local_agent.host.reading.place import Place, place_of
 from unit.host.fakes import asked_of, fake_journal, run_id
 
 # holds the lock of a state folder as an agent does; ends with its standard input

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from local_agent.host.gaps import DROPPED, Gap, gap_of, gaps_of_flow_runs, limit_is_off, limited
-from local_agent.host.logs import Source, lines
-from local_agent.host.runs import Run
+from local_agent.host.log.timeline import Source, lines
+from local_agent.host.reading.gaps import DROPPED, Gap, gap_of, gaps_of_flow_runs, limit_is_off, limited
+from local_agent.host.reading.runs import Run
 from unit.host.fakes import fake_journal, run_id
 
 _SCOPE = f"flow-run-{run_id(1)}.scope"

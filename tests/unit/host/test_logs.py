@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from local_agent import events
-from local_agent.host.agents import StateFolder
-from local_agent.host.log_search import LogsWanted, find_lines
-from local_agent.host.logs import Line, Source, groups_of, line_of, of_instance
+from local_agent.host.log.render import as_json, shown
+from local_agent.host.log.search import LogsWanted, find_lines
+from local_agent.host.log.timeline import Line, Source, groups_of, line_of, of_instance
+from local_agent.host.reading.agents import StateFolder
 from local_agent.host.table import Terminal
-from local_agent.host.timeline import as_json, shown
 from local_agent.host.view import Host
 from unit.host.fakes import asked_of, fake_journal, run_id
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local_agent.host.checks import interpreter
+from local_agent.host.doctor import interpreter
 from local_agent.settings import access
 
 _SYSTEMS = ("/usr/bin/python3", "/usr/local/bin/python3", "/bin/python3", "/srv/python", "/python", "/root/python")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from local_agent.cgroup import Figures
-from local_agent.host.ps import as_json, table
-from local_agent.host.runs import Overview, Run
+from local_agent.host.output.ps import as_json, table
+from local_agent.host.reading.runs import Overview, Run
 from local_agent.host.table import Terminal, width_of
+from local_agent.linux.cgroup import Figures
 from unit.host.fakes import run_id
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from local_agent.errors import ManagerUnreachableError
-from local_agent.host.agents import StateFolder, state_folders
-from local_agent.host.bus import UnitReader
-from local_agent.host.runs import Run, find_runs, with_figures
-from local_agent.host.scopes import scan_scopes
+from local_agent.host.reading.agents import StateFolder, state_folders
+from local_agent.host.reading.bus import UnitReader
+from local_agent.host.reading.runs import Run, find_runs, with_figures
+from local_agent.host.reading.scopes import scan_scopes
+from local_agent.linux.procfs import identity_of
 from local_agent.model import Cause, End, ProcessIdentity, Record, Step
-from local_agent.procfs import identity_of
-from local_agent.store import Store
+from local_agent.store.records import Store
 from local_agent.systemd.names import new_id_of_nobody, scope_of
 from unit.host.fakes import FakeReader, add_scope, flowruns_slice, make_cgroup, run_id
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from local_agent.host.agents import AgentView, StateFolder, agent_view
-from local_agent.host.instances import Instance, Service, enabled_names, find_instances, read_services
-from local_agent.host.status import Pressure, as_json, in_words, is_well, table
+from local_agent.host.output.status import Pressure, as_json, in_words, is_well, table
+from local_agent.host.reading.agents import AgentView, StateFolder, agent_view
+from local_agent.host.reading.instances import Instance, Service, enabled_names, find_instances, read_services
 from local_agent.host.table import Terminal, width_of
 from unit.host.fakes import USEC, FakeReader
 

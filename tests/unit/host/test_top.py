@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from local_agent.cgroup import Figures
-from local_agent.host.history import Histories, sparkline, summed
-from local_agent.host.keyboard import named_keys
-from local_agent.host.runs import Run
-from local_agent.host.status import Pressure
+from local_agent.host.output.status import Pressure
+from local_agent.host.reading.runs import Run
 from local_agent.host.table import Terminal, width_of
-from local_agent.host.top import Deed, Look, Order, State, frame, pressed, sorted_runs
-from local_agent.host.top_session import TopSession
+from local_agent.host.top.history import Histories, sparkline, summed
+from local_agent.host.top.session import TopSession
+from local_agent.host.top.terminal import named_keys
+from local_agent.host.top.view import Deed, Look, Order, State, frame, pressed, sorted_runs
 from local_agent.host.view import Host
+from local_agent.linux.cgroup import Figures
 from unit.host.fakes import FakeReader, flowruns_slice, run_id
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

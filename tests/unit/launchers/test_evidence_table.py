@@ -14,8 +14,8 @@ from local_agent.launchers import evidence
 from local_agent.launchers.evidence import Gate, Traces, conclude
 from local_agent.launchers.output import FileOutput
 from local_agent.launchers.run import traces_left
+from local_agent.linux.procfs import boot_id
 from local_agent.model import Cause, ProcessIdentity, Record, Step
-from local_agent.procfs import boot_id
 from support import samples
 
 _TOKEN = samples.NONCE

@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from local_agent.aio.batching import in_parts
 from local_agent.backends import QueuePage
 from local_agent.backends.prefect1 import child, parse, queries, states
 from local_agent.backends.prefect1.claims import Check, Claims
@@ -23,7 +24,6 @@ from local_agent.backends.prefect1.fields import (
 )
 from local_agent.backends.prefect1.logs import RunLogs
 from local_agent.backends.prefect1.writer import PAGE, StateWriter, each_row, not_understood, rows
-from local_agent.batching import in_parts
 from local_agent.errors import (
     ApiRefusedError,
     ApiUnreachableError,
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from local_agent.aio.clock import Clock
     from local_agent.backends.prefect1.access import Access
     from local_agent.backends.prefect1.parse import RunFacts
     from local_agent.backends.prefect1.transport import Answer, Transport
-    from local_agent.clock import Clock
     from local_agent.model import Child, Claim, CrashPolicy, End, Record
     from local_agent.settings import Settings
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from local_agent.aio.clock import Backoff
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.claim_rule import (
     RESULTS,
@@ -23,7 +24,6 @@ from local_agent.backends.prefect1.claim_rule import (
 from local_agent.backends.prefect1.marks import Marks
 from local_agent.backends.prefect1.parse import run_facts
 from local_agent.backends.prefect1.writer import RunReader, StateChange, StateWriter
-from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, CredentialError, UnavailableError
 from local_agent.model import Claim, RunState
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from local_agent.aio.clock import Clock
     from local_agent.backends.prefect1.parse import RunFacts
     from local_agent.backends.prefect1.transport import Transport
-    from local_agent.clock import Clock
     from local_agent.model import FlowRun, Record
 
 _FRESH_SECONDS = 1.0

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from local_agent.aio.clock import Backoff
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.claim_rule import hidden_end
 from local_agent.backends.prefect1.fields import get_list, get_object
 from local_agent.backends.prefect1.parse import run_facts
 from local_agent.backends.prefect1.writer import MOST_READ, RunReader, StateChange, StateWriter
-from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, UnavailableError
 from local_agent.model import Cause, CrashAction, Outcome, RunState, Step
 from local_agent.wording import sentence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from local_agent.aio.clock import Clock
     from local_agent.backends.prefect1.parse import RunFacts
     from local_agent.backends.prefect1.transport import Transport
-    from local_agent.clock import Clock
     from local_agent.model import CrashPolicy, End, Record
 
 # the Server refuses a second Submitted for 30 s after the first, whatever came between

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from local_agent.aio.batching import in_parts
+from local_agent.aio.clock import Backoff
 from local_agent.backends.prefect1 import queries
-from local_agent.batching import in_parts
-from local_agent.clock import Backoff
 from local_agent.errors import CredentialError, UnavailableError
 from local_agent.plain import MOST_LINE, sendable, short
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from local_agent.aio.clock import Clock
     from local_agent.backends.prefect1.transport import Transport
-    from local_agent.clock import Clock
 
 _MOST_WAITING = 10_000
 _MOST_AT_ONCE = 500

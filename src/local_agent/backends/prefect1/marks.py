@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from local_agent.aio.clock import Backoff
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.claim_rule import standing_claim
 from local_agent.backends.prefect1.parse import TaskRunFacts, task_run_facts
 from local_agent.backends.prefect1.writer import StateChange, StateWriter, rows
-from local_agent.clock import Backoff
 from local_agent.errors import ApiRefusedError, CredentialError, UnavailableError
 from local_agent.model import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from local_agent.aio.clock import Clock
     from local_agent.backends.prefect1.transport import Transport
-    from local_agent.clock import Clock
     from local_agent.model import FlowRun, Record, WaitingTaskRun
 
 _FRESH_SECONDS = 1.0

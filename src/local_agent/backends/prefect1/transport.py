@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 import urllib3
 
+from local_agent.aio.threads import Workers
 from local_agent.backends.prefect1 import access
 from local_agent.backends.prefect1 import body as answered
 from local_agent.backends.prefect1.answers import Answer, Reply, pause_asked_for, refusal_of_status, understood
@@ -20,7 +21,6 @@ from local_agent.backends.prefect1.api_clock import ApiClock
 from local_agent.backends.prefect1.bounded import Call, Calls
 from local_agent.errors import ApiUnreachableError
 from local_agent.plain import short, shown_url, unix_path, without_credentials
-from local_agent.threads import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from local_agent.aio.batching import Batcher
 from local_agent.backends.prefect1 import queries
 from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_object, get_str
-from local_agent.batching import Batcher
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, LocalAgentError, NotUnderstoodError
 from local_agent.plain import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from local_agent.aio.clock import Clock
     from local_agent.backends.prefect1.transport import Answer, Transport
-    from local_agent.clock import Clock
 
 _Row = TypeVar("_Row")
 

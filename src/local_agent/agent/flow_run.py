@@ -1,0 +1,400 @@
+"""The story of one flow run, from the queue to the end: read `Stories.new` from top to bottom.
+
+Each step survives a kill -9 before, in and after it: the record on disk says what was under way, and `Stories.resume`
+finishes it at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from local_agent import events
+from local_agent.aio.batching import Batcher
+from local_agent.aio.clock import Backoff
+from local_agent.errors import LaunchError, LocalAgentError, StateError, UnavailableError
+from local_agent.events import Subject
+from local_agent.linux import procfs
+from local_agent.model import Cause, Claim, End, Outcome, Record, Step
+from local_agent.settings.limits import parse_hints
+from local_agent.wording import cost_sentence, sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from local_agent.agent.admission import Admission
+    from local_agent.agent.fitness import Fitness
+    from local_agent.aio.clock import Clock
+    from local_agent.aio.threads import Workers
+    from local_agent.backends import Backend
+    from local_agent.events import EventLog
+    from local_agent.launchers import Launcher, LiveRun
+    from local_agent.limits import Limits
+    from local_agent.model import FlowRun
+    from local_agent.settings import Settings
+    from local_agent.store.records import Store
+
+_Result = TypeVar("_Result")
+
+_AGAIN_SECONDS = 30.0  # how long a run is left alone that could not be claimed or started now
+_NAP_SECONDS = 5.0  # the wall clock may jump while a run waits for its time
+_INSIST_SECONDS = 10.0  # after an outage an end is told as soon as the queue is asked again
+_NO_INTERPRETER = frozenset({1, 126, 127})  # exit codes of python without the module, of sh without the file
+_RECORDS_AT_ONCE = 50
+_ROUNDING_SECONDS = 0.01  # a process started a moment before its time does not run (prefect 1.4.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A flow run whose process is past the gate."""
+
+    record: Record
+    process: LiveRun
+
+
+class Stories:
+    """Tells the stories of flow runs; `live` holds those that run now, by id.
+
+    `claims_at_once` bounds how many records of claims are open at the same time.
+    `on_early_end` is called when one ended as it would where the interpreter, or prefect in it, is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        launcher: Launcher,
+        launchers: Mapping[str, Launcher],
+        store: Store,
+        disk: Workers,
+        admission: Admission,
+        fitness: Fitness,
+        clock: Clock,
+        log: EventLog,
+        settings: Callable[[], Settings],
+        claims_at_once: int,
+        on_early_end: Callable[[], None],
+    ) -> None:
+        self._backend = backend
+        self._launcher = launcher
+        self._launchers = launchers
+        self._store = store
+        self._disk = disk
+        self._admission = admission
+        self._fitness = fitness
+        self._clock = clock
+        self._log = log
+        self._settings = settings
+        self._on_early_end = on_early_end
+        # the records of a page of the queue reach the disk together, and then its claims share a request
+        self._claim_records: Batcher[Record, None] = Batcher(
+            self._save_claims, most=claims_at_once, first=claims_at_once, monotonic=clock.monotonic
+        )
+        # what is to be written while a thread writes goes to it together: to wake one costs more than to write
+        self._later_records: Batcher[Record, None] = Batcher(
+            self._save_all, most=_RECORDS_AT_ONCE, first=_RECORDS_AT_ONCE, monotonic=clock.monotonic
+        )
+        self._launches = asyncio.Lock()
+        self.live: dict[str, Live] = {}
+        self.claiming: set[str] = set()
+        self.launching: set[str] = set()
+        # just ended, or ended with the machine and the API is being told: other ends can wait for the next start
+        self.telling: set[str] = set()
+
+    async def new(self, run: FlowRun, parent: str = "") -> float:
+        """Tell the story of a run from the queue. Return for how many seconds its id is to be left alone after it.
+
+        `parent` is the flow run here that has created it, "" for none.
+        """
+        await self._until_due(run)
+        if not self._admission.take(run.id, parent):
+            return 0.0
+        self._fitness.taken()
+        try:
+            self.launching.add(run.id)
+            self.claiming.add(run.id)
+            record = await self._record(run)
+            if record is None:
+                return _AGAIN_SECONDS
+            claim = await self._backend.claim(run, record.nonce)
+            self.claiming.discard(run.id)
+            if claim is not Claim.OURS:
+                return await self._let_go(record, claim)
+            live = await self._launch(run, record)
+            self.launching.discard(run.id)
+            if live is None:
+                return _AGAIN_SECONDS
+            await self._see_through(live)
+            return 0.0
+        finally:
+            self.claiming.discard(run.id)
+            self.launching.discard(run.id)
+            self._admission.leave(run.id)
+
+    async def resume(self, record: Record) -> None:
+        """Finish the story of a run that an earlier life of this agent began."""
+        self._admission.hold(record.id)
+        try:
+            if record.step is Step.CLAIMING:
+                await self._settle_old_claim(record)
+            elif record.step is Step.ENDED and record.end is not None:
+                await self._tell_the_api(record, record.end)
+            else:
+                await self._adopt_or_conclude(record)
+        finally:
+            self._admission.leave(record.id)
+
+    def let_go(self, flow_run_id: str) -> None:
+        """After a fault in a story let go of what it holds, but for its place: its process may live."""
+        live = self.live.pop(flow_run_id, None)
+        if live is not None:
+            live.process.detach()
+            self._admission.hold(flow_run_id)
+
+    async def take_up(self, flow_run_id: str) -> None:
+        """After `let_go` finish a story from its record, as the next start would. Without a record it is over."""
+        record = await self._disk.run(lambda: self._store.load(flow_run_id))
+        if record is None:
+            self._admission.leave(flow_run_id)
+        else:
+            await self.resume(record)
+
+    async def _until_due(self, run: FlowRun) -> None:
+        while (wait := (run.due - self._backend.earlier_now()).total_seconds() + _ROUNDING_SECONDS) > 0:
+            await self._clock.sleep(min(wait, _NAP_SECONDS))
+
+    async def _record(self, run: FlowRun) -> Record | None:
+        """Write down that a claim is under way, before the API is told. None where the disk refuses."""
+        record = Record(
+            id=run.id,
+            name=run.name,
+            flow_name=run.flow_name,
+            nonce=uuid.uuid4().hex,
+            step=Step.CLAIMING,
+            boot_id=procfs.boot_id(),
+            due=run.due,
+            claimed_at=self._clock.now(),
+            version=run.version,
+            task_runs=tuple(task.id for task in run.waiting_task_runs),
+        )
+        try:
+            await self._claim_records.ask(record)
+        except StateError as error:
+            self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
+            self._fitness.launch_failed(error.message)
+            return None
+        return record
+
+    async def _let_go(self, record: Record, claim: Claim) -> float:
+        """Forget a run that is not ours."""
+        self._store.remove(record.id)
+        self._log.say(events.CLAIM_LOST, _subject(record))
+        return _AGAIN_SECONDS if claim is Claim.LATER else 0.0
+
+    async def _launch(self, run: FlowRun, record: Record) -> Live | None:
+        """Start its process, write down which, open the gate. None where that failed; then nothing is left of it."""
+        await self._turn()
+        limits = self._limits(run)
+        try:
+            child = self._backend.child(run)
+            process = await self._launcher.launch(record, child, limits)
+        except LaunchError as error:
+            await self._refuse(record, error)
+            return None
+        except (UnavailableError, StateError) as error:
+            self._fitness.launch_failed(error.message)
+            await self._give_back(record, error.message)
+            return None
+        running = replace(
+            record,
+            step=Step.RUNNING,
+            launcher=self._launcher.name,
+            unit=process.unit,
+            process=process.identity,
+            limits=limits,
+            sends_heartbeat=child.sends_heartbeat,
+            gate_at_seconds=self._clock.now().timestamp(),
+            gate_at_monotonic_seconds=self._clock.monotonic(),
+        )
+        try:
+            await self._save(running)
+        except BaseException as error:
+            await process.abandon()
+            if not isinstance(error, StateError):
+                raise
+            self._fitness.launch_failed(error.message)
+            await self._give_back(record, error.message)
+            return None
+        self._fitness.launched()
+        live = self.live[run.id] = Live(running, process)
+        process.open_gate()
+        self._say_where(events.LAUNCHED, live)
+        self._backend.log(run.id, f"Submitted for execution: {_where(live)}")
+        return live
+
+    async def _turn(self) -> None:
+        """Launch one after another, with a turn of the loop between: launches overlap the next page's claims."""
+        async with self._launches:
+            await asyncio.sleep(0)
+
+    async def _see_through(self, live: Live) -> None:
+        """Watch it to its end, sweep, learn how it ended, report, forget."""
+        record, process = live.record, live.process
+        await process.ended()
+        self.telling.add(record.id)
+        try:
+            if self._settings().leftovers == "stop":
+                await self._insist(record, process.sweep)
+            end = await self._insist(record, process.evidence)
+            self.live.pop(record.id, None)
+            process.detach()  # its place is free now, and its descriptors must not wait for the API
+            if end.cause is Cause.EXITED and end.exit_code in _NO_INTERPRETER:
+                self._on_early_end()
+            if end.cause not in (Cause.SHUTDOWN, Cause.SERVICE_STOPPED):  # the agent is about to stop, too
+                self.telling.discard(record.id)
+            await self._tell_the_api(record, end, process)
+        finally:
+            self.telling.discard(record.id)
+
+    async def _adopt_or_conclude(self, record: Record) -> None:
+        launcher = self._launchers.get(record.launcher, self._launcher)
+        process = await self._insist(record, lambda: launcher.adopt(record))
+        if process is not None:
+            live = self.live[record.id] = Live(record, process)
+            self._say_where(events.ADOPTED, live)
+            await self._see_through(live)
+            return
+        end = await self._insist(record, lambda: launcher.end_of(record))
+        await self._tell_the_api(record, end)
+
+    async def _settle_old_claim(self, record: Record) -> None:
+        if record.boot_id != procfs.boot_id():
+            # the records that came after this one went with the power, and so did its process
+            if record.task_runs and await self._backend.claimed(record) is Claim.OURS:
+                await self._give_back(record, "the machine lost power before it began")
+            else:
+                await self._tell_the_api(record, End(Cause.POWER_LOST))
+            return
+        claim = await self._backend.claimed(record)
+        if claim is not Claim.OURS:
+            self._store.remove(record.id)
+            return
+        # if its shim says that the gate opened, the record that said so is lost, and it is not to run twice
+        end = await self._insist(record, lambda: self._launcher.end_of(record))
+        if end.cause is Cause.NEVER_STARTED:
+            await self._give_back(record, "the agent ended before it could start it")
+        else:
+            await self._tell_the_api(record, end)
+
+    async def _tell_the_api(self, record: Record, end: End, process: LiveRun | None = None) -> None:
+        """Report an end, or find that it needs no word, and forget the run. Lasts as long as an outage does."""
+        self._admission.leave(record.id)
+        if end.cause is Cause.NEVER_STARTED:
+            await self._give_back(record, sentence(end).lower(), process)
+            return
+        if end.is_clean and self._may_have_begun_early(record):
+            end = replace(end, may_have_begun_early=True)
+        await self._note_end(record, end)
+        policy = self._settings().on_crash
+        outcome = Outcome.NOT_OURS
+        if record.nonce:  # without, it lives here and nothing proves whose claim it rests on
+            outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
+        self._say_end(record, end, outcome)
+        await self._forget(record, process)
+
+    def _may_have_begun_early(self, record: Record) -> bool:
+        """Tell whether the wall clock may have stood before the run's start when its process looked at it.
+
+        Then Prefect's own code ends with 0 and has done nothing. The clock stood there when the gate opened, or was set
+        back since: what it showed then is what it shows now less the time that has passed on the monotonic one.
+        """
+        if record.gate_at_seconds is None or record.gate_at_monotonic_seconds is None:
+            return False
+        passed = self._clock.monotonic() - record.gate_at_monotonic_seconds
+        return min(record.gate_at_seconds, self._clock.now().timestamp() - passed) < record.due.timestamp()
+
+    async def _note_end(self, record: Record, end: End) -> None:
+        """Keep the evidence on disk until the API has taken it. A full disk must not keep the API from being told."""
+        try:
+            await self._save(replace(record, step=Step.ENDED, end=end))
+        except StateError as error:
+            self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
+
+    async def _give_back(self, record: Record, reason: str, process: LiveRun | None = None) -> None:
+        if record.nonce and await self._insist(record, lambda: self._backend.give_back(record)) is Outcome.GIVEN_BACK:
+            self._log.say(events.GIVEN_BACK, _subject(record), reason=reason)
+        await self._forget(record, process)
+
+    async def _refuse(self, record: Record, error: LaunchError) -> None:
+        self._log.say(events.LAUNCH_FAILED, _subject(record), reason=error.message)
+        self._backend.log(record.id, error.message, "ERROR")
+        await self._insist(record, lambda: self._backend.refuse(record, error.message))
+        await self._forget(record)
+
+    async def _forget(self, record: Record, process: LiveRun | None = None) -> None:
+        """Let go of what is kept for a run. Its record goes last: killed before that, the next start lets go of it."""
+        launcher = self._launchers.get(record.launcher, self._launcher)
+        await self._insist(record, process.release if process else lambda: launcher.forget(record))
+        self._store.remove(record.id)
+
+    async def _insist(self, record: Record, action: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Do something until it works: the record stays on disk, so nothing is lost if the agent ends meanwhile."""
+        backoff, said = Backoff(0.5, _INSIST_SECONDS), False
+        while True:
+            try:
+                return await action()
+            except LocalAgentError as error:
+                self.telling.discard(record.id)
+                if not said:
+                    self._log.say(events.REPORT_WAITS, _subject(record), reason=error.message)
+                    said = True
+                await self._clock.sleep(backoff.next_seconds())
+
+    async def _save(self, record: Record) -> None:
+        await self._later_records.ask(record)
+
+    async def _save_all(self, records: Sequence[Record]) -> Sequence[Exception | None]:
+        return await self._disk.run(lambda: self._store.save_all(records))
+
+    async def _save_claims(self, records: Sequence[Record]) -> Sequence[Exception | None]:
+        return await self._disk.run(lambda: self._store.save_claims(records))
+
+    def _limits(self, run: FlowRun) -> Limits:
+        settings = self._settings()
+        limits, problems = parse_hints(run.run_config.env, settings.limits, settings.ceilings)
+        for problem in problems:
+            self._log.say(events.HINT_PROBLEM, Subject(run.id, run.name, run.flow_name), reason=problem)
+            self._backend.log(run.id, problem, "WARNING")
+        return limits
+
+    def _say_where(self, event: events.Event, live: Live) -> None:
+        self._log.say(event, _subject(live.record), where=_where(live))
+
+    def _say_end(self, record: Record, end: End, outcome: Outcome) -> None:
+        cost = cost_sentence(end.cost)
+        how = sentence(end) + (f"; used {cost}" if cost else "")
+        if outcome is Outcome.NOTHING_TO_SAY:
+            self._log.say(events.ENDED, _subject(record), how=how, cause=end.cause.value)
+        else:
+            said = _OUTCOMES[outcome]
+            self._log.say(events.CRASHED, _subject(record), how=how, outcome=said, cause=end.cause.value)
+        self._backend.log(record.id, how, "INFO" if end.is_clean else "ERROR")
+
+
+_OUTCOMES = {
+    Outcome.REPORTED: "reported to the API",
+    Outcome.GIVEN_BACK: "given back to the queue",
+    Outcome.RESCHEDULED: "scheduled again",
+    Outcome.NOT_OURS: "it is not known as this agent's, or another's by now",
+}
+
+
+def _subject(record: Record) -> Subject:
+    return Subject(record.id, record.name, record.flow_name)
+
+
+def _where(live: Live) -> str:
+    pid = f"PID {live.process.identity.pid}"
+    return f"{live.process.unit}, {pid}" if live.process.unit else pid

@@ -1,0 +1,159 @@
+"""Looking after the flow runs that live here: cancelled at the API? heartbeat gone stale although the process lives?"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from local_agent import events
+from local_agent.errors import LocalAgentError
+from local_agent.events import Subject
+from local_agent.model import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from local_agent.agent.flow_run import Live, Stories
+    from local_agent.aio.clock import Clock
+    from local_agent.backends import Backend
+    from local_agent.events import EventLog
+    from local_agent.model import RunView
+    from local_agent.settings import Settings
+
+_LOOK_SECONDS = 5.0
+_LEAST_PAUSE_SECONDS = 1.0
+_STALE_SECONDS = 60.0
+_STOP_GRACE_SECONDS = 10.0
+_MOST_AT_ONCE = 500
+
+
+@dataclass
+class _Seen:
+    """What was seen of one run: its state, since when its heartbeat is the same, and since when it is cancelling."""
+
+    heartbeat: datetime | None
+    heartbeat_since: float
+    state: RunState
+    cancelling_since: float | None = None
+    stopping: asyncio.Task[None] | None = None
+
+
+class Watch:
+    """One request looks at all live runs; none is sent when there are none.
+
+    Ages are counted on this machine's monotonic clock from when a change was seen, so that a wrong clock here or at
+    the API makes no run look stale or fresh.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        stories: Stories,
+        clock: Clock,
+        log: EventLog,
+        settings: Callable[[], Settings],
+    ) -> None:
+        self._backend = backend
+        self._stories = stories
+        self._clock = clock
+        self._log = log
+        self._settings = settings
+        self._seen: dict[str, _Seen] = {}
+        self._stops: set[asyncio.Task[None]] = set()  # also of runs that are seen no more
+
+    def states(self) -> Mapping[str, RunState]:
+        """Return the state at the API of each live run, as it was at the last look."""
+        return {run_id: seen.state for run_id, seen in self._seen.items()}
+
+    async def for_ever(self) -> None:
+        """Look again and again. While the API is out of reach there is nothing to see."""
+        try:
+            await self._look_for_ever()
+        finally:
+            for task in self._stops:
+                task.cancel()
+            await asyncio.gather(*self._stops, return_exceptions=True)
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(self._pause_seconds())
+            live = dict(self._stories.live)
+            self._seen = {run_id: seen for run_id, seen in self._seen.items() if run_id in live}
+            try:
+                for ids in _chunks(list(live)):
+                    await self._look(ids, live)
+            except LocalAgentError:
+                continue
+
+    def _pause_seconds(self) -> float:
+        """Return how long until the next look; the grace of a cancelled run may be over before the usual time."""
+        now, grace = self._clock.monotonic(), self._settings().cancel_grace_seconds
+        over = [
+            seen.cancelling_since + grace - now
+            for seen in self._seen.values()
+            if seen.cancelling_since is not None and seen.stopping is None
+        ]
+        return max(_LEAST_PAUSE_SECONDS, min([_LOOK_SECONDS, *over]))
+
+    async def _look(self, ids: list[str], live: dict[str, Live]) -> None:
+        views = await self._backend.views(ids)
+        now = self._clock.monotonic()
+        stale = []
+        for run_id, view in views.items():
+            if run_id not in live:
+                continue
+            seen = self._note(run_id, view, now)
+            self._enforce_cancel(live[run_id], seen, now)
+            if self._is_stale(live[run_id], view, seen, now):
+                stale.append(run_id)
+        if stale:
+            await self._backend.send_heartbeats(stale)
+            for run_id in stale:
+                self._log.say(events.HEARTBEAT_SENT, _subject(live[run_id]))
+
+    def _note(self, run_id: str, view: RunView, now: float) -> _Seen:
+        seen = self._seen.setdefault(run_id, _Seen(view.heartbeat, now, view.state))
+        seen.state = view.state
+        if seen.heartbeat != view.heartbeat:
+            seen.heartbeat, seen.heartbeat_since = view.heartbeat, now
+        if view.state in (RunState.CANCELLING, RunState.CANCELLED):
+            seen.cancelling_since = now if seen.cancelling_since is None else seen.cancelling_since
+        else:
+            seen.cancelling_since = None
+        return seen
+
+    def _enforce_cancel(self, live: Live, seen: _Seen, now: float) -> None:
+        """Prefect's own process gets the first chance; after the grace its scope is stopped."""
+        if seen.cancelling_since is None or seen.stopping is not None:
+            return
+        if now - seen.cancelling_since >= self._settings().cancel_grace_seconds:
+            self._log.say(events.CANCELLING, _subject(live))
+            seen.stopping = asyncio.create_task(self._stop(live))
+            self._stops.add(seen.stopping)
+            seen.stopping.add_done_callback(self._stops.discard)
+
+    async def _stop(self, live: Live) -> None:
+        try:
+            await live.process.stop(_STOP_GRACE_SECONDS)
+        except LocalAgentError as error:
+            self._log.say(events.STATE_PROBLEM, _subject(live), reason=error.message)
+        except Exception:
+            self._log.say(events.INTERNAL_ERROR, _subject(live), reason=traceback.format_exc())
+        else:
+            return
+        self._seen.pop(live.record.id, None)  # the next look tries again
+
+    def _is_stale(self, live: Live, view: RunView, seen: _Seen, now: float) -> bool:
+        alive_and_running = view.state in (RunState.RUNNING, RunState.SUBMITTED) and live.record.sends_heartbeat
+        return alive_and_running and now - seen.heartbeat_since >= _STALE_SECONDS
+
+
+def _chunks(ids: list[str]) -> list[list[str]]:
+    return [ids[start : start + _MOST_AT_ONCE] for start in range(0, len(ids), _MOST_AT_ONCE)]
+
+
+def _subject(live: Live) -> Subject:
+    return Subject(live.record.id, live.record.name, live.record.flow_name)

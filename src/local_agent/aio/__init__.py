@@ -1,0 +1,1 @@
+"""What the event loop lacks: time that is passed in, many callers for one request, blocking calls in threads."""

@@ -1,0 +1,1 @@
+"""`local-agent doctor`: its checks, and how they are run and shown."""

@@ -1,0 +1,1 @@
+"""`local-agent logs`: what was said about a flow run."""

@@ -1,0 +1,1 @@
+"""Facts about this host as tables and as JSON."""

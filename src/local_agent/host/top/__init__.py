@@ -1,0 +1,1 @@
+"""`local-agent top`: the screen, its keys and its history."""

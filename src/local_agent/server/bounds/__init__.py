@@ -1,0 +1,1 @@
+"""What one request, one client and all of them may cost."""

@@ -1,0 +1,1 @@
+"""The data file: tables, filters, transactions, and who reads beside the writer."""

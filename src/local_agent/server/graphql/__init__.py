@@ -1,0 +1,1 @@
+"""GraphQL: documents, the schema, and what a request selects as SQL."""

@@ -1,0 +1,1 @@
+"""JSON that comes in: taken apart, and refused where it could not go out again."""

@@ -1,0 +1,1 @@
+"""What the API can be told to do, one file for each kind of thing."""

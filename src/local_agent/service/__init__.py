@@ -1,0 +1,1 @@
+"""The agent as others meet it: systemd, its operators, /api/health and /metrics."""

@@ -1,0 +1,172 @@
+"""Counting for /metrics: what the agent says, asks and starts is counted on its way, and nothing else knows of it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import time
+from typing import TYPE_CHECKING, Any
+
+from local_agent import events
+from local_agent.backends.prefect1 import Prefect1Backend, Transport
+from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from datetime import datetime
+
+    from prometheus_client import Histogram
+
+    from local_agent.agent.admission import Admission
+    from local_agent.agent.flow_run import Stories
+    from local_agent.agent.reachability import Reachability
+    from local_agent.backends import QueuePage
+    from local_agent.backends.prefect1.transport import Answer
+    from local_agent.events import Event, EventLog, Subject
+    from local_agent.launchers import Launcher, LiveRun
+    from local_agent.limits import Limits
+    from local_agent.model import Child, Claim, End, FlowRun, Record
+    from local_agent.service.metrics import Metrics
+    from local_agent.settings import Settings
+
+_ERROR, _WARNING = 3, 4
+
+
+class MeteredLog:
+    """Counts events before it passes them on."""
+
+    def __init__(self, log: EventLog, counters: Metrics) -> None:
+        self._log = log
+        self._counters = counters
+        self._counted: dict[str, Callable[[], None]] = {
+            events.LAUNCHED.message_id: counters.launches.inc,
+            events.LAUNCH_FAILED.message_id: counters.launch_failures.inc,
+            events.ADOPTED.message_id: counters.adopted.inc,
+            events.GIVEN_BACK.message_id: counters.given_back.inc,
+            events.CRASHED.message_id: counters.reported.inc,
+            events.REPORT_WAITS.message_id: counters.reported_late.inc,
+            events.HEARTBEAT_SENT.message_id: counters.heartbeats.inc,
+        }
+
+    def say(self, event: Event, subject: Subject | None = None, **fields: object) -> None:
+        """Count and pass on."""
+        count = self._counted.get(event.message_id)
+        if count is not None:
+            count()
+        if event in (events.ENDED, events.CRASHED):
+            self._counters.ends.labels(str(fields.get("cause", ""))).inc()
+        if event.priority <= _WARNING:
+            self._counters.problems.labels("error" if event.priority <= _ERROR else "warning").inc()
+        self._log.say(event, subject, **fields)
+
+
+class MeteredTransport(Transport):
+    """Counts and times requests."""
+
+    def __init__(self, url: str, counters: Metrics, **more: Any) -> None:  # noqa: ANN401 - the Transport's own
+        super().__init__(url, **more)
+        self._counters = counters
+
+    async def ask(self, query: str, variables: Mapping[str, Any] | None = None) -> Answer:
+        """Send one document, and count what came of it."""
+        try:
+            with _timed(self._counters.api_seconds):
+                return await super().ask(query, variables)
+        except LocalAgentError as error:
+            self._counters.api_errors.labels(_kind_of(error)).inc()
+            raise
+
+
+def _kind_of(error: LocalAgentError) -> str:
+    if isinstance(error, CredentialError):
+        return "credential"
+    return "refused" if isinstance(error, ApiRefusedError) else "unreachable"
+
+
+class MeteredBackend(Prefect1Backend):
+    """Counts claims and times polls."""
+
+    def __init__(self, counters: Metrics, *given: Any) -> None:  # noqa: ANN401 - the backend's own
+        super().__init__(*given)
+        self._counters = counters
+
+    async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
+        """Poll, and time it."""
+        with _timed(self._counters.poll_seconds):
+            return await super().due_runs(before, known)
+
+    async def claim(self, run: FlowRun, nonce: str) -> Claim:
+        """Claim, and count what came of it."""
+        claim = await super().claim(run, nonce)
+        self._counters.claims.labels(claim.value).inc()
+        return claim
+
+
+class MeteredLauncher:
+    """A launcher whose launches are timed."""
+
+    def __init__(self, launcher: Launcher, counters: Metrics) -> None:
+        self._launcher = launcher
+        self._counters = counters
+
+    @property
+    def name(self) -> str:
+        """The launcher's own."""
+        return self._launcher.name
+
+    async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
+        """Start a process, and time it."""
+        with _timed(self._counters.launch_seconds):
+            return await self._launcher.launch(record, child, limits)
+
+    async def adopt(self, record: Record) -> LiveRun | None:
+        """Pass on."""
+        return await self._launcher.adopt(record)
+
+    async def end_of(self, record: Record) -> End:
+        """Pass on."""
+        return await self._launcher.end_of(record)
+
+    async def forget(self, record: Record) -> None:
+        """Pass on."""
+        await self._launcher.forget(record)
+
+
+def counters_for(settings: Settings) -> Metrics | None:
+    """Return what to count with; None where nobody can scrape it, or prometheus_client is not installed."""
+    if settings.agent_address is None or importlib.util.find_spec("prometheus_client") is None:
+        return None
+    from local_agent.service.metrics import Metrics  # here, because it imports what is optional
+
+    return Metrics(settings.instance)
+
+
+def metered_log(log: EventLog, counters: Metrics | None) -> EventLog:
+    """Return a log that counts, where there is something to count with."""
+    return MeteredLog(log, counters) if counters is not None else log
+
+
+def metered_launcher(launcher: Launcher, counters: Metrics | None) -> Launcher:
+    """Return a launcher whose launches are timed, where there is something to count with."""
+    return MeteredLauncher(launcher, counters) if counters is not None else launcher
+
+
+def page_of(
+    counters: Metrics | None, stories: Stories, admission: Admission, reachability: Reachability
+) -> Callable[[], bytes] | None:
+    """Return what renders /metrics, None where there is nothing to render."""
+    if counters is None:
+        return None
+    from local_agent.service import metrics
+
+    counters.watch(lambda: metrics.state(stories, admission, reachability))
+    return counters.render
+
+
+@contextlib.contextmanager
+def _timed(histogram: Histogram) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        histogram.observe(time.monotonic() - began)
