@@ -16,7 +16,7 @@ from support.users import as_another_user, environment, open_folder
 _LAUNCH = """
 import asyncio, os, resource, sys
 from pathlib import Path
-from local_agent import dumps
+from local_agent.linux import dumps
 from local_agent.limits import Limits
 from support.launcher_bed import Bed, sh
 
