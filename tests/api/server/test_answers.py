@@ -59,7 +59,8 @@ def test_a_mutation_has_what_the_schema_says(api: LocalApi) -> None:
       second: update_flow_run_heartbeat(input: {{ flow_run_id: "{run}" }}) {{ error success }}
     }}"""
     data = api.graphql(query)
-    assert data["first"]["those"] == [{"__typename": "set_state_payload", "id": run, "why": None, "status": "SUCCESS"}]
+    those = {"__typename": "set_flow_run_state_payload", "id": run, "why": None, "status": "SUCCESS"}
+    assert data["first"]["those"] == [those]
     assert json.dumps(data) == same_by_graphql_core(query, data)
 
 

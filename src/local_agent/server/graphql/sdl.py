@@ -31,16 +31,16 @@ type auth_info {
 }
 
 type Mutation {
-  create_tenant(input: create_tenant_input!): id_payload
+  create_tenant(input: create_tenant_input!): tenant_id_payload
 
-  create_project(input: create_project_input!): id_payload
+  create_project(input: create_project_input!): project_id_payload
   delete_project(input: delete_project_input!): success_payload
-  set_project_name(input: set_project_name_input!): id_payload
-  set_project_description(input: set_project_description_input!): id_payload
+  set_project_name(input: set_project_name_input!): project_id_payload
+  set_project_description(input: set_project_description_input!): project_id_payload
 
-  create_flow(input: create_flow_input!): id_payload
+  create_flow(input: create_flow_input!): flow_id_payload
   "The flow as base64 of gzip of JSON."
-  create_flow_from_compressed_string(input: create_flow_from_compressed_string_input!): id_payload
+  create_flow_from_compressed_string(input: create_flow_from_compressed_string_input!): flow_id_payload
   register_tasks(input: register_tasks_input!): success_payload
   register_edges(input: register_edges_input!): success_payload
   archive_flow(input: archive_flow_input!): success_payload
@@ -57,45 +57,56 @@ type Mutation {
   set_flow_group_default_parameters(input: set_flow_group_default_parameters_input!): success_payload
   delete_flow_group(input: delete_flow_group_input!): success_payload
 
-  create_flow_run(input: create_flow_run_input!): id_payload
+  create_flow_run(input: create_flow_run_input!): flow_run_id_payload
   delete_flow_run(input: delete_flow_run_input!): success_payload
   set_flow_run_name(input: set_flow_run_name_input!): success_payload
   set_flow_run_labels(input: set_flow_run_labels_input!): success_payload
   set_task_run_name(input: set_task_run_name_input!): success_payload
-  get_or_create_task_run(input: get_or_create_task_run_input!): id_payload
-  get_or_create_task_run_info(input: get_or_create_task_run_info_input!): task_run_info_payload
+  get_or_create_task_run(input: get_or_create_task_run_input!): task_run_id_payload
+  get_or_create_task_run_info(input: get_or_create_task_run_info_input!): get_or_create_task_run_info_payload
   update_flow_run_heartbeat(input: update_flow_run_heartbeat_input!): success_payload
   update_task_run_heartbeat(input: update_task_run_heartbeat_input!): success_payload
   get_runs_in_queue(input: get_runs_in_queue_input!): runs_in_queue_payload
 
-  set_flow_run_states(input: set_flow_run_states_input!): set_states_payload
-  set_task_run_states(input: set_task_run_states_input!): set_states_payload
+  set_flow_run_states(input: set_flow_run_states_input!): set_flow_run_states_payload
+  set_task_run_states(input: set_task_run_states_input!): set_task_run_states_payload
   cancel_flow_run(input: cancel_flow_run_input!): cancel_flow_run_payload
 
   write_run_logs(input: write_run_logs_input!): success_payload
 
-  register_agent(input: register_agent_input!): id_payload
+  register_agent(input: register_agent_input!): agent_id_payload
   delete_agent(input: delete_agent_input!): success_payload
-  create_agent_config(input: create_agent_config_input!): id_payload
+  create_agent_config(input: create_agent_config_input!): agent_config_id_payload
   update_agent_config(input: update_agent_config_input!): success_payload
   delete_agent_config(input: delete_agent_config_input!): success_payload
 
-  create_task_run_artifact(input: create_task_run_artifact_input!): id_payload
+  create_task_run_artifact(input: create_task_run_artifact_input!): task_run_artifact_id_payload
   update_task_run_artifact(input: update_task_run_artifact_input!): success_payload
   delete_task_run_artifact(input: delete_task_run_artifact_input!): success_payload
 
   set_secret(input: set_secret_input!): success_payload
   delete_secret(input: delete_secret_input!): success_payload
-  set_key_value(input: set_key_value_input!): id_payload
+  set_key_value(input: set_key_value_input!): key_value_id_payload
   delete_key_value(input: delete_key_value_input!): success_payload
 }
 
-type id_payload { id: UUID }
+type tenant_id_payload { id: UUID }
+type project_id_payload { id: UUID }
+type flow_id_payload { id: UUID }
+type flow_run_id_payload { id: UUID }
+type task_run_id_payload { id: UUID }
+type agent_id_payload { id: UUID }
+type agent_config_id_payload { id: UUID }
+type task_run_artifact_id_payload { id: UUID }
+type key_value_id_payload { id: UUID }
 type success_payload { success: Boolean error: String }
 type runs_in_queue_payload { flow_run_ids: [String!] }
 type task_run_info_payload { id: UUID version: Int state: String serialized_state: JSON }
-type set_state_payload { id: UUID status: String message: String }
-type set_states_payload { states: [set_state_payload!] }
+type get_or_create_task_run_info_payload { id: UUID version: Int state: String serialized_state: JSON }
+type set_flow_run_state_payload { id: UUID status: String message: String }
+type set_flow_run_states_payload { states: [set_flow_run_state_payload!] }
+type set_task_run_state_payload { id: UUID status: String message: String }
+type set_task_run_states_payload { states: [set_task_run_state_payload!] }
 type cancel_flow_run_payload { state: String }
 
 input create_tenant_input { name: String! slug: String! }
