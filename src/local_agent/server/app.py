@@ -29,7 +29,7 @@ from local_agent.server.data.locks import SUBMIT_LOCK_SECONDS, ExpiringSet
 from local_agent.server.data.timestamps import Clock
 from local_agent.server.engine import Engine
 from local_agent.server.http import listeners
-from local_agent.server.http.access import Access, key_of
+from local_agent.server.http.access import Access
 from local_agent.server.http.callers import Callers
 from local_agent.server.http.peers import Allowed
 from local_agent.server.http.web import Site, WebServer
@@ -93,11 +93,8 @@ def _keys(settings: Settings, database: Database) -> Keys:
 
 
 def _keys_by_allowance(settings: Settings, database: Database) -> dict[str, str]:
-    """Return what those who may use the unix socket hand to their flow runs; nothing without one."""
-    if settings.unix_socket is None:
-        return {}
-    secret = database.access_secret()
-    return {allowance: key_of(secret, allowance) for allowance in settings.allowed.allowances()}
+    """Return what those who may use the unix socket hand to their flow runs; without one every key has ended."""
+    return database.access_keys({} if settings.unix_socket is None else settings.allowed.accounts())
 
 
 def run(

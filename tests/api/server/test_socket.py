@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from local_agent.errors import ConfigError, LocalAgentError, UnavailableError
+from local_agent.server.data.database import Database
 from local_agent.server.http import listeners
 from support.api import Api
 from support.api_client import ApiError
@@ -60,10 +61,32 @@ def test_whom_the_options_name(tmp_path: Path, place: Path, option: str) -> None
         assert theirs != request(place, "GET", "/access")[1]["api_key"]
         bearer = {"Authorization": f"Bearer {theirs}"}
         assert api.graphql("{ hello }", headers=bearer) == {"hello": "👋"}
-    # it ends with the option that it came by
-    options = ["--socket", str(place), "--allow-user=54320"]
-    with Api(tmp_path / "server.db", options=options) as api, pytest.raises(ApiError, match="UNAUTHENTICATED"):
-        api.graphql("{ hello }", headers=bearer)
+    # it ends with the option that it came by, for good
+    for options in (["--socket", str(place), "--allow-user=54320"], ["--socket", str(place), option]):
+        with Api(tmp_path / "server.db", options=options) as api, pytest.raises(ApiError, match="UNAUTHENTICATED"):
+            api.graphql("{ hello }", headers=bearer)
+
+
+def test_a_key_ends_with_the_socket(tmp_path: Path, place: Path) -> None:
+    options = ["--socket", str(place)]
+    with Api(tmp_path / "server.db", options=options):
+        given = request(place, "GET", "/access")[1]["api_key"]
+    with Api(tmp_path / "server.db"):
+        pass
+    with Api(tmp_path / "server.db", options=options) as api:
+        with pytest.raises(ApiError, match="UNAUTHENTICATED"):
+            api.graphql("{ hello }", headers={"Authorization": f"Bearer {given}"})
+        assert request(place, "GET", "/access")[1]["api_key"] != given
+
+
+def test_a_key_does_not_pass_to_another_account_of_its_number(tmp_path: Path) -> None:
+    with closing(Database(tmp_path / "server.db")) as database:
+        first = database.access_keys({"user 1000": "anna", "group 50": "staff"})
+        assert database.access_keys({"user 1000": "anna", "group 50": "staff"}) == first
+        second = database.access_keys({"user 1000": "bela", "group 50": "staff"})
+        assert second["group 50"] == first["group 50"]
+        assert second["user 1000"] != first["user 1000"]
+        assert database.access_keys({}) == {}
 
 
 def test_a_stranger_is_refused_whatever_the_request(tmp_path: Path, place: Path) -> None:

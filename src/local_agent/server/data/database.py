@@ -115,13 +115,23 @@ class Database(Reads):
         """Do something if what is written now is not kept, whatever the reason: for what is not in the file."""
         self._transactions.if_undone(undo)
 
-    def access_secret(self) -> str:
-        """Return a secret of this file's own, which is made at the first call and then stays."""
+    def access_keys(self, accounts: Mapping[str, str]) -> dict[str, str]:
+        """Given the accounts that may use the unix socket, by their allowance, return a key for each.
+
+        Who had one keeps it. Those of all others are forgotten: a key ends with the option that gave it, and does not
+        come back with it, nor pass to another account that got the number of the first.
+        """
         with self.transaction(writes=True):
             self.write(datafile.ACCESS)
-            self.write("INSERT INTO access SELECT ? WHERE NOT EXISTS (SELECT 1 FROM access)", (secrets.token_hex(32),))
+            for allowance, account in self.rows("SELECT allowance, account FROM access_key"):
+                if accounts.get(allowance) != account:
+                    self.write("DELETE FROM access_key WHERE allowance = ?", (allowance,))
+            for allowance, account in accounts.items():
+                row = (allowance, account, secrets.token_hex(32))
+                self.write("INSERT OR IGNORE INTO access_key VALUES (?, ?, ?)", row)
+            keys = {allowance: key for allowance, key in self.rows("SELECT allowance, api_key FROM access_key")}
         self.commit()
-        return str(self.value("SELECT secret FROM access"))
+        return keys
 
     def close(self) -> None:
         """Commit what is not yet, and close the file."""

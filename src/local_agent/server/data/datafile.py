@@ -196,8 +196,10 @@ SECRETS = (
     " value TEXT NOT NULL, PRIMARY KEY (tenant_id, name))"
 )
 
-# The version before can live with this table. It is only made where it is needed.
-ACCESS = "CREATE TABLE IF NOT EXISTS access (secret TEXT NOT NULL)"
+# No GraphQL type shows it either. The version before can live with this table.
+ACCESS = (
+    "CREATE TABLE IF NOT EXISTS access_key (allowance TEXT PRIMARY KEY, account TEXT NOT NULL, api_key TEXT NOT NULL)"
+)
 
 
 def definition(table: Table) -> str:

@@ -1,13 +1,12 @@
 """What those who may use the unix socket are told for their flow runs: Prefect's own client speaks only TCP.
 
 On TCP the kernel tells nobody's user, so it takes a key there. Each user and each group that may use the socket has one
-of its own, which follows from a secret in the data file: it outlasts a restart of the server, as flow runs do, and ends
-with the `--allow-user` or `--allow-group` that it came by.
+of its own, which lies in the data file: it outlasts a restart of the server, as flow runs do, and ends for good with the
+first start without the `--allow-user` or `--allow-group` that it came by.
 """
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass, field
 
 
@@ -21,8 +20,3 @@ class Access:
     def page(self, allowance: str) -> dict[str, str]:
         """Return what whoever may use the socket by this allowance is told."""
         return {"url": self.url, "api_key": self.keys[allowance]}
-
-
-def key_of(secret: str, allowance: str) -> str:
-    """Given the data file's secret, return the key of a user or group."""
-    return hmac.new(secret.encode(), allowance.encode(), "sha256").hexdigest()

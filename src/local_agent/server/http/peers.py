@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import pwd
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -31,13 +31,13 @@ class Allowed:
     users: frozenset[int] = frozenset()
     groups: frozenset[int] = frozenset()
 
-    def allowances(self) -> Iterator[str]:
-        """Return a name for each user and group that may."""
-        yield from (f"user {uid}" for uid in sorted(self.users))
-        yield from (f"group {gid}" for gid in sorted(self.groups))
+    def accounts(self) -> dict[str, str]:
+        """Return the names of the users and groups that may, by their allowances: a number may become another's."""
+        users = {f"user {uid}": _name_of(uid) for uid in sorted(self.users)}
+        return users | {f"group {gid}": _group_name_of(gid) for gid in sorted(self.groups)}
 
     def allowance(self, peer: Peer) -> str:
-        """Return by which of `allowances` a process may use the socket. Raise RefusedHeadError if by none."""
+        """Return by which allowance a process may use the socket. Raise RefusedHeadError if by none."""
         if peer.uid in self.users:
             return f"user {peer.uid}"
         if groups := self.groups & peer.gids:
@@ -70,3 +70,10 @@ def _name_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _group_name_of(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
