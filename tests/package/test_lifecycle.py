@@ -152,8 +152,9 @@ def test_install(machine: Machine) -> None:
     )
     assert machine.run("systemctl list-units --plain --no-legend 'local-agent@*'").stdout == ""
     if machine.release != 12:
-        assert _states(machine, "local-agent-server.service") == ["inactive"]
-        assert machine.run("systemctl is-enabled local-agent-server", check=False).stdout == "disabled\n"
+        for kind in ("service", "socket"):
+            assert _states(machine, f"local-agent-server.{kind}") == ["inactive"]
+            assert machine.run(f"systemctl is-enabled local-agent-server.{kind}", check=False).stdout == "disabled\n"
     assert machine.run("getent passwd local-agent").stdout.split(":")[5:] == [
         "/var/lib/local-agent-home",
         "/usr/sbin/nologin\n",
@@ -320,6 +321,7 @@ def test_purge_leaves_nothing(machine: Machine) -> None:
     if machine.release != 12:
         machine.run("rm -r /etc/systemd/system/local-agent-server.service.d")
         machine.run("systemctl daemon-reload && systemctl enable --now local-agent-server", check=False)
+        machine.run("systemctl enable local-agent-server.socket")
     kept = _kept(machine)
     assert machine.run("ls -d /var/lib/local-agent-home/link").stdout, "they are still there"
     machine.run(f"{APT} purge {names}", timeout_seconds=300)

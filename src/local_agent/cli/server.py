@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from local_agent.aio.outbox import complaints_never_block, lines_never_block
 from local_agent.errors import ConfigError, CredentialError
@@ -93,6 +94,33 @@ def read_origin(text: str) -> str:
             hint="give its scheme, host and port: http://ui.example:8080",
         )
     return origin
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("local_agent.server") is None:
+        raise ConfigError(
+            "the embedded API is a package of its own, which is not installed",
+            hint="apt install local-agent-server (Debian 13 and later), or pip install 'local-agent[server]'",
+        )
+    for module, package in (("graphql", "graphql-core"), ("aiohttp", "aiohttp")):
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(
+                f"the embedded API needs the Python package {package}, which is not installed",
+                hint=f"apt install python3-{package} (Debian 13 and later), or pip install 'local-agent[server]'",
+            )
+
+
+def _check_not_both(context: click.Context, *, is_tcp: bool, is_unix: bool) -> None:
+    """Raise ConfigError for an option that says where to listen, where systemd passes a socket of that kind."""
+    taken = (("host", is_tcp), ("port", is_tcp), ("unix_socket", is_unix))
+    for name, is_passed in taken:
+        if is_passed and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = "--socket" if name == "unix_socket" else f"--{name}"
+            raise ConfigError(
+                f"{option} and the socket that systemd passes both say where to listen",
+                hint=f"leave {option} out and set ListenStream= (systemctl edit local-agent-server.socket), or disable"
+                " that socket",
+            )
 
 
 @click.command(name="server")
@@ -177,29 +205,24 @@ def command(
     One process and one SQLite file. Point Prefect at it with `prefect backend server` and
     PREFECT__SERVER__ENDPOINT=http://127.0.0.1:4200. GET /stats counts requests by agent and operation.
 
+    Sockets that systemd passes take the place of --host and --port, or of --socket: local-agent-server.socket keeps the
+    port while the server starts again, so that nobody else can take it and nobody is refused.
+
     Exit codes: 0 when it was stopped; 69 where its port or socket is taken; 74 where its file cannot be used; 77 and 78
     where a key or an option is wrong.
     """
-    if importlib.util.find_spec("local_agent.server") is None:
-        raise ConfigError(
-            "the embedded API is a package of its own, which is not installed",
-            hint="apt install local-agent-server (Debian 13 and later), or pip install 'local-agent[server]'",
-        )
-    for module, package in (("graphql", "graphql-core"), ("aiohttp", "aiohttp")):
-        if importlib.util.find_spec(module) is None:
-            raise ConfigError(
-                f"the embedded API needs the Python package {package}, which is not installed",
-                hint=f"apt install python3-{package} (Debian 13 and later), or pip install 'local-agent[server]'",
-            )
-    if unix_socket is None and (allow_users or allow_groups):
+    _check_installed()
+    # Only here: the command line must start without them, to say the above.
+    from local_agent.server import app
+    from local_agent.server.http import activation, peers
+
+    passed = activation.passed()
+    _check_not_both(click.get_current_context(), is_tcp=bool(passed.tcp), is_unix=bool(passed.unix))
+    if unix_socket is None and not passed.unix and (allow_users or allow_groups):
         raise ConfigError(
             "--allow-user and --allow-group are about a --socket, and there is none",
             hint="add --socket PATH: on TCP the kernel does not tell whose a connection is",
         )
-    # Only here: the command line must start without them, to say the above.
-    from local_agent.server import app
-    from local_agent.server.http import peers
-
     users = frozenset((0, os.geteuid(), *map(read_user, allow_users)))
     settings = app.Settings(
         data=data or default_data_path(os.environ),
@@ -211,6 +234,7 @@ def command(
         allow_hosts=tuple(map(read_host, allow_hosts)),
         allow_origins=tuple(map(read_origin, allow_origins)),
         unix_socket=unix_socket,
+        passed=passed,
         allowed=peers.Allowed(users, frozenset(map(read_group, allow_groups))),
     )
     # nobody who asks this API waits for who reads what it says

@@ -30,6 +30,7 @@ from local_agent.server.data.timestamps import Clock
 from local_agent.server.engine import Engine
 from local_agent.server.http import listeners
 from local_agent.server.http.access import Access
+from local_agent.server.http.activation import Passed
 from local_agent.server.http.callers import Callers
 from local_agent.server.http.peers import Allowed
 from local_agent.server.http.web import Site, WebServer
@@ -55,19 +56,33 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)
     insecure: bool = False
     submit_lock: bool = True
+    passed: Passed = field(default_factory=Passed)
     allow_hosts: tuple[str, ...] = ()
     allow_origins: tuple[str, ...] = ()
     unix_socket: Path | None = None
     allowed: Allowed = field(default_factory=Allowed)
 
+    @property
+    def serves_unix(self) -> bool:
+        """Whether there is a unix socket; then a key is needed on TCP."""
+        return self.unix_socket is not None or bool(self.passed.unix)
+
+    @property
+    def hosts(self) -> list[str]:
+        """The addresses on which it listens."""
+        return [str(each.getsockname()[0]) for each in self.passed.tcp] or [self.host]
+
 
 def check(settings: Settings) -> None:
     """Raise ConfigError if other machines could use an API that asks for no key."""
-    asks_for_key = settings.api_key is not None or settings.unix_socket is not None
-    if not asks_for_key and not settings.insecure and not http_guard.is_loopback(settings.host):
+    if settings.api_key is not None or settings.serves_unix or settings.insecure:
+        return
+    open_to_others = [each for each in settings.hosts if not http_guard.is_loopback(each)]
+    if open_to_others:
         raise ConfigError(
-            f"without an API key, --host {settings.host} would let everybody who reaches this machine run code on"
-            " it: whoever can create flow runs here chooses what the agents start",
+            f"without an API key, {'ListenStream=' if settings.passed.tcp else '--host '}{open_to_others[0]} would let"
+            " everybody who reaches this machine run code on it: whoever can create flow runs here chooses what the"
+            " agents start",
             hint="set a key (--api-key-file PATH or LOCAL_AGENT_SERVER_API_KEY), or add --insecure on a network"
             " that you trust",
         )
@@ -94,7 +109,7 @@ def _keys(settings: Settings, database: Database) -> Keys:
 
 def _keys_by_allowance(settings: Settings, database: Database) -> dict[str, str]:
     """Return what those who may use the unix socket hand to their flow runs; without one every key has ended."""
-    return database.access_keys({} if settings.unix_socket is None else settings.allowed.accounts())
+    return database.access_keys(settings.allowed.accounts() if settings.serves_unix else {})
 
 
 def run(
@@ -115,17 +130,26 @@ def run(
     with _stop_signals_kept(), closing(Database(settings.data, clock, say=complain)) as database:
         stats = Stats()
         engine = build_engine(database, settings, stats=stats, say=complain)
-        with listeners.tcp(settings.host, settings.port) as tcp, _unix(settings) as unix:
-            access = Access(listeners.url(tcp), _keys_by_allowance(settings, database))
+        with _tcp(settings) as tcp, _unix(settings) as unix:
+            access = Access(listeners.url(tcp[0]), _keys_by_allowance(settings, database))
             keys, callers = _keys(settings, database), _callers(settings, tcp)
             site = Site(engine, keys, stats, callers, complain, _limits(most_files), settings.allowed, access)
-            asyncio.run(_serve(site, [*unix, tcp], announce))
+            asyncio.run(_serve(site, [*unix, *tcp], announce))
 
 
 @contextmanager
-def _unix(settings: Settings) -> Iterator[list[socket.socket]]:
+def _tcp(settings: Settings) -> Iterator[Sequence[socket.socket]]:
+    if settings.passed.tcp:
+        yield settings.passed.tcp
+        return
+    with listeners.tcp(settings.host, settings.port) as listener:
+        yield [listener]
+
+
+@contextmanager
+def _unix(settings: Settings) -> Iterator[Sequence[socket.socket]]:
     if settings.unix_socket is None:
-        yield []
+        yield settings.passed.unix
         return
     others = settings.allowed.users - {0, os.geteuid()}
     with listeners.unix(settings.unix_socket, for_others=bool(others or settings.allowed.groups)) as listener:
@@ -150,8 +174,8 @@ def _limits(most_files: int) -> Limits:
     return usual
 
 
-def _callers(settings: Settings, listener: socket.socket) -> Callers:
-    bound = {settings.host.lower(), str(listener.getsockname()[0])}
+def _callers(settings: Settings, tcp: Sequence[socket.socket]) -> Callers:
+    bound = {each.lower() for each in settings.hosts} | {str(each.getsockname()[0]) for each in tcp}
     return Callers(frozenset(bound), frozenset(settings.allow_hosts), frozenset(settings.allow_origins))
 
 

@@ -6,8 +6,8 @@ import pytest
 from graphql import GraphQLInputObjectType, GraphQLObjectType, get_named_type, is_required_input_field
 
 from api.server.local import LocalApi
-from local_agent.server import schema
-from local_agent.server.mutations import MUTATIONS
+from local_agent.server.graphql import schema
+from local_agent.server.operations.registry import MUTATIONS
 
 _SUCCESS = {"success": "Boolean", "error": "String"}
 _ID = {"id": "UUID"}

@@ -129,7 +129,7 @@ class Database(Reads):
             for allowance, account in accounts.items():
                 row = (allowance, account, secrets.token_hex(32))
                 self.write("INSERT OR IGNORE INTO access_key VALUES (?, ?, ?)", row)
-            keys = {allowance: key for allowance, key in self.rows("SELECT allowance, api_key FROM access_key")}
+            keys = {row["allowance"]: row["api_key"] for row in self.rows("SELECT allowance, api_key FROM access_key")}
         self.commit()
         return keys
 

@@ -1,8 +1,8 @@
 """What those who may use the unix socket are told for their flow runs: Prefect's own client speaks only TCP.
 
 On TCP the kernel tells nobody's user, so it takes a key there. Each user and each group that may use the socket has one
-of its own, which lies in the data file: it outlasts a restart of the server, as flow runs do, and ends for good with the
-first start without the `--allow-user` or `--allow-group` that it came by.
+of its own, which lies in the data file: it outlasts a restart of the server, as flow runs do, and ends for good with
+the first start without the `--allow-user` or `--allow-group` that it came by.
 """
 
 from __future__ import annotations

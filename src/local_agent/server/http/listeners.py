@@ -72,7 +72,7 @@ def unix(path: Path, *, for_others: bool) -> Iterator[socket.socket]:
     UnavailableError where another program has it.
     """
     path = path.absolute()
-    _check_place(path)
+    check_place(path)
     with closing(_claimed(path)):
         _remove_stale(path)
         with closing(socket.socket(socket.AF_UNIX)) as listener:
@@ -84,7 +84,7 @@ def unix(path: Path, *, for_others: bool) -> Iterator[socket.socket]:
                 _remove_own(path, made)
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Raise ConfigError for a path on which somebody else could put a socket, which agents would then ask."""
     length = len(os.fsencode(path))
     if length > MOST_PATH_BYTES:
@@ -178,7 +178,7 @@ def _bind(listener: socket.socket, path: Path, mode: int) -> None:
 
 
 def _remove_own(path: Path, made: os.stat_result) -> None:
-    """Remove the socket, unless somebody has put another thing in its place (or asyncio has removed it)."""
+    """Remove the socket, unless somebody has put another thing in its place."""
     with suppress(OSError):
         if os.path.samestat(os.lstat(path), made):
             path.unlink()

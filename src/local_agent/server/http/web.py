@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,9 @@ _BACKLOG = 1024
 
 # Of those that came in one turn of the loop, so many are answered before it turns again.
 _MOST_AT_ONCE = 64
+
+# Who has made a socket removes it, and that may be systemd; since 3.13 asyncio would.
+_LEAVE_IT: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 _ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
 _KNOWN_METHODS = frozenset(("PUT", "DELETE", "PATCH", "TRACE", "CONNECT"))  # RFC 9110, RFC 5789
@@ -87,9 +91,10 @@ class WebServer:
         """Answer whoever connects to a socket that listens."""
         make = self._connection
         if listener.family == socket.AF_UNIX:
-            self._listeners.append(await self._loop.create_unix_server(make, sock=listener, backlog=_BACKLOG))
+            serving = self._loop.create_unix_server(make, sock=listener, backlog=_BACKLOG, **_LEAVE_IT)
         else:
-            self._listeners.append(await self._loop.create_server(make, sock=listener, backlog=_BACKLOG))
+            serving = self._loop.create_server(make, sock=listener, backlog=_BACKLOG)
+        self._listeners.append(await serving)
 
     def _connection(self) -> Connection:
         return Connection(self._connections, self._aiohttp, self._loop)
