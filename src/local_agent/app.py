@@ -27,7 +27,7 @@ from local_agent.agent.recovery import forgotten, remembered
 from local_agent.aio.clock import SystemClock
 from local_agent.aio.outbox import DescriptorSink, complaints_never_block
 from local_agent.aio.threads import Workers
-from local_agent.backends.prefect1 import Prefect1Backend, Transport
+from local_agent.backends import kind
 from local_agent.events import ConsoleLog, JournalLog, priority_of
 from local_agent.launchers.follow import Follower
 from local_agent.launchers.output import FileOutput, JournalOutput, Output
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from local_agent.events import EventLog
     from local_agent.launchers import Launcher
     from local_agent.model import Record
-    from local_agent.service.metrics import Metrics
     from local_agent.settings import Settings
 
 _DISK_THREADS = 4
@@ -127,9 +126,11 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
 
         launcher = metering.metered_launcher(launcher, counters)
 
-        backend = _backend(current, environ, clock, counters)
+        api = kind(settings.protocol)
+        observed = metering.observer(counters)
+        backend = metering.metered_backend(api.make(current, environ, clock, observed), counters)
         stack.callback(backend.close)
-        interpreter = Interpreter(current, disk, clock, log, enclosed)
+        interpreter = Interpreter(current, api.needs, disk, clock, log, enclosed)
         fitness = Fitness([*checks, lambda _: interpreter.reason_against()], clock)
         admission = Admission(current, most_live=descriptors.live_runs, unfit=fitness.reason_against)
         admission.draining = store.draining
@@ -225,21 +226,6 @@ def _output(settings: Settings, log: JournalLog | ConsoleLog) -> tuple[Follower,
     follower = Follower(console, is_terminal=sys.stdout.isatty())
     output: Output = FileOutput(follower) if console or not journal.is_there() else JournalOutput()
     return follower, output
-
-
-def _backend(
-    current: Current, environ: Mapping[str, str], clock: SystemClock, counters: Metrics | None
-) -> Prefect1Backend:
-    settings = current.now
-    given: dict[str, Any] = {
-        "api_key": settings.api_key.reveal() if settings.api_key else "",
-        "tenant_id": settings.tenant_id or "",
-        "timeout_seconds": settings.request_timeout_seconds,
-    }
-    if counters is None:
-        return Prefect1Backend(Transport(settings.api, **given), current, environ, clock)
-    transport = metering.MeteredTransport(settings.api, counters, **given)
-    return metering.MeteredBackend(counters, transport, current, environ, clock)
 
 
 def _say_start(log: EventLog, settings: Settings, folder: Path, launcher: Launcher, manager: str) -> None:

@@ -39,7 +39,7 @@ class Subject:
 
 
 STARTED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c101", 6, "local-agent {version} started: {launcher} launcher, {manager}")
-REGISTERED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c102", 6, "Registered at {api} with labels {labels}")
+REGISTERED = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c102", 6, "Registered at {api} with {asks_for}")
 TENANT_CHOSEN = Event("b1b4c0a2e7c94b0c8f6d1c3a5e2f7d90", 4, "{choice}")
 API_LOST = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c103", 4, "{reason}; trying again until it answers")
 API_BACK = Event("1f0c9f5a6d9e4c52a7f3f3b1f7a0c104", 5, "The API answers again after {outage}")
@@ -104,10 +104,11 @@ LEFT_SCOPE = Event(
     3,
     "Flow run {run} of {flow} has left its scope, and so its limits, for {where}: ending it",
 )
-HOSTNAME_LABEL = Event(
-    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c20f",
+NEAR_MISS = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20f", 4, "Flow run {run} of {flow} waits: {reason}")
+OTHER_API = Event(
+    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c216",
     4,
-    "Flow run {run} of {flow} waits: it has every label of this agent but the hostname label {hostname}",
+    "Flow run {run} of {flow} was claimed at an API of another kind, {kind}: its record waits for an agent of that",
 )
 LEFT_ALIVE = Event(
     "2f0c9f5a6d9e4c52a7f3f3b1f7a0c2a1", 4, "Flow run {run} has ended and left what cannot be ended: {left}"

@@ -23,51 +23,22 @@ class RunState(Enum):
     CANCELLING = "cancelling"  # somebody asked for an end; its process is to stop itself
     CANCELLED = "cancelled"
     FINISHED = "finished"  # any other final state
-    MISSING = "missing"  # the API does not know it
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """How a flow run asks to be run. `kind` is the API's own name for it, "" where none was set."""
-
-    kind: str = ""
-    env: Mapping[str, str | None] = field(default_factory=dict)
-    working_dir: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingTaskRun:
-    """A task run whose retry is due although its flow run is Running: a long retry, left by an earlier process."""
-
-    id: str
-    version: int
-    state: Mapping[str, object]
+    MISSING = "missing"  # the API says that it knows no such run
 
 
 @dataclass(frozen=True, slots=True)
 class FlowRun:
-    """A flow run as the queue handed it out.
+    """A flow run as the queue handed it out: what every API has, and a part that only its own backend reads.
 
     `due` is when it may start; `read_at_seconds` is the monotonic time at which the API said all this.
-    `waiting_task_runs` is empty but for a long retry, whose flow run is Running already.
     """
 
     id: str
     name: str
-    version: int
-    flow_id: str
     flow_name: str
     due: datetime
-    state: Mapping[str, object]
-    run_config: RunConfig
-    storage: str
     read_at_seconds: float
-    waiting_task_runs: tuple[WaitingTaskRun, ...] = ()
-
-    @property
-    def is_long_retry(self) -> bool:
-        """Tell whether the flow run is Running and only task runs of it wait."""
-        return bool(self.waiting_task_runs)
+    detail: object = field(default=None, repr=False)  # a frozen class of the backend's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +46,7 @@ class RunView:
     """A live flow run as the API sees it now."""
 
     state: RunState
-    heartbeat: datetime | None = None
+    heartbeat: datetime | None = None  # None: never
 
 
 class Claim(Enum):
@@ -179,12 +150,19 @@ class ProcessIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """The command of a flow run: what to execute, with which environment, where."""
+    """The command of a flow run: what to execute, with which environment, where.
+
+    `asked` are the limits that it asked for: name -> text, named as in the table `limits` (memory_max) or as the
+    variable (LOCAL_AGENT_MEMORY_MAX); what is wrong with one is told by the name that was written.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)  # the API key is in it
-    working_dir: Path
-    sends_heartbeat: bool = True  # False where somebody chose that it has none
+    working_dir: Path | None  # None: a fresh folder of its own, which its launcher makes and removes
+    asked: Mapping[str, str] = field(default_factory=dict, repr=False)
+    stops_itself: bool = True  # it learns from the API that it was cancelled, and ends
+    has_control: bool = False  # it reads its control pipe, by which it can be interrupted
+    sends_heartbeat: bool = False  # the API hears from it while it lives, so silence means something
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +182,10 @@ class Record:
     process: ProcessIdentity | None = None
     limits: Limits | None = None
     end: End | None = None
-    version: int = 0  # of the state that the claim rests on
-    task_runs: tuple[str, ...] = ()
-    sends_heartbeat: bool = True  # False where the flow run chose to have none
+    backend: str = ""  # the kind of API that it was claimed at; "" where nothing tells
+    ticket: Mapping[str, object] = field(default_factory=dict)  # what that one needs to finish the story, as JSON
+    stops_itself: bool = True  # as of its Child
+    sends_heartbeat: bool = True  # likewise
     gate_at_seconds: float | None = None  # what the wall clock showed when the gate was about to open (Unix time)
     gate_at_monotonic_seconds: float | None = None  # and the monotonic clock of that boot
     unknown: Mapping[str, object] = field(default_factory=dict)  # what another version added, to be written back

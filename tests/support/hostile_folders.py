@@ -52,7 +52,8 @@ def good_record(number: int = 0) -> Record:
         boot_id="b",
         due=datetime(2026, 1, 1, tzinfo=UTC),
         claimed_at=datetime(2026, 1, 1, tzinfo=UTC),
-        version=3,
+        backend="prefect1",
+        ticket={"version": 3},
         launcher="process",
         process=ProcessIdentity(1, 1, "b"),
     )

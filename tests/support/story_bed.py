@@ -13,7 +13,7 @@ from local_agent.agent.admission import Admission
 from local_agent.agent.fitness import Fitness
 from local_agent.agent.flow_run import Stories
 from local_agent.aio.threads import Workers
-from local_agent.backends import QueuePage
+from local_agent.backends import NearMiss, QueuePage
 from local_agent.errors import ApiUnreachableError, LocalAgentError, StateError
 from local_agent.limits import Limits
 from local_agent.model import (
@@ -45,6 +45,7 @@ class Plot:
 
     claim: Claim = Claim.OURS
     end: End = CODE_3
+    outcome: Outcome = Outcome.REPORTED
     launch_error: LocalAgentError | None = None
     report_failures: int = 0
     faults: int = 0
@@ -170,9 +171,41 @@ class Backend:
         self._plot = plot
         self._clock = clock
 
-    def child(self, run: FlowRun) -> Child:
+    name = "prefect1"
+
+    def asks_for(self) -> str:
+        """Ask for all."""
+        return "all"
+
+    def nonce(self) -> str:
+        """Return any."""
+        return "nonce"
+
+    def ticket(self, run: FlowRun) -> Mapping[str, object]:
+        """Need nothing later."""
+        return {}
+
+    async def child(self, run: FlowRun) -> Child:
         """Return any command."""
         return Child(("python",), {}, Path("/"))
+
+    def launched(self, record: Record, where: str) -> None:
+        """Lines are no part of a story."""
+
+    def unsupported(self, run: FlowRun) -> str:
+        """Run anything."""
+        return ""
+
+    async def send_heartbeats(self, ids: Sequence[str]) -> None:
+        """Nobody asks for it here."""
+        raise AssertionError(ids)
+
+    async def cancel(self, flow_run_id: str) -> str:
+        """Nobody asks for it here."""
+        raise AssertionError(flow_run_id)
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
     async def claim(self, run: FlowRun, nonce: str) -> Claim:
         """Return the plot's claim."""
@@ -202,10 +235,10 @@ class Backend:
             raise ApiUnreachableError("no answer")
         self._plot.reported.append(end)
         self._plot.trail.append(f"report: {end.cause.value}")
-        return Outcome.REPORTED
+        return self._plot.outcome
 
-    async def flush_logs(self) -> None:
-        """There are none."""
+    async def attend(self, on_work: Callable[[], None], on_change: Callable[[], None]) -> None:
+        """There is nothing to attend to."""
 
     async def connect(self) -> str:
         """Know the agent."""
@@ -222,7 +255,7 @@ class Backend:
         """Return an empty page."""
         return QueuePage(frozenset(), (), is_full=False)
 
-    async def due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
+    async def near_misses(self, known: Collection[str]) -> Sequence[NearMiss]:
         """Know of none."""
         return ()
 
@@ -253,7 +286,7 @@ class Bed:
         self.fitness = Fitness((), self.clock)
         self.backend = Backend(plot, self.clock)
         self.stories = Stories(
-            backend=self.backend,  # type: ignore[arg-type]  # only what a story asks of it
+            backend=self.backend,
             launcher=launcher,
             launchers={"test": launcher},
             store=self.store,

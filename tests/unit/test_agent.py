@@ -17,7 +17,7 @@ from support.story_bed import PROCESS, Bed, Plot, story_bed
 
 def _agent(bed: Bed, progress: Progress | None = None) -> Agent:
     return Agent(
-        backend=bed.backend,  # type: ignore[arg-type]  # only what is asked of it here
+        backend=bed.backend,
         stories=bed.stories,
         admission=bed.admission,
         reachability=Reachability(bed.log, bed.clock),

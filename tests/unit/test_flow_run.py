@@ -12,7 +12,7 @@ import pytest
 from local_agent import events
 from local_agent.errors import LaunchError, LocalAgentError, ManagerUnreachableError, StateError
 from local_agent.linux.procfs import boot_id
-from local_agent.model import Cause, Claim, End, Record, Step
+from local_agent.model import Cause, Claim, End, Outcome, Record, Step
 from support import samples
 from support.clock import START
 from support.story_bed import CODE_3, PROCESS, Bed, Plot, story_bed
@@ -172,12 +172,28 @@ async def test_after_a_power_cut_a_claim_may_hide_a_run_that_had_started(tmp_pat
         bed.check_that_nothing_is_held()
 
 
-async def test_after_a_power_cut_a_long_retry_that_had_not_begun_waits_again(tmp_path: Path) -> None:
-    async with story_bed(tmp_path) as bed:
-        record = _remembered(bed, step=Step.CLAIMING, boot_id="before", process=None, task_runs=("task-1",))
-        await bed.stories.resume(record)
-        assert bed.trail == ["claimed?", "give back", "forget", "record: gone"]
+async def test_what_a_backend_gives_back_instead_of_reporting_it_is_said_to_be_given_back(tmp_path: Path) -> None:
+    async with story_bed(tmp_path, Plot(outcome=Outcome.GIVEN_BACK)) as bed:
+        await bed.stories.resume(_remembered(bed, step=Step.CLAIMING, boot_id="before", process=None))
+        assert bed.trail == ["record: ended", "report: power-lost", "forget", "record: gone"]
+        assert bed.log.events == [events.GIVEN_BACK]
         bed.check_that_nothing_is_held()
+
+
+@pytest.mark.parametrize("step", [Step.CLAIMING, Step.RUNNING, Step.ENDED])
+async def test_a_run_of_an_api_of_another_kind_is_seen_to_its_end_and_its_record_waits(
+    tmp_path: Path, step: Step
+) -> None:
+    async with story_bed(tmp_path) as bed:
+        end = CODE_3 if step is Step.ENDED else None
+        record = _remembered(bed, step=step, end=end, backend="of another kind", ticket={"its": ["own"]})
+        await bed.stories.resume(record)
+        assert bed.log.events[-1] is events.OTHER_API
+        assert not {"claimed?", "give back", "report: exited"} & {*bed.trail}
+        assert bed.admission.held == 0
+        ((kept,), problems) = bed.store.load_all()
+        assert (kept.backend, kept.ticket, problems) == ("of another kind", {"its": ["own"]}, ())
+        assert (kept.step is Step.ENDED) == (step is not Step.CLAIMING)
 
 
 async def test_after_a_restart_a_live_run_is_adopted_and_counted(tmp_path: Path) -> None:

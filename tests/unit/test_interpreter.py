@@ -35,7 +35,7 @@ class Bed:
         self.clock = SkippingClock()
         self.log = samples.ListLog()
         self.settings = samples.settings(python=folder / "python")
-        self.interpreter = Interpreter(self._settings, workers, self.clock, self.log)
+        self.interpreter = Interpreter(self._settings, samples.NEEDS, workers, self.clock, self.log)
 
     def _settings(self) -> Settings:
         return self.settings
@@ -61,11 +61,11 @@ async def _bed(folder: Path) -> AsyncIterator[Bed]:
 )
 def test_what_it_answers(tmp_path: Path, script: str, reason: str) -> None:
     python = _script(tmp_path / "python", script)
-    assert ask(python) == (f"{python} {reason}" if reason else "")
+    assert ask(python, samples.NEEDS) == (f"{python} {reason}" if reason else "")
 
 
 def test_one_that_does_not_run(tmp_path: Path) -> None:
-    assert ask(tmp_path / "nothing").startswith(f"{tmp_path}/nothing does not run: ")
+    assert ask(tmp_path / "nothing", samples.NEEDS).startswith(f"{tmp_path}/nothing does not run: ")
 
 
 async def test_a_fit_one_is_asked_once(tmp_path: Path) -> None:

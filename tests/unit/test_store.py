@@ -29,7 +29,7 @@ _FULL = samples.record(
         limits=Limits(memory_max_bytes=1024),
         last_lines=("a", "b"),
     ),
-    task_runs=("t1", "t2"),
+    ticket={"task_runs": ["t1", "t2"]},
     sends_heartbeat=False,
     due=datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC),
 )
@@ -47,6 +47,25 @@ def store(tmp_path: Path) -> Store:
 def test_a_record_comes_back_as_it_went(store: Store, record: Record) -> None:
     store.save(record)
     assert store.load_all() == ((record,), ())
+
+
+@pytest.mark.parametrize(
+    "ticket", [{}, {"version": 3}, {"version": 3, "task_runs": ["t"], "more": {"a": [1, None]}}, {"claim": "x"}]
+)
+def test_a_ticket_is_its_backends_own(ticket: dict[str, object]) -> None:
+    """What 0.1.0 has of one as fields goes where that finds it; the rest is out of its sight."""
+    record = samples.record(backend="of some kind", ticket=ticket)
+    lines = lines_of(record)
+    assert record_in(lines) == record
+    seen_by_the_first = json.loads(lines.splitlines()[-1])
+    assert {"version", "task_runs", "sends_heartbeat"} < seen_by_the_first.keys()
+    assert not {"ticket", "backend", "claim", "more"} & seen_by_the_first.keys()
+
+
+def test_a_record_that_names_no_backend_is_of_the_only_one_there_was() -> None:
+    golden = (Path(__file__).parent / "golden" / "record-format-1.json").read_bytes()
+    assert record_in(golden).backend == "prefect1"
+    assert record_in(lines_of(samples.record(nonce="", backend=""))).backend == ""
 
 
 def test_claims_of_a_page_come_back(store: Store) -> None:

@@ -74,6 +74,7 @@ class Bed:
         self.live: dict[str, Live] = {}
         self.views_of: Callable[[float], Mapping[str, RunView]] = lambda _: {}
         self.asked: list[float] = []
+        self.name = "prefect1"
         self.heartbeats: list[tuple[float, Sequence[str]]] = []
         self._settings = samples.settings(**settings)
         self._until = 0.0
@@ -104,7 +105,7 @@ class Bed:
 
     async def watch_for(self, seconds: float) -> None:
         """Watch until so much time has passed."""
-        watch = Watch(self, self, self.clock, self.log, self._get_settings)  # type: ignore[arg-type]  # as above
+        watch = Watch(self, self.live, self.clock, self.log, self._get_settings)  # type: ignore[arg-type]  # as above
         self._until, self._is_over = seconds, asyncio.Event()
         watching, over = asyncio.create_task(watch.for_ever()), asyncio.create_task(self._is_over.wait())
         await asyncio.wait([watching, over], return_when=asyncio.FIRST_COMPLETED)

@@ -7,14 +7,13 @@ finishes it at the next start.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from local_agent import events
 from local_agent.aio.batching import Batcher
 from local_agent.aio.clock import Backoff
-from local_agent.errors import LaunchError, LocalAgentError, StateError, UnavailableError
+from local_agent.errors import LaunchError, LocalAgentError, StateError
 from local_agent.events import Subject
 from local_agent.linux import procfs
 from local_agent.model import Cause, Claim, End, Outcome, Record, Step
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from local_agent.agent.fitness import Fitness
     from local_agent.aio.clock import Clock
     from local_agent.aio.threads import Workers
-    from local_agent.backends import Backend
+    from local_agent.backends import Claims
     from local_agent.events import EventLog
     from local_agent.launchers import Launcher, LiveRun
     from local_agent.limits import Limits
@@ -43,7 +42,7 @@ _NAP_SECONDS = 5.0  # the wall clock may jump while a run waits for its time
 _INSIST_SECONDS = 10.0  # after an outage an end is told as soon as the queue is asked again
 _NO_INTERPRETER = frozenset({1, 126, 127})  # exit codes of python without the module, of sh without the file
 _RECORDS_AT_ONCE = 50
-_ROUNDING_SECONDS = 0.01  # a process started a moment before its time does not run (prefect 1.4.1)
+_ROUNDING_SECONDS = 0.01  # started a moment before its time, a flow run may find that it is not to run yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Stories:
     def __init__(
         self,
         *,
-        backend: Backend,
+        backend: Claims,
         launcher: Launcher,
         launchers: Mapping[str, Launcher],
         store: Store,
@@ -171,13 +170,13 @@ class Stories:
             id=run.id,
             name=run.name,
             flow_name=run.flow_name,
-            nonce=uuid.uuid4().hex,
+            nonce=self._backend.nonce(),
             step=Step.CLAIMING,
             boot_id=procfs.boot_id(),
             due=run.due,
             claimed_at=self._clock.now(),
-            version=run.version,
-            task_runs=tuple(task.id for task in run.waiting_task_runs),
+            backend=self._backend.name,
+            ticket=self._backend.ticket(run),
         )
         try:
             await self._claim_records.ask(record)
@@ -196,14 +195,14 @@ class Stories:
     async def _launch(self, run: FlowRun, record: Record) -> Live | None:
         """Start its process, write down which, open the gate. None where that failed; then nothing is left of it."""
         await self._turn()
-        limits = self._limits(run)
         try:
-            child = self._backend.child(run)
+            child = await self._backend.child(run)
+            limits = self._limits(run, child.asked)
             process = await self._launcher.launch(record, child, limits)
         except LaunchError as error:
             await self._refuse(record, error)
             return None
-        except (UnavailableError, StateError) as error:
+        except LocalAgentError as error:  # this machine's fault, or the API's
             self._fitness.launch_failed(error.message)
             await self._give_back(record, error.message)
             return None
@@ -214,6 +213,7 @@ class Stories:
             unit=process.unit,
             process=process.identity,
             limits=limits,
+            stops_itself=child.stops_itself,
             sends_heartbeat=child.sends_heartbeat,
             gate_at_seconds=self._clock.now().timestamp(),
             gate_at_monotonic_seconds=self._clock.monotonic(),
@@ -231,7 +231,7 @@ class Stories:
         live = self.live[run.id] = Live(running, process)
         process.open_gate()
         self._say_where(events.LAUNCHED, live)
-        self._backend.log(run.id, f"Submitted for execution: {_where(live)}")
+        self._backend.launched(running, _where(live))
         return live
 
     async def _turn(self) -> None:
@@ -270,12 +270,11 @@ class Stories:
         await self._tell_the_api(record, end)
 
     async def _settle_old_claim(self, record: Record) -> None:
+        if self._is_of_another_api(record):
+            return
         if record.boot_id != procfs.boot_id():
             # the records that came after this one went with the power, and so did its process
-            if record.task_runs and await self._backend.claimed(record) is Claim.OURS:
-                await self._give_back(record, "the machine lost power before it began")
-            else:
-                await self._tell_the_api(record, End(Cause.POWER_LOST))
+            await self._tell_the_api(record, End(Cause.POWER_LOST))
             return
         claim = await self._backend.claimed(record)
         if claim is not Claim.OURS:
@@ -291,6 +290,9 @@ class Stories:
     async def _tell_the_api(self, record: Record, end: End, process: LiveRun | None = None) -> None:
         """Report an end, or find that it needs no word, and forget the run. Lasts as long as an outage does."""
         self._admission.leave(record.id)
+        if self._is_of_another_api(record):
+            await self._note_end(record, end)
+            return
         if end.cause is Cause.NEVER_STARTED:
             await self._give_back(record, sentence(end).lower(), process)
             return
@@ -303,6 +305,13 @@ class Stories:
             outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
         self._say_end(record, end, outcome)
         await self._forget(record, process)
+
+    def _is_of_another_api(self, record: Record) -> bool:
+        """Tell whether a flow run was claimed at an API of another kind, and say so: its record waits for that one."""
+        is_one = record.backend not in ("", self._backend.name)
+        if is_one:
+            self._log.say(events.OTHER_API, _subject(record), kind=record.backend)
+        return is_one
 
     def _may_have_begun_early(self, record: Record) -> bool:
         """Tell whether the wall clock may have stood before the run's start when its process looked at it.
@@ -361,9 +370,9 @@ class Stories:
     async def _save_claims(self, records: Sequence[Record]) -> Sequence[Exception | None]:
         return await self._disk.run(lambda: self._store.save_claims(records))
 
-    def _limits(self, run: FlowRun) -> Limits:
+    def _limits(self, run: FlowRun, asked: Mapping[str, str]) -> Limits:
         settings = self._settings()
-        limits, problems = parse_hints(run.run_config.env, settings.limits, settings.ceilings)
+        limits, problems = parse_hints(asked, settings.limits, settings.ceilings)
         for problem in problems:
             self._log.say(events.HINT_PROBLEM, Subject(run.id, run.name, run.flow_name), reason=problem)
             self._backend.log(run.id, problem, "WARNING")
@@ -375,7 +384,9 @@ class Stories:
     def _say_end(self, record: Record, end: End, outcome: Outcome) -> None:
         cost = cost_sentence(end.cost)
         how = sentence(end) + (f"; used {cost}" if cost else "")
-        if outcome is Outcome.NOTHING_TO_SAY:
+        if outcome is Outcome.GIVEN_BACK:
+            self._log.say(events.GIVEN_BACK, _subject(record), reason=sentence(end).lower())
+        elif outcome is Outcome.NOTHING_TO_SAY:
             self._log.say(events.ENDED, _subject(record), how=how, cause=end.cause.value)
         else:
             said = _OUTCOMES[outcome]
@@ -385,7 +396,6 @@ class Stories:
 
 _OUTCOMES = {
     Outcome.REPORTED: "reported to the API",
-    Outcome.GIVEN_BACK: "given back to the queue",
     Outcome.RESCHEDULED: "scheduled again",
     Outcome.NOT_OURS: "it is not known as this agent's, or another's by now",
 }

@@ -1,4 +1,4 @@
-"""Whether the interpreter that runs flow runs has Prefect 1 in it."""
+"""Whether the interpreter that runs flow runs has the prefect that they need."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from local_agent.aio.clock import Clock
     from local_agent.aio.threads import Workers
+    from local_agent.backends import Needs
     from local_agent.events import EventLog
     from local_agent.settings import Settings
 
@@ -49,12 +50,14 @@ class Interpreter:
     def __init__(
         self,
         settings: Callable[[], Settings],
+        needs: Needs,
         workers: Workers,
         clock: Clock,
         log: EventLog,
         enclosed: Enclosed | None = None,
     ) -> None:
         self._settings = settings
+        self._needs = needs
         self._workers = workers
         self._clock = clock
         self._log = log
@@ -85,14 +88,16 @@ class Interpreter:
 
     async def _ask(self, python: Path) -> str:
         if self._enclosed is None:
-            return await self._workers.run(lambda: ask(python))
+            return await self._workers.run(lambda: ask(python, self._needs))
         with _started(["/bin/sh", "-c", _AT_A_GATE, "sh", str(python), "-c", _ASK], subprocess.PIPE) as process:
             try:
                 async with self._enclosed(process.pid):
                     assert process.stdin is not None
                     process.stdin.write(b"open\n")
                     process.stdin.close()
-                    return await self._workers.run(lambda: _judged(python, lambda: _answer(process, _TIMEOUT_SECONDS)))
+                    return await self._workers.run(
+                        lambda: _judged(python, self._needs, lambda: _answer(process, _TIMEOUT_SECONDS))
+                    )
             except LocalAgentError as error:
                 return f"{python} cannot be asked: {error.message}"
             finally:
@@ -114,22 +119,31 @@ class Interpreter:
             self._log.say(events.PREFECT_FOUND, python=python)
 
 
-def ask(python: Path) -> str:
-    """Given an interpreter, return why it cannot run flow runs of Prefect 1, "" where it can."""
-    return _judged(python, lambda: run_bounded([str(python), "-c", _ASK], _TIMEOUT_SECONDS))
+def ask(python: Path, needs: Needs) -> str:
+    """Given an interpreter and what flow runs need, return why it cannot run them, "" where it can."""
+    return _judged(python, needs, lambda: run_bounded([str(python), "-c", _ASK], _TIMEOUT_SECONDS))
 
 
-def _judged(python: Path, ask: Callable[[], tuple[int, str]]) -> str:
+def unfit(python: Path, version: str, needs: Needs) -> str:
+    """Given the version of prefect that an interpreter has, "" for none, return why it cannot run flow runs, or ""."""
+    if not version:
+        return f"{python} has no prefect"
+    why = needs.why_not(version)
+    return f"{python} has prefect {version}; {why}" if why else ""
+
+
+def _judged(python: Path, needs: Needs, ask: Callable[[], tuple[int, str]]) -> str:
     try:
         code, answer = ask()
     except (OSError, TimeoutError) as error:
         return f"{python} does not run: {error}"
-    version = answer.strip()
     if code in _NOT_RUN:
         return f"{python} does not run"
-    if code != 0:
-        return f"{python} has no prefect; set `python` to one that has prefect 1.4.1: `local-agent doctor` tells how"
-    return "" if version.startswith(("0.", "1.")) else f"{python} has prefect {version}; flow runs need Prefect 1"
+    version = answer.strip() if code == 0 else ""
+    reason = unfit(python, version, needs)
+    if not version:
+        return f"{reason}; set `python` to one that has {needs.wanted}: `local-agent doctor` tells how"
+    return reason
 
 
 def run_bounded(words: Sequence[str], seconds: float) -> tuple[int, str]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from local_agent.agent.admission import Admission
-    from local_agent.backends import Backend
+    from local_agent.backends import RunQueue
 
 
 class AllBut(AbstractSet[str]):
@@ -33,7 +33,7 @@ class AllBut(AbstractSet[str]):
 class Kinship:
     """Remembers who created which of the flow runs that are due."""
 
-    def __init__(self, backend: Backend, admission: Admission) -> None:
+    def __init__(self, backend: RunQueue, admission: Admission) -> None:
         self._backend = backend
         self._admission = admission
         self._parents: dict[str, str] = {}  # by child; "" where nobody here is known to have created it

@@ -18,7 +18,7 @@ from local_agent.agent.kinship import AllBut, Kinship
 from local_agent.agent.said_once import SaidOnce
 from local_agent.agent.watch import Watch
 from local_agent.aio.clock import Backoff
-from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError, UnavailableError
+from local_agent.errors import ApiRefusedError, ConfigError, CredentialError, LocalAgentError, UnavailableError
 from local_agent.events import Subject
 from local_agent.plain import shown_url
 from local_agent.wording import ahead_of
@@ -44,7 +44,7 @@ _CLAIM_SECONDS = 2.0
 _OUTAGE_DELAY_SECONDS = 10.0
 _UNSUPPORTED_SECONDS = 3600.0
 _MOST_AFTER_FAULT_SECONDS = 600.0
-_HOSTNAME_SECONDS = 60.0
+_NEAR_MISSES_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 0.3
 # a container's runtime waits 10 s by default before it kills
 _SHUT_DOWN_SECONDS = 4.0
@@ -92,7 +92,7 @@ class Agent:
         self._shut_down = shut_down
         self.ends_with = ends_with
         self._kinship = Kinship(backend, admission)
-        self._watch = Watch(backend, stories, clock, log, settings)
+        self._watch = Watch(backend, stories.live, clock, log, settings)
         self._enclosures = Enclosures(stories, clock, log)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._left_alone: dict[str, float] = {}
@@ -105,7 +105,7 @@ class Agent:
         self._unfit_for = ""
         self._wrong_clock = ""
         self._trouble = ""
-        self._hostname_looked_at: float | None = None
+        self._near_misses_asked_at: float | None = None
         admission.when_one_leaves(self._poke_if_full)
 
     @property
@@ -179,7 +179,7 @@ class Agent:
         for record in records:
             self._start(record.id, functools.partial(self._stories.resume, record))
         self._not_understood = frozenset(remembered - self._tasks.keys())
-        loops = (self._watch.for_ever, self._enclosures.for_ever, self._backend.flush_logs, self._fitness.look)
+        loops = (self._watch.for_ever, self._enclosures.for_ever, self._attend, self._fitness.look)
         beside = [asyncio.create_task(kept_up(loop, self._clock, self._log)) for loop in loops]
         try:
             await self._poll_for_ever()
@@ -222,9 +222,9 @@ class Agent:
             if self._admission.lacks_only_places:
                 await self._hand_over_children(page)
                 self._mark_request()
-            await self._look_for_hostname_labels(page)
-        except (UnavailableError, CredentialError) as error:
-            if isinstance(error, CredentialError) and not self._was_connected:
+            await self._look_for_near_misses(page)
+        except (UnavailableError, CredentialError, ConfigError) as error:
+            if not isinstance(error, UnavailableError) and not self._was_connected:
                 raise  # somebody is just setting it up; later a key may be replaced at the API while flow runs run
             self._reachability.failed(error)
             return backoff.next_seconds(_OUTAGE_DELAY_SECONDS)
@@ -237,11 +237,13 @@ class Agent:
         self._note_trouble()
         if await self._hand_over(page):
             backoff.reset()
-            if not page.is_full:
-                return _FIRST_DELAY_SECONDS
-            await self._until_claimed()
-            return 0.0
-        return backoff.next_seconds(self._settings().poll_interval_seconds)
+            if page.is_full:
+                await self._until_claimed()
+                return 0.0
+            pause = _FIRST_DELAY_SECONDS
+        else:
+            pause = backoff.next_seconds(self._settings().poll_interval_seconds)
+        return pause if page.next_seconds is None else page.next_seconds
 
     async def _until_claimed(self) -> None:
         """A page asked for before the last one is claimed would only hold the same runs again."""
@@ -252,7 +254,7 @@ class Agent:
         choice = await self._backend.connect()
         self._connected = self._was_connected = True
         settings = self._settings()
-        self._log.say(events.REGISTERED, api=shown_url(settings.api), labels=list(settings.effective_labels))
+        self._log.say(events.REGISTERED, api=shown_url(settings.api), asks_for=self._backend.asks_for())
         if choice:
             self._once.say(choice, events.TENANT_CHOSEN, choice=choice)
 
@@ -305,16 +307,17 @@ class Agent:
             self._backend.log(run.id, f"Left to other agents: {reason}", "WARNING")
         return False
 
-    async def _look_for_hostname_labels(self, page: QueuePage) -> None:
-        """Name due runs that only lack the hostname label here: registering adds it to flows with Local storage."""
-        settings, now = self._settings(), self._clock.monotonic()
-        is_due = self._hostname_looked_at is None or now - self._hostname_looked_at > _HOSTNAME_SECONDS
-        if settings.hostname_label or not is_due or page.is_full:
+    async def _look_for_near_misses(self, page: QueuePage) -> None:
+        """Name due runs that one setting more would bring here, now and then."""
+        asked_at, now = self._near_misses_asked_at, self._clock.monotonic()
+        if page.is_full or (asked_at is not None and now - asked_at <= _NEAR_MISSES_SECONDS):
             return
-        self._hostname_looked_at = now
-        known = {*page.ids, *self._known(), *self._once.keys}
-        for run in await self._backend.due_with_label(settings.hostname, known):
-            self._once.say(run.id, events.HOSTNAME_LABEL, _subject(run), hostname=settings.hostname)
+        self._near_misses_asked_at = now
+        for miss in await self._backend.near_misses({*page.ids, *self._known(), *self._once.keys}):
+            self._once.say(miss.run.id, events.NEAR_MISS, _subject(miss.run), reason=miss.reason)
+
+    async def _attend(self) -> None:
+        await self._backend.attend(self.poke, self._watch.poke)
 
     async def _hand_over_children(self, page: QueuePage) -> None:
         """Begin the stories of those on a page that may have the place of the flow run that has created them."""

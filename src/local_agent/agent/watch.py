@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from local_agent.agent.flow_run import Live, Stories
+    from local_agent.agent.flow_run import Live
     from local_agent.aio.clock import Clock
-    from local_agent.backends import Backend
+    from local_agent.backends import LiveRuns
     from local_agent.events import EventLog
     from local_agent.model import RunView
     from local_agent.settings import Settings
@@ -50,23 +50,28 @@ class Watch:
 
     def __init__(
         self,
-        backend: Backend,
-        stories: Stories,
+        backend: LiveRuns,
+        live: Mapping[str, Live],
         clock: Clock,
         log: EventLog,
         settings: Callable[[], Settings],
     ) -> None:
         self._backend = backend
-        self._stories = stories
+        self._live = live
         self._clock = clock
         self._log = log
         self._settings = settings
         self._seen: dict[str, _Seen] = {}
         self._stops: set[asyncio.Task[None]] = set()  # also of runs that are seen no more
+        self._wake = asyncio.Event()
 
     def states(self) -> Mapping[str, RunState]:
         """Return the state at the API of each live run, as it was at the last look."""
         return {run_id: seen.state for run_id, seen in self._seen.items()}
+
+    def poke(self) -> None:
+        """Look now: the API says that a state has changed."""
+        self._wake.set()
 
     async def for_ever(self) -> None:
         """Look again and again. While the API is out of reach there is nothing to see."""
@@ -79,14 +84,29 @@ class Watch:
 
     async def _look_for_ever(self) -> None:
         while True:
-            await self._clock.sleep(self._pause_seconds())
-            live = dict(self._stories.live)
+            await self._pause()
+            live = {run_id: one for run_id, one in self._live.items() if self._is_known_there(one)}
             self._seen = {run_id: seen for run_id, seen in self._seen.items() if run_id in live}
             try:
                 for ids in _chunks(list(live)):
                     await self._look(ids, live)
             except LocalAgentError:
                 continue
+
+    async def _pause(self) -> None:
+        """Wait for the next look, or for a word of the API; what is said while a look is under way makes another."""
+        pause = asyncio.create_task(self._clock.sleep(self._pause_seconds()))
+        poked = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait((pause, poked), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pause.cancel()
+            poked.cancel()
+        self._wake.clear()
+
+    def _is_known_there(self, live: Live) -> bool:
+        """Tell whether this API can know a flow run: one of an API of another kind is unknown to it, and not gone."""
+        return live.record.backend in ("", self._backend.name)
 
     def _pause_seconds(self) -> float:
         """Return how long until the next look; the grace of a cancelled run may be over before the usual time."""
@@ -105,7 +125,7 @@ class Watch:
         for run_id, view in views.items():
             if run_id not in live:
                 continue
-            seen = self._note(run_id, view, now)
+            seen = self._note(live[run_id], view, now)
             self._enforce_cancel(live[run_id], seen, now)
             if self._is_stale(live[run_id], view, seen, now):
                 stale.append(run_id)
@@ -114,12 +134,12 @@ class Watch:
             for run_id in stale:
                 self._log.say(events.HEARTBEAT_SENT, _subject(live[run_id]))
 
-    def _note(self, run_id: str, view: RunView, now: float) -> _Seen:
-        seen = self._seen.setdefault(run_id, _Seen(view.heartbeat, now, view.state))
+    def _note(self, live: Live, view: RunView, now: float) -> _Seen:
+        seen = self._seen.setdefault(live.record.id, _Seen(view.heartbeat, now, view.state))
         seen.state = view.state
         if seen.heartbeat != view.heartbeat:
             seen.heartbeat, seen.heartbeat_since = view.heartbeat, now
-        if view.state in (RunState.CANCELLING, RunState.CANCELLED):
+        if _is_to_end(live, view):
             seen.cancelling_since = now if seen.cancelling_since is None else seen.cancelling_since
         else:
             seen.cancelling_since = None
@@ -149,6 +169,12 @@ class Watch:
     def _is_stale(self, live: Live, view: RunView, seen: _Seen, now: float) -> bool:
         alive_and_running = view.state in (RunState.RUNNING, RunState.SUBMITTED) and live.record.sends_heartbeat
         return alive_and_running and now - seen.heartbeat_since >= _STALE_SECONDS
+
+
+def _is_to_end(live: Live, view: RunView) -> bool:
+    """Tell whether a process has no business to live on: cancelled, or gone at the API and not aware of it."""
+    is_gone = view.state is RunState.MISSING and not live.record.stops_itself
+    return is_gone or view.state in (RunState.CANCELLING, RunState.CANCELLED)
 
 
 def _chunks(ids: list[str]) -> list[list[str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_agent.errors import ExhaustedError, not_started
+from local_agent.errors import ExhaustedError, StateError, not_started
 from local_agent.launchers.environment import environment_file, is_plain
 from local_agent.launchers.evidence import Gate
 from local_agent.linux.procfs import identity_of
@@ -79,7 +79,8 @@ class Shim:
         Raise LaunchError where the flow run's folder or environment cannot be had, ExhaustedError where this machine
         is at a limit.
         """
-        _try_folder(child.working_dir)
+        folder = _folder_of(child)
+        _try_folder(folder)
         spare = []  # no ExitStack: in a burst it is felt
         try:
             gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
@@ -89,7 +90,7 @@ class Shim:
             environment = environment_file(child.env, for_shell=way == "plain")
             spare.append(environment)
             how = (*conditions.as_words(), way, *command)
-            pid = _spawn(base, child, (gate_read, output, output, environment), how)
+            pid = _spawn(base, (str(folder), *child.argv), (gate_read, output, output, environment), how)
             shim = cls._watched(pid, gate_write)
             spare.remove(gate_write)
         except OSError as error:
@@ -225,9 +226,15 @@ def _try_folder(folder: Path) -> None:
         ) from error
 
 
-def _spawn(base: Path, child: Child, descriptors: tuple[int, int, int, int], how: tuple[str, ...]) -> int:
-    """Start the shim with these descriptors as 0 to 3. Raise OSError."""
-    words = [_SHELL, str(SHIM), str(base), *how, str(child.working_dir), *child.argv]
+def _folder_of(child: Child) -> Path:
+    if child.working_dir is None:
+        raise StateError("this launcher gives a flow run no folder of its own yet")
+    return child.working_dir
+
+
+def _spawn(base: Path, command: tuple[str, ...], descriptors: tuple[int, int, int, int], how: tuple[str, ...]) -> int:
+    """Start the shim with these descriptors as 0 to 3; `command` begins with its folder. Raise OSError."""
+    words = [_SHELL, str(SHIM), str(base), *how, *command]
     # half the cost of subprocess.Popen (Python 3.11); other descriptors: keep_descriptors
     return os.posix_spawn(
         words[0],

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from local_agent import events
-from local_agent.backends.prefect1 import Prefect1Backend, Transport
 from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
     from prometheus_client import Histogram
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from local_agent.agent.admission import Admission
     from local_agent.agent.flow_run import Stories
     from local_agent.agent.reachability import Reachability
-    from local_agent.backends import QueuePage
-    from local_agent.backends.prefect1.transport import Answer
+    from local_agent.backends import Backend, Observe, QueuePage
     from local_agent.events import Event, EventLog, Subject
     from local_agent.launchers import Launcher, LiveRun
     from local_agent.limits import Limits
@@ -60,44 +58,30 @@ class MeteredLog:
         self._log.say(event, subject, **fields)
 
 
-class MeteredTransport(Transport):
-    """Counts and times requests."""
-
-    def __init__(self, url: str, counters: Metrics, **more: Any) -> None:  # noqa: ANN401 - the Transport's own
-        super().__init__(url, **more)
-        self._counters = counters
-
-    async def ask(self, query: str, variables: Mapping[str, Any] | None = None) -> Answer:
-        """Send one document, and count what came of it."""
-        try:
-            with _timed(self._counters.api_seconds):
-                return await super().ask(query, variables)
-        except LocalAgentError as error:
-            self._counters.api_errors.labels(_kind_of(error)).inc()
-            raise
-
-
 def _kind_of(error: LocalAgentError) -> str:
     if isinstance(error, CredentialError):
         return "credential"
     return "refused" if isinstance(error, ApiRefusedError) else "unreachable"
 
 
-class MeteredBackend(Prefect1Backend):
-    """Counts claims and times polls."""
+class MeteredBackend:
+    """A backend whose claims are counted and whose polls are timed; all else goes to it as it is."""
 
-    def __init__(self, counters: Metrics, *given: Any) -> None:  # noqa: ANN401 - the backend's own
-        super().__init__(*given)
+    def __init__(self, backend: Backend, counters: Metrics) -> None:
+        self._backend = backend
         self._counters = counters
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of whatever type the backend has it
+        return getattr(self._backend, name)
 
     async def due_runs(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Poll, and time it."""
         with _timed(self._counters.poll_seconds):
-            return await super().due_runs(before, known)
+            return await self._backend.due_runs(before, known)
 
     async def claim(self, run: FlowRun, nonce: str) -> Claim:
         """Claim, and count what came of it."""
-        claim = await super().claim(run, nonce)
+        claim = await self._backend.claim(run, nonce)
         self._counters.claims.labels(claim.value).inc()
         return claim
 
@@ -144,6 +128,24 @@ def counters_for(settings: Settings) -> Metrics | None:
 def metered_log(log: EventLog, counters: Metrics | None) -> EventLog:
     """Return a log that counts, where there is something to count with."""
     return MeteredLog(log, counters) if counters is not None else log
+
+
+def observer(counters: Metrics | None) -> Observe | None:
+    """Return what times requests to the API and counts what came of them, where there is something to count with."""
+    if counters is None:
+        return None
+
+    def observe(seconds: float, error: LocalAgentError | None) -> None:
+        counters.api_seconds.observe(seconds)
+        if error is not None:
+            counters.api_errors.labels(_kind_of(error)).inc()
+
+    return observe
+
+
+def metered_backend(backend: Backend, counters: Metrics | None) -> Backend:
+    """Return a backend whose claims and polls are counted, where there is something to count with."""
+    return cast("Backend", MeteredBackend(backend, counters)) if counters is not None else backend
 
 
 def metered_launcher(launcher: Launcher, counters: Metrics | None) -> Launcher:

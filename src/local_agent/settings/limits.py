@@ -14,52 +14,53 @@ from local_agent.settings.option import VARIABLE_PREFIX, Option
 _USUAL = {"cpu_weight": 100, "io_weight": 100, "nice": 0}
 
 
-def parse_hints(env: Mapping[str, object], defaults: Limits, ceilings: Limits) -> tuple[Limits, tuple[str, ...]]:
-    """Given the environment that a flow run asked for (its run_config's), return its limits and what was wrong.
+def parse_hints(asked: Mapping[str, object], defaults: Limits, ceilings: Limits) -> tuple[Limits, tuple[str, ...]]:
+    """Given what a flow run asked for, name -> text, return its limits and what was wrong.
 
-    LOCAL_AGENT_MEMORY_MAX, CPU_QUOTA and so on are hints: each wins over the default, none goes above its ceiling.
-    A hint that cannot be read leaves the default. Every problem is a sentence for the flow run's log.
+    A name is that of the table `limits` (memory_max) or of its variable (LOCAL_AGENT_MEMORY_MAX). Each hint wins over
+    the default, none goes above its ceiling. One that cannot be read leaves the default. Every problem is a sentence
+    for the flow run's log, and begins with the name as it was written.
     """
     problems: list[str] = []
     limits: dict[str, Any] = {
         attribute: _limit(
-            attribute, option, env, (getattr(defaults, attribute), getattr(ceilings, attribute)), problems
+            attribute, option, asked, (getattr(defaults, attribute), getattr(ceilings, attribute)), problems
         )
         for attribute, option in LIMIT_OPTIONS.items()
     }
-    problems.extend(_misspelt(env))
+    problems.extend(_misspelt(asked))
     return Limits(**limits), tuple(problems)
 
 
 def _limit(
     attribute: str,
     option: Option,
-    env: Mapping[str, object],
+    hints: Mapping[str, object],
     default_and_ceiling: tuple[float | None, float | None],
     problems: list[str],
 ) -> float | None:
     default, ceiling = default_and_ceiling
-    asked, is_hint = _asked(option, env, default, problems)
+    name = next((name for name in (option.key, option.variable) if hints.get(name) not in (None, "")), "")
+    asked, is_hint = _asked(name, option, hints, default, problems)
     if ceiling is None or not _exceeds(attribute, asked, ceiling):
         return asked
     if is_hint and asked is not None:
         what = f"{option.kind.show(asked)} is above this agent's ceiling"
-        problems.append(f"{option.variable}: {what}; {option.kind.show(ceiling)} is used")
+        problems.append(f"{name}: {what}; {option.kind.show(ceiling)} is used")
     return ceiling
 
 
 def _asked(
-    option: Option, env: Mapping[str, object], default: float | None, problems: list[str]
+    name: str, option: Option, hints: Mapping[str, object], default: float | None, problems: list[str]
 ) -> tuple[float | None, bool]:
-    """What the flow run asked for, or the default, and whether it asked."""
-    given = env.get(option.variable)
-    if given is None or given == "":
+    """What the flow run asked for by this name, or the default, and whether it asked; "" where it gave none."""
+    if not name:
         return default, False
     try:
-        asked: float | None = option.kind.parse(given)
+        asked: float | None = option.kind.parse(hints[name])
     except ValueError as error:
         used = "no limit" if default is None else option.kind.show(default)
-        problems.append(f"{option.variable}: {error}; write {option.kind.noun}; the default is used: {used}")
+        problems.append(f"{name}: {error}; write {option.kind.noun}; the default is used: {used}")
         return default, False
     return asked, True
 
@@ -71,13 +72,13 @@ def _exceeds(attribute: str, asked: float | None, ceiling: float) -> bool:
     return value < ceiling if attribute == "nice" else value > ceiling
 
 
-def _misspelt(env: Mapping[str, object]) -> list[str]:
+def _misspelt(hints: Mapping[str, object]) -> list[str]:
     """Variables that look like a hint and are none. Others of our prefix may be the flow's own business."""
     known = {
         option.variable.removeprefix(VARIABLE_PREFIX).lower(): option.variable for option in LIMIT_OPTIONS.values()
     }
     problems = []
-    for name in env:
+    for name in hints:
         if name.startswith(VARIABLE_PREFIX) and name not in known.values():
             likely = did_you_mean(name.removeprefix(VARIABLE_PREFIX), known, cutoff=0.8)
             if likely:

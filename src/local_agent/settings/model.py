@@ -59,6 +59,8 @@ class Settings:
         default_text="the backend's: http://localhost:4200, or https://api.prefect.io for cloud",
         help="URL of the Prefect API; a user and a password in it are sent as Basic credentials.",
         )] = field(default="http://localhost:4200", repr=False)
+    protocol: Annotated[str, Option(kind=choice("prefect1"), reloadable=False, flag="--protocol", metavar="prefect1",
+        help="Kind of API that flow runs come from.")] = "prefect1"
     backend: Annotated[str, Option(kind=choice("server", "cloud"), reloadable=False, flag="--backend",
         metavar="server|cloud", prefect_key="backend", default_text="server, or cloud if the API is Prefect Cloud's",
         help="What Prefect calls the backend: it decides how the tenant is found.")] = "server"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,12 +21,13 @@ from local_agent.limits import Limits
 from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from _typeshed import DataclassInstance
 
 FORMAT = 1
 _MORE = "+"
+_FIRST_BACKEND = "prefect1"  # 0.1.0 knows no other, and does not say so
+# what 0.1.0 has of a ticket, as fields of their own that it insists on
+_FIRST_TICKET: Mapping[str, Any] = {"version": 0, "task_runs": []}
 
 _Made = TypeVar("_Made", bound="DataclassInstance")
 _Shape = dict[str, Any]  # a field's name, and for an object its fields in turn
@@ -117,7 +119,11 @@ def _from_json(obj: dict[str, Any]) -> Record:
         "process": _made(ProcessIdentity, obj["process"]) if obj["process"] else None,
         "limits": _made(Limits, obj["limits"]) if obj["limits"] else None,
         "end": _end(obj["end"]) if obj["end"] else None,
-        "task_runs": tuple(obj["task_runs"]),
+        "backend": str(obj.get("backend", _FIRST_BACKEND)),
+        "ticket": {
+            **(obj.get("ticket") or {}),
+            **{name: obj[name] for name, usual in _FIRST_TICKET.items() if obj[name] != usual},
+        },
     }
     record = _made(Record, known)
     return dataclasses.replace(record, unknown=_split(obj, _shape_of(_as_json(record)))[1])
@@ -143,7 +149,11 @@ def _made(kind: type[_Made], obj: Mapping[str, Any]) -> _Made:
 def _as_json(record: Record) -> dict[str, Any]:
     obj = _fields_of(record)
     del obj["unknown"]
-    obj["format"] = FORMAT
+    ticket = obj.pop("ticket")
+    obj |= {name: ticket.get(name, usual) for name, usual in _FIRST_TICKET.items()}
+    rest = {name: value for name, value in ticket.items() if name not in _FIRST_TICKET}
+    obj |= {"sends_heartbeat": obj.pop("sends_heartbeat"), "format": FORMAT}  # the order is that of 0.1.0
+    obj |= {"ticket": rest} if rest else {}
     obj["step"] = record.step.value
     obj["due"] = record.due.isoformat()
     obj["claimed_at"] = record.claimed_at.isoformat()

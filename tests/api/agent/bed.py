@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local_agent.backends.prefect1 import Prefect1Backend, Transport, states
+from local_agent.backends.prefect1.detail import detail_of, ticket_for
 from local_agent.model import FlowRun, Record
 from local_agent.settings import Settings
 from support import samples
@@ -66,7 +67,12 @@ class Bed:
     def record_of(self, run: FlowRun, nonce: str = samples.NONCE) -> Record:
         """Return what the disk would know of a run that was claimed now."""
         return replace(
-            samples.record(), id=run.id, nonce=nonce, due=run.due, claimed_at=self.clock.now(), version=run.version
+            samples.record(),
+            id=run.id,
+            nonce=nonce,
+            due=run.due,
+            claimed_at=self.clock.now(),
+            ticket=ticket_for(run).as_json(),
         )
 
     def nonces(self, run_id: str) -> list[str]:
@@ -112,7 +118,7 @@ async def backend_bed(api: Api, proxy: FaultyProxy, **given: Any) -> AsyncIterat
 
 def submitted_by_another(run: FlowRun) -> Mapping[str, Any]:
     """Return another agent's claim of a run."""
-    return states.submitted(run.state, "of another agent")
+    return states.submitted(detail_of(run).state, "of another agent")
 
 
 def answer_of(data: Mapping[str, Any]) -> Callable[[Exchange], tuple[int, str, bytes]]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from api.agent.bed import Bed, after, answer_of, backend_bed, soon
+from local_agent.backends.prefect1.detail import detail_of
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError
 from local_agent.model import RunState
 from local_agent.plain import MOST_LINE, MOST_TEXT
@@ -63,7 +64,7 @@ async def test_only_what_fits_its_labels_is_due(api: Api, proxy: FaultyProxy) ->
         api.create_flow_run(api.create_flow(f"other-{run}", labels=["another"]))
         found = await bed.due()
         assert list(found) == [run]
-        assert found[run].run_config.env == {"A": "1"}
+        assert detail_of(found[run]).run_config.env == {"A": "1"}
 
 
 async def test_known_runs_are_not_asked_for_again(api: Api, proxy: FaultyProxy) -> None:
@@ -88,12 +89,13 @@ async def test_a_full_page_says_that_more_may_be_behind_it(api: Api, proxy: Faul
 
 
 async def test_what_only_lacks_one_label_is_found_without_taking_it(api: Api, proxy: FaultyProxy) -> None:
-    async with backend_bed(api, proxy) as bed:
+    async with backend_bed(api, proxy, hostname="host1") as bed:
         (mine,) = bed.create()
         lacking = api.create_flow_run(api.create_flow(f"lacking-{mine}", labels=[bed.label, "host1"]))
         bed.clock.advance(10)
-        found = await bed.backend.due_with_label("host1", {mine})
-        assert [run.id for run in found] == [lacking]
+        (miss,) = await bed.backend.near_misses({mine})
+        assert miss.run.id == lacking
+        assert miss.reason == "it has every label of this agent but the hostname label host1"
         assert api.state(lacking) == "Scheduled"
 
 
@@ -168,7 +170,12 @@ async def test_live_runs_are_looked_at_in_one_request(api: Api, proxy: FaultyPro
         views = await bed.backend.views([running, cancelled, waiting, gone])
         assert proxy.requests == 1
         states = {run: view.state for run, view in views.items()}
-        assert states == {running: RunState.RUNNING, cancelled: RunState.CANCELLED, waiting: RunState.WAITING}
+        assert states == {
+            running: RunState.RUNNING,
+            cancelled: RunState.CANCELLED,
+            waiting: RunState.WAITING,
+            gone: RunState.MISSING,
+        }
         assert views[running].heartbeat is not None
 
 
@@ -186,7 +193,7 @@ async def test_heartbeats_of_many_runs_go_in_one_request(api: Api, proxy: Faulty
 @asynccontextmanager
 async def _flushing(bed: Bed) -> AsyncIterator[None]:
     """Send log lines for the length of the context."""
-    task = asyncio.create_task(bed.backend.flush_logs())
+    task = asyncio.create_task(bed.backend.attend(lambda: None, lambda: None))
     try:
         yield
     finally:
@@ -288,7 +295,7 @@ async def test_with_a_key_the_api_names_the_tenant(keyed: Api) -> None:
             assert proxy.count("auth_info") == 1
             (run,) = bed.create()
             assert list(await bed.due()) == [run]
-            child = bed.backend.child((await bed.due())[run])
+            child = await bed.backend.child((await bed.due())[run])
             assert child.env["PREFECT__CLOUD__TENANT_ID"] == keyed.tenant_id
 
 

@@ -20,6 +20,7 @@ from api.agent.bed import (
 )
 from local_agent.backends.prefect1 import states
 from local_agent.backends.prefect1.claims import SETTLE_SECONDS
+from local_agent.backends.prefect1.detail import detail_of
 from local_agent.errors import ApiUnreachableError
 from local_agent.model import Cause, Claim, CrashAction, CrashPolicy, End
 from support.api import Api
@@ -34,7 +35,7 @@ async def test_a_claim_carries_the_nonce_and_wraps_the_waiting_state(api: Api, p
         submitted = api.states(run.id)[-1]
         assert submitted["type"] == "Submitted"
         assert states.nonce_of(submitted) == NONCE
-        assert submitted["state"]["start_time"] == run.state["start_time"]
+        assert submitted["state"]["start_time"] == detail_of(run).state["start_time"]
 
 
 async def test_a_lost_answer_of_a_claim_that_was_done(api: Api, proxy: FaultyProxy) -> None:
@@ -224,7 +225,7 @@ async def test_a_claim_of_an_earlier_life_may_land_until_its_request_has_timed_o
         lands, never = await bed.new_run(), await bed.new_run()
 
         async def land() -> None:
-            api.set_state(lands.id, states.submitted(lands.state, NONCE))
+            api.set_state(lands.id, states.submitted(detail_of(lands).state, NONCE))
 
         bed.meanwhile(TIMEOUT_SECONDS, land)
         assert await bed.backend.claimed(bed.record_of(lands)) is Claim.OURS
@@ -237,7 +238,7 @@ async def test_a_claim_of_an_earlier_life_that_landed_on_cancelled_is_undone(api
     async with backend_bed(api, proxy) as bed:
         run = await bed.new_run()
         api.cancel(run.id)
-        api.set_state(run.id, states.submitted(run.state, NONCE))
+        api.set_state(run.id, states.submitted(detail_of(run).state, NONCE))
         assert await bed.backend.claimed(bed.record_of(run)) is Claim.LOST
         assert api.state_types(run.id) == ["Scheduled", "Cancelled", "Submitted", "Cancelled"]
 

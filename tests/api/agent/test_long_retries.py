@@ -6,10 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from api.agent.bed import TIMEOUT_SECONDS, Bed, after, backend_bed
 from local_agent.backends.prefect1 import states
 from local_agent.backends.prefect1.claims import SETTLE_SECONDS
-from local_agent.model import Claim, FlowRun, Outcome
+from local_agent.backends.prefect1.detail import WaitingTaskRun, detail_of
+from local_agent.model import Cause, Claim, CrashAction, CrashPolicy, End, FlowRun, Outcome, Step
 from support.api import Api
 from support.faults import FaultyProxy
 from support.samples import NONCE
@@ -30,14 +33,19 @@ def _waiting_task_runs(bed: Bed, count: int = 2, *, due_for_seconds: float = 5) 
 
 
 def _task_states(api: Api, run: FlowRun) -> dict[str, dict[str, Any]]:
-    ids = {task.id for task in run.waiting_task_runs}
+    ids = {task.id for task in detail_of(run).waiting_task_runs}
     return {task["id"]: task["serialized_state"] for task in api.task_runs(run.id) if task["id"] in ids}
+
+
+def _with(run: FlowRun, *tasks: WaitingTaskRun) -> FlowRun:
+    """Return a run of which only these task runs are offered."""
+    return replace(run, detail=replace(detail_of(run), waiting_task_runs=tasks))
 
 
 async def _due_run(bed: Bed) -> FlowRun:
     run_id, tasks = _waiting_task_runs(bed)
     run = (await bed.due())[run_id]
-    assert sorted(task.id for task in run.waiting_task_runs) == sorted(tasks)
+    assert sorted(task.id for task in detail_of(run).waiting_task_runs) == sorted(tasks)
     return run
 
 
@@ -64,7 +72,7 @@ async def test_a_mark_that_comes_later_takes_nothing(api: Api, proxy: FaultyProx
         run = await _due_run(bed)
 
         async def rival() -> None:
-            for task in run.waiting_task_runs:
+            for task in detail_of(run).waiting_task_runs:
                 api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
 
         bed.meanwhile(SETTLE_SECONDS, rival)
@@ -74,7 +82,7 @@ async def test_a_mark_that_comes_later_takes_nothing(api: Api, proxy: FaultyProx
 async def test_an_agent_of_another_kind_that_took_one_of_them_meanwhile_has_it(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
-        task, other = run.waiting_task_runs
+        task, other = detail_of(run).waiting_task_runs
 
         async def rival() -> None:
             api.set_task_state(task.id, "Submitted")
@@ -90,22 +98,22 @@ async def test_another_of_its_task_runs_that_somebody_else_has_marked_is_the_sam
     """It was not offered to us any more: two processes of one flow run would run."""
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
-        marked, offered = run.waiting_task_runs
+        marked, offered = detail_of(run).waiting_task_runs
         api.set_task_state(marked.id, states.submitted(marked.state, "of another agent"))
-        assert await bed.backend.claim(replace(run, waiting_task_runs=(offered,)), NONCE) is Claim.LATER
+        assert await bed.backend.claim(_with(run, offered), NONCE) is Claim.LATER
         assert _task_states(api, run)[offered.id]["type"] == "Retrying"
 
 
 async def test_two_agents_that_are_each_first_on_one_of_them_both_let_go(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
-        first, second = run.waiting_task_runs
+        first, second = detail_of(run).waiting_task_runs
         api.set_task_state(first.id, states.submitted(first.state, "of another agent"))
         for task, nonce in ((first, NONCE), (second, NONCE), (second, "of another agent")):
             api.set_task_state(task.id, states.submitted(task.state, nonce))
-        tasks = tuple(task.id for task in run.waiting_task_runs)
+        tasks = tuple(task.id for task in detail_of(run).waiting_task_runs)
         for nonce in (NONCE, "of another agent"):
-            record = replace(bed.record_of(run, nonce), task_runs=tasks)
+            record = replace(bed.record_of(run, nonce), ticket={"task_runs": [*tasks]})
             assert await bed.backend.claimed(record) is Claim.LOST
         assert {state["type"] for state in _task_states(api, run).values()} == {"Retrying"}
 
@@ -115,7 +123,7 @@ async def test_a_mark_that_was_held_up_takes_nothing_from_who_has_started_meanwh
 ) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
-        first, second = run.waiting_task_runs
+        first, second = detail_of(run).waiting_task_runs
 
         def rival() -> None:
             for task in (first, second):
@@ -133,7 +141,7 @@ async def test_a_mark_on_another_agents_takes_nothing(api: Api, proxy: FaultyPro
         run = await _due_run(bed)
 
         def rival() -> None:
-            for task in run.waiting_task_runs:
+            for task in detail_of(run).waiting_task_runs:
                 api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
 
         proxy.add(after(rival), _CLAIM, times=1)
@@ -144,17 +152,17 @@ async def test_a_mark_on_another_agents_takes_nothing(api: Api, proxy: FaultyPro
 async def test_a_long_retry_that_is_anothers_is_not_failed(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
-        tasks = tuple(task.id for task in run.waiting_task_runs)
-        for task in run.waiting_task_runs:
+        record = bed.record_of(run)
+        for task in detail_of(run).waiting_task_runs:
             api.set_task_state(task.id, states.submitted(task.state, "of another agent"))
-        assert await bed.backend.refuse(replace(bed.record_of(run), task_runs=tasks), "no") is Outcome.NOT_OURS
+        assert await bed.backend.refuse(record, "no") is Outcome.NOT_OURS
         assert api.state(run.id) == "Running"
 
 
 async def test_one_that_was_started_since_it_was_read_is_not_marked(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
-        api.set_task_state(run.waiting_task_runs[0].id, "Running")
+        api.set_task_state(detail_of(run).waiting_task_runs[0].id, "Running")
         bed.clock.advance(2)
         assert await bed.backend.claim(run, NONCE) is Claim.LATER
         assert proxy.count(_CLAIM) == 0
@@ -163,8 +171,8 @@ async def test_one_that_was_started_since_it_was_read_is_not_marked(api: Api, pr
 async def test_marks_of_an_earlier_life_that_are_not_all_ours_are_taken_back(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
-        record = replace(bed.record_of(run), task_runs=tuple(task.id for task in run.waiting_task_runs))
-        ours, others = run.waiting_task_runs
+        record = bed.record_of(run)
+        ours, others = detail_of(run).waiting_task_runs
         api.set_task_state(ours.id, states.submitted(ours.state, NONCE))
         api.set_task_state(others.id, states.submitted(others.state, "of another agent"))
         assert await bed.backend.claimed(record) is Claim.LOST
@@ -177,10 +185,10 @@ async def test_a_claim_of_an_earlier_life_may_land_until_its_request_has_timed_o
 ) -> None:
     async with backend_bed(api, proxy) as bed:
         run = await _due_run(bed)
-        record = replace(bed.record_of(run), task_runs=tuple(task.id for task in run.waiting_task_runs))
+        record = bed.record_of(run)
 
         async def land() -> None:
-            for task in run.waiting_task_runs:
+            for task in detail_of(run).waiting_task_runs:
                 api.set_task_state(task.id, states.submitted(task.state, NONCE))
 
         bed.meanwhile(TIMEOUT_SECONDS, land)
@@ -207,7 +215,7 @@ async def test_what_is_given_back_waits_as_before(api: Api, proxy: FaultyProxy) 
         run = await _due_run(bed)
         before = _task_states(api, run)
         assert await bed.backend.claim(run, NONCE) is Claim.OURS
-        record = replace(bed.record_of(run), task_runs=tuple(task.id for task in run.waiting_task_runs))
+        record = bed.record_of(run)
         assert await bed.backend.claimed(record) is Claim.OURS
         assert await bed.backend.give_back(record) is Outcome.GIVEN_BACK
         after = _task_states(api, run)
@@ -216,3 +224,28 @@ async def test_what_is_given_back_waits_as_before(api: Api, proxy: FaultyProxy) 
             assert after[task]["start_time"] == state["start_time"]
             assert after[task]["run_count"] == 2
         assert await bed.backend.claimed(record) is Claim.LOST
+
+
+@pytest.mark.parametrize("step", [Step.CLAIMING, Step.ENDED])
+async def test_one_that_the_machine_lost_power_before_is_given_back(api: Api, proxy: FaultyProxy, step: Step) -> None:
+    """Also where the agent was killed once more when it was about to say so."""
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        assert await bed.backend.claim(run, NONCE) is Claim.OURS
+        record = replace(bed.record_of(run), step=step, launcher="")
+        outcome = await bed.backend.report(record, End(Cause.POWER_LOST), CrashPolicy(CrashAction.FAIL))
+        assert outcome is Outcome.GIVEN_BACK
+        assert {state["type"] for state in _task_states(api, run).values()} == {"Retrying"}
+        assert api.state(run.id) == "Running"
+
+
+async def test_one_that_had_been_launched_when_the_machine_lost_power_is_not(api: Api, proxy: FaultyProxy) -> None:
+    async with backend_bed(api, proxy) as bed:
+        run = await _due_run(bed)
+        assert await bed.backend.claim(run, NONCE) is Claim.OURS
+        task, _ = detail_of(run).waiting_task_runs
+        api.set_task_state(task.id, "Running")
+        record = replace(bed.record_of(run), step=Step.RUNNING, launcher="scope")
+        outcome = await bed.backend.report(record, End(Cause.POWER_LOST), CrashPolicy(CrashAction.FAIL))
+        assert outcome is Outcome.REPORTED
+        assert api.state(run.id) == "Failed"

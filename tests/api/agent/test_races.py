@@ -18,6 +18,7 @@ from api.agent.bed import (
     submitted_by_another,
 )
 from local_agent.backends.prefect1 import states
+from local_agent.backends.prefect1.detail import detail_of
 from local_agent.errors import ApiUnreachableError
 from local_agent.model import Cause, Claim, CrashAction, CrashPolicy, End, FlowRun, Outcome, Step
 from support.api import Api
@@ -88,7 +89,12 @@ async def test_a_claim_that_is_accepted_and_not_to_be_seen_yet_is_not_forgotten(
     """Reads may come from a replica that lags behind. Forgotten, the run would stay Submitted for ever."""
     async with backend_bed(api, proxy) as bed:
         run = await bed.new_run()
-        stale = {"id": run.id, "version": run.version, "state": "Scheduled", "serialized_state": run.state}
+        stale = {
+            "id": run.id,
+            "version": detail_of(run).version,
+            "state": "Scheduled",
+            "serialized_state": detail_of(run).state,
+        }
         row = {**stale, "states": [], "recent": []}
         proxy.add(answer_of({"flow_run": [row]}), READ_OF_A_CLAIM, times=1)
         assert await bed.backend.claim(run, NONCE) is Claim.OURS
@@ -124,12 +130,12 @@ async def test_a_claim_that_lands_late_where_the_run_waits_anew_is_undone(
         _claimed_and_given_back(lockless, run)
 
         async def land() -> None:
-            late = states.submitted(run.state, NONCE)
+            late = states.submitted(detail_of(run).state, NONCE)
             await soon(lambda: lockless.set_state(run.id, late))
 
         if restarted:
             await land()
-            assert await bed.backend.claimed(replace(bed.record_of(run), version=run.version)) is Claim.LOST
+            assert await bed.backend.claimed(bed.record_of(run)) is Claim.LOST
         else:
             lockless_proxy.refuse(CLAIM, times=1)
             bed.meanwhile(TIMEOUT_SECONDS, land)
@@ -146,14 +152,14 @@ async def test_a_claim_that_lands_late_on_another_agents_takes_nothing(
         run = await bed.new_run()
 
         async def land() -> None:
-            late = states.submitted(run.state, NONCE)
+            late = states.submitted(detail_of(run).state, NONCE)
             await soon(lambda: lockless.set_state(run.id, late))
 
         lockless_proxy.refuse(CLAIM, times=1)
         lockless.set_state(run.id, submitted_by_another(run))
         bed.meanwhile(TIMEOUT_SECONDS, land)
         if restarted:
-            claim = await bed.backend.claimed(replace(bed.record_of(run), version=run.version))
+            claim = await bed.backend.claimed(bed.record_of(run))
         else:
             claim = await bed.backend.claim(run, NONCE)
         assert claim is Claim.LOST
@@ -168,7 +174,7 @@ async def test_after_a_restart_nothing_is_decided_before_what_was_sent_earlier_c
         run, record = await bed.claimed_run()
 
         async def land() -> None:
-            await soon(lambda: lockless.set_state(run.id, states.submitted(run.state, NONCE)))
+            await soon(lambda: lockless.set_state(run.id, states.submitted(detail_of(run).state, NONCE)))
 
         bed.meanwhile(TIMEOUT_SECONDS, land)
         assert await bed.backend.claimed(record) is Claim.OURS
@@ -182,10 +188,10 @@ async def test_after_a_restart_a_claim_that_lands_late_on_cancelled_is_undone(ap
         api.cancel(run.id)
 
         async def land() -> None:
-            await soon(lambda: api.set_state(run.id, states.submitted(run.state, NONCE)))
+            await soon(lambda: api.set_state(run.id, states.submitted(detail_of(run).state, NONCE)))
 
         bed.meanwhile(TIMEOUT_SECONDS, land)
-        assert await bed.backend.claimed(replace(bed.record_of(run), version=run.version)) is Claim.LOST
+        assert await bed.backend.claimed(bed.record_of(run)) is Claim.LOST
         assert api.state_types(run.id) == ["Scheduled", "Cancelled", "Submitted", "Cancelled"]
 
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from local_agent.backends.prefect1 import Transport
-from local_agent.backends.prefect1.answers import Reply, pause_asked_for
+from local_agent.backends.replies import Reply, pause_asked_for
 from local_agent.errors import (
     ApiRefusedError,
     ApiUnreachableError,

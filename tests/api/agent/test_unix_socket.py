@@ -12,7 +12,8 @@ import pytest
 
 from local_agent.backends.prefect1 import Transport
 from local_agent.backends.prefect1.access import access_of
-from local_agent.backends.prefect1.answers import Reply, refusal_of_status
+from local_agent.backends.prefect1.answers import refused
+from local_agent.backends.replies import Reply
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError, NotUnderstoodError
 from local_agent.host.doctor.check import Verdict
 from local_agent.host.doctor.instance import check_api
@@ -75,10 +76,10 @@ async def test_a_server_that_does_not_answer(place: Path) -> None:
 def test_a_refused_user_is_told() -> None:
     said = b'{"errors": [{"message": "The user bin may not use this socket"}]}'
     for content in (said, b"", b"[]", b'"x"', b'{"errors": 5}', b"<html>", b"\xff"):
-        error = refusal_of_status(Reply(403, {}, content), "unix:///run/api.sock", has_key=False)
+        error = refused(Reply(403, {}, content), "unix:///run/api.sock", has_key=False)
         assert isinstance(error, CredentialError)
         assert "refuses this agent's user" in error.message
-    error = refusal_of_status(Reply(403, {}, said), "unix:///run/api.sock", has_key=False)
+    error = refused(Reply(403, {}, said), "unix:///run/api.sock", has_key=False)
     assert "The user bin may not" in str(error)
 
 

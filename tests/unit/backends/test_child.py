@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from local_agent.backends.environment import scrubbed
 from local_agent.backends.prefect1.access import Access
-from local_agent.backends.prefect1.child import child, scrubbed
+from local_agent.backends.prefect1.child import child
+from local_agent.backends.prefect1.detail import RunConfig
 from local_agent.errors import LaunchError, StateError
-from local_agent.model import Child, RunConfig
+from local_agent.model import Child
 from local_agent.settings.secret import Secret
 from support import samples
 
@@ -172,8 +174,8 @@ def test_an_agent_whose_own_folder_is_gone_fails_no_run(tmp_path: Path) -> None:
 _AS_SOMEBODY_ELSE = """
 import os, sys
 from local_agent.backends.prefect1.child import child
+from local_agent.backends.prefect1.detail import RunConfig
 from local_agent.errors import StateError
-from local_agent.model import RunConfig
 from support import samples
 os.chdir(sys.argv[1])
 os.chmod(".", 0o600)

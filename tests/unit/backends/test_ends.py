@@ -229,7 +229,9 @@ def test_after_a_power_cut_what_only_waits_is_left_to_the_queue(task: str) -> No
 
 
 def test_a_long_retry_is_ours_by_its_task_runs() -> None:
-    decision = _decide(_facts("Running", ["Running"], nonce="of who ran it first"), _KILLED, task_runs=("task-0",))
+    decision = _decide(
+        _facts("Running", ["Running"], nonce="of who ran it first"), _KILLED, ticket={"task_runs": ["task-0"]}
+    )
     assert _set(decision) == [("task-0", "Failed"), ("run", "Failed")]
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from local_agent.backends.prefect1.fields import (
+from local_agent.backends.fields import (
     WrongFieldError,
     get_id,
     get_int,

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from local_agent.backends.fields import WrongFieldError
 from local_agent.backends.prefect1 import parse
-from local_agent.backends.prefect1.fields import WrongFieldError
-from local_agent.model import RunConfig, RunState
+from local_agent.backends.prefect1.detail import Detail, RunConfig, detail_of
+from local_agent.model import RunState
 from support.clock import START
 from support.samples import FLOW_ID, RUN_ID
 
@@ -33,14 +34,25 @@ def _row(**given: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     }
 
 
+def _detail(**given: Any) -> Detail:  # noqa: ANN401 - JSON
+    return detail_of(parse.flow_run(_row(**given), 5.0))
+
+
 def test_a_whole_run() -> None:
     run = parse.flow_run(_row(), 5.0)
-    assert (run.id, run.name, run.version, run.flow_id, run.flow_name) == (RUN_ID, "calm-otter", 3, FLOW_ID, "etl")
+    detail = detail_of(run)
+    assert (run.id, run.name, run.flow_name, detail.version, detail.flow_id) == (
+        RUN_ID,
+        "calm-otter",
+        "etl",
+        3,
+        FLOW_ID,
+    )
     assert run.due == START, "a state's own start time is newer than the run's"
-    assert run.run_config == RunConfig("LocalRun", {"A": "1", "B": None, "C": "2"}, "/srv")
-    assert run.storage == "Local"
+    assert detail.run_config == RunConfig("LocalRun", {"A": "1", "B": None, "C": "2"}, "/srv")
+    assert detail.storage == "Local"
     assert run.read_at_seconds == 5.0
-    assert not run.is_long_retry
+    assert not detail.is_long_retry
 
 
 def test_json_columns_may_come_as_text() -> None:
@@ -51,9 +63,9 @@ def test_json_columns_may_come_as_text() -> None:
 def test_what_a_run_lacks_is_found_elsewhere() -> None:
     flow = {"id": FLOW_ID, "storage": None, "run_config": _LOCAL_RUN}
     run = parse.flow_run(_row(run_config=None, name=None, serialized_state={"type": "Scheduled"}, flow=flow), 5.0)
-    assert run.run_config.working_dir == "/srv"
+    assert detail_of(run).run_config.working_dir == "/srv"
     assert run.due == START - timedelta(hours=1)
-    assert (run.name, run.flow_name, run.storage) == ("", "", "")
+    assert (run.name, run.flow_name, detail_of(run).storage) == ("", "", "")
 
 
 def test_a_run_without_any_time_is_due_now() -> None:
@@ -63,19 +75,19 @@ def test_a_run_without_any_time_is_due_now() -> None:
 
 
 def test_no_run_config_is_a_bare_one() -> None:
-    assert parse.flow_run(_row(run_config=None, flow={"id": FLOW_ID}), 5.0).run_config == RunConfig()
+    assert _detail(run_config=None, flow={"id": FLOW_ID}).run_config == RunConfig()
 
 
 def test_an_empty_working_dir_is_none() -> None:
-    assert parse.flow_run(_row(run_config={"type": "LocalRun", "working_dir": ""}), 5.0).run_config.working_dir is None
+    assert _detail(run_config={"type": "LocalRun", "working_dir": ""}).run_config.working_dir is None
 
 
 def test_only_a_running_run_is_a_long_retry() -> None:
     task_runs = [{"id": TASK_RUN_ID, "version": 2, "serialized_state": {"type": "Retrying"}}]
-    assert not parse.flow_run(_row(task_runs=task_runs), 5.0).is_long_retry
-    run = parse.flow_run(_row(state="Running", task_runs=task_runs), 5.0)
-    assert run.is_long_retry
-    assert [(task.id, task.version, task.state["type"]) for task in run.waiting_task_runs] == [
+    assert not _detail(task_runs=task_runs).is_long_retry
+    detail = _detail(state="Running", task_runs=task_runs)
+    assert detail.is_long_retry
+    assert [(task.id, task.version, task.state["type"]) for task in detail.waiting_task_runs] == [
         (TASK_RUN_ID, 2, "Retrying")
     ]
 
@@ -106,7 +118,7 @@ def test_a_wrong_field_is_named_by_its_path(wrong: dict[str, Any], words: str) -
 
 
 def test_a_flows_own_run_config_may_be_broken_where_it_is_not_used() -> None:
-    assert parse.flow_run(_row(flow={"id": FLOW_ID, "run_config": {"env": []}}), 5.0).run_config.kind == "LocalRun"
+    assert _detail(flow={"id": FLOW_ID, "run_config": {"env": []}}).run_config.kind == "LocalRun"
 
 
 def _facts(state: str, context: dict[str, str], *submitted: str) -> parse.RunFacts:

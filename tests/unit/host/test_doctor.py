@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from local_agent.backends.prefect1.inquiry import ApiView, Neighbour
+from local_agent.backends import ApiView, Neighbour
 from local_agent.host.doctor import instance as checks
 from local_agent.host.doctor import interpreter, machine, services
 from local_agent.host.doctor.check import Finding, Verdict, failure, ok, warning
@@ -123,7 +123,7 @@ def _clock(ahead_seconds: float | None) -> Finding:
 def _interpreter(folder: Path, answer: str) -> Finding:
     python = _file(folder / "bin" / "python", f"#!/bin/sh\n{answer}\n")
     python.chmod(0o755)
-    return interpreter.check_interpreter(python, "prod1")
+    return interpreter.check_interpreter(python, samples.NEEDS, "prod1")
 
 
 def _labels(folder: Path, labels: str, *neighbours: Neighbour, same_here: bool = False) -> Finding:
@@ -173,7 +173,9 @@ _FAULTS: dict[str, tuple[Callable[[Path], Finding], Verdict, str]] = {
     "wrong settings": (lambda path: _settings(path, "limitt = 3")[1], Verdict.FAILURE, "local-agent config"),
     "clock wrong": (lambda _: _clock(-300), Verdict.FAILURE, "timedatectl"),
     "clock late": (lambda _: _clock(30), Verdict.WARNING, "timedatectl"),
-    "no interpreter": (lambda path: interpreter.check_interpreter(path / "x", "a"), Verdict.FAILURE, "-m venv"),
+    "no interpreter": (
+        lambda path: interpreter.check_interpreter(path / "x", samples.NEEDS, "a"), Verdict.FAILURE, "-m venv",
+    ),
     "no prefect": (lambda path: _interpreter(path, "exit 1"), Verdict.FAILURE, "prefect==1.4.1"),
     "prefect 3": (lambda path: _interpreter(path, "echo 3.1.0 3.12"), Verdict.FAILURE, "prefect==1.4.1"),
     "labels shared here": (lambda path: _labels(path, "", same_here=True), Verdict.WARNING, "`labels`"),

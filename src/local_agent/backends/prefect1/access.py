@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from local_agent.backends.prefect1.fields import WrongFieldError, get_str, load_json
+from local_agent.backends.fields import WrongFieldError, get_str, load_json
 from local_agent.errors import ApiRefusedError, NotUnderstoodError
 from local_agent.settings import kinds
 
 if TYPE_CHECKING:
-    from local_agent.backends.prefect1.answers import Reply
+    from local_agent.backends.replies import Reply
 
 # of the embedded API, which tells it on its unix socket only
 PATH = "/access"

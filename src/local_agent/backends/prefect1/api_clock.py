@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from local_agent.backends.prefect1.answers import time_of
+from local_agent.backends.replies import time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from local_agent.aio.batching import in_parts
-from local_agent.backends import QueuePage
-from local_agent.backends.prefect1 import child, parse, queries, states
-from local_agent.backends.prefect1.claims import Check, Claims
-from local_agent.backends.prefect1.ends import Ends, lock_is_over
-from local_agent.backends.prefect1.fields import (
+from local_agent.backends import NearMiss, QueuePage
+from local_agent.backends.environment import scrubbed
+from local_agent.backends.fields import (
     WrongFieldError,
     get_id,
     get_list,
@@ -22,6 +21,10 @@ from local_agent.backends.prefect1.fields import (
     parse_id,
     within,
 )
+from local_agent.backends.prefect1 import child, parse, queries, states
+from local_agent.backends.prefect1.claims import Check, Claims
+from local_agent.backends.prefect1.detail import detail_of, ticket_for, ticket_of
+from local_agent.backends.prefect1.ends import Ends, lock_is_over
 from local_agent.backends.prefect1.logs import RunLogs
 from local_agent.backends.prefect1.writer import PAGE, StateWriter, each_row, not_understood, rows
 from local_agent.errors import (
@@ -32,7 +35,7 @@ from local_agent.errors import (
     LocalAgentError,
     NotUnderstoodError,
 )
-from local_agent.model import FlowRun, Outcome, RunView
+from local_agent.model import Cause, Claim, FlowRun, Outcome, RunState, RunView
 from local_agent.plain import short
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from local_agent.backends.prefect1.access import Access
     from local_agent.backends.prefect1.parse import RunFacts
     from local_agent.backends.prefect1.transport import Answer, Transport
-    from local_agent.model import Child, Claim, CrashPolicy, End, Record
+    from local_agent.model import Child, CrashPolicy, End, Record
     from local_agent.settings import Settings
 
 _Value = TypeVar("_Value")
@@ -55,10 +58,13 @@ _RUNNABLE = frozenset({"", "LocalRun", "UniversalRun"})
 _TASK_RUN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-[0-9]+)?")
 _UUID_CHARS = 36
 _AGENT_TYPE = "LocalAgent"
+_GONE = RunView(RunState.MISSING)
 
 
 class Prefect1Backend:
     """Fulfils `Backend`. `settings` returns the settings in force: labels and env may change at a reload."""
+
+    name = "prefect1"
 
     def __init__(
         self,
@@ -70,7 +76,7 @@ class Prefect1Backend:
         now = settings()
         self._transport = transport
         self._settings = settings
-        self._inherited = child.scrubbed(environ)
+        self._inherited = scrubbed(environ)
         self._clock = clock
         self._tenant_id = now.tenant_id or ""
         self._choice = ""
@@ -86,6 +92,10 @@ class Prefect1Backend:
         )
         self._ends = Ends(transport, clock, timeout_seconds=now.request_timeout_seconds)
         self._logs = RunLogs(transport, clock, now.name)
+
+    def asks_for(self) -> str:
+        """Name the labels."""
+        return f"labels {list(self._settings().effective_labels)}"
 
     async def connect(self) -> str:
         """Learn the tenant, register this agent, say hello. Return which tenant it is, if it was one of several."""
@@ -179,7 +189,15 @@ class Prefect1Backend:
             times = rows(answer, "agent", lambda row: get_time(row, "last_queried"))
         self._transport.api_clock.hear(times[0] if times else None, sent_at, answered_at)
 
-    async def due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
+    async def near_misses(self, known: Collection[str]) -> Sequence[NearMiss]:
+        """Return due runs that only lack the hostname label here: registering adds it to flows with Local storage."""
+        settings = self._settings()
+        if settings.hostname_label:
+            return ()
+        reason = f"it has every label of this agent but the hostname label {settings.hostname}"
+        return [NearMiss(run, reason) for run in await self._due_with_label(settings.hostname, known)]
+
+    async def _due_with_label(self, label: str, known: Collection[str]) -> tuple[FlowRun, ...]:
         """Poll as an agent with one label more would. Polling takes nothing: only a claim does."""
         ids, _ = await self._queue(self.earlier_now(), (*self._settings().effective_labels, label))
         new = [flow_run_id for flow_run_id in ids if flow_run_id not in known]
@@ -236,11 +254,20 @@ class Prefect1Backend:
 
     def unsupported(self, run: FlowRun) -> str:
         """Tell why this kind of agent can never run it."""
-        if run.run_config.kind not in _RUNNABLE:
-            return f"it has a `run_config` of type `{run.run_config.kind}`; only LocalRun and UniversalRun run here"
-        return "it has Docker storage, which needs a Docker agent" if run.storage == "Docker" else ""
+        detail = detail_of(run)
+        if detail.run_config.kind not in _RUNNABLE:
+            return f"it has a `run_config` of type `{detail.run_config.kind}`; only LocalRun and UniversalRun run here"
+        return "it has Docker storage, which needs a Docker agent" if detail.storage == "Docker" else ""
 
-    def child(self, run: FlowRun) -> Child:
+    def nonce(self) -> str:
+        """Return one for each claim."""
+        return uuid.uuid4().hex
+
+    def ticket(self, run: FlowRun) -> Mapping[str, object]:
+        """Return what the claim rests on."""
+        return ticket_for(run).as_json()
+
+    async def child(self, run: FlowRun) -> Child:
         """Return the command that runs it. Raise LaunchError where nothing here can."""
         reason = self.unsupported(run)
         if reason:
@@ -254,6 +281,10 @@ class Prefect1Backend:
     async def claimed(self, record: Record) -> Claim:
         """Return what came of an earlier claim."""
         return await self._claims.claimed(record)
+
+    def launched(self, record: Record, where: str) -> None:
+        """Say so in the run's log."""
+        self.log(record.id, f"Submitted for execution: {where}")
 
     async def give_back(self, record: Record) -> Outcome:
         """Make a run wait again whose process never started.
@@ -275,7 +306,13 @@ class Prefect1Backend:
         return Outcome.REPORTED if await self._claims.fail(record, message) else Outcome.NOT_OURS
 
     async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:
-        """Tell the API of an end: table T2."""
+        """Tell the API of an end: table T2.
+
+        A long retry that is not known to have been launched when the power went is given back: nobody else takes it.
+        """
+        is_to_wait_again = end.cause is Cause.POWER_LOST and not record.launcher and ticket_of(record).task_runs
+        if is_to_wait_again and await self.claimed(record) is Claim.OURS:
+            return await self.give_back(record)
         return await self._ends.report(record, end, policy)
 
     async def views(self, ids: Sequence[str]) -> Mapping[str, RunView]:
@@ -283,7 +320,7 @@ class Prefect1Backend:
         found = await in_parts(ids, self._ask_for_views)
         _raise_what_is_the_apis(found)
         pairs = zip(ids, found, strict=True)
-        return {flow_run_id: view for flow_run_id, view in pairs if isinstance(view, RunView)}
+        return {flow_run_id: view or _GONE for flow_run_id, view in pairs if not isinstance(view, Exception)}
 
     async def _ask_for_views(self, ids: Sequence[str]) -> list[RunView | Exception | None]:
         answer = await self._transport.ask(queries.views(ids))
@@ -315,8 +352,8 @@ class Prefect1Backend:
         if self._settings().cloud_logs:
             self._logs.add(flow_run_id, message, level)
 
-    async def flush_logs(self) -> None:
-        """Send queued lines until cancelled."""
+    async def attend(self, on_work: Callable[[], None], on_change: Callable[[], None]) -> None:  # noqa: ARG002
+        """Send queued lines. This API tells nothing unasked, and takes each poll for a sign of life."""
         await self._logs.flush_for_ever()
 
     def close(self) -> None:
@@ -367,7 +404,7 @@ def _id_or_problem(value: object) -> tuple[str, str]:
 def _launchable(row: Mapping[str, Any], read_at: float) -> FlowRun | None:
     """Return a run on the page where it is for an agent: Scheduled, or Running with task runs whose retry is due."""
     run = parse.flow_run(row, read_at)
-    return run if row.get("state") == "Scheduled" or run.is_long_retry else None
+    return run if row.get("state") == "Scheduled" or detail_of(run).is_long_retry else None
 
 
 def _view(row: Mapping[str, Any]) -> RunView:

@@ -8,8 +8,10 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_agent.backends.prefect1.detail import detail_of
 from local_agent.errors import LaunchError, StateError, not_started
 from local_agent.model import Child
+from local_agent.settings.option import VARIABLE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,30 +19,6 @@ if TYPE_CHECKING:
     from local_agent.backends.prefect1.access import Access
     from local_agent.model import FlowRun
     from local_agent.settings import Settings
-
-# what systemd tells a service about itself means nothing, or harm, to a flow run
-_SYSTEMD_NAMES = frozenset(
-    {
-        "NOTIFY_SOCKET",
-        "WATCHDOG_PID",
-        "WATCHDOG_USEC",
-        "INVOCATION_ID",
-        "JOURNAL_STREAM",
-        "CREDENTIALS_DIRECTORY",
-        "STATE_DIRECTORY",
-        "RUNTIME_DIRECTORY",
-        "CACHE_DIRECTORY",
-        "LOGS_DIRECTORY",
-        "CONFIGURATION_DIRECTORY",
-        "SYSTEMD_EXEC_PID",
-        "MAINPID",
-        "MANAGERPID",
-        "FDSTORE",
-        "MEMORY_PRESSURE_WATCH",
-        "MEMORY_PRESSURE_WRITE",
-    }
-)
-_SCRUBBED_PREFIXES = ("LISTEN_", "LOCAL_AGENT_")
 
 _HEARTBEAT_MODE = "PREFECT__CLOUD__HEARTBEAT_MODE"
 _SEND_LOGS = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
@@ -55,31 +33,24 @@ def child(
     Raise LaunchError where its working_dir does not exist, ExhaustedError where that cannot be told now, StateError
     where the agent's own folder cannot be used.
     """
-    working_dir = _working_dir(run)
+    run_config = detail_of(run).run_config
+    working_dir = _working_dir(run.id, run_config.working_dir)
     env = dict(inherited)
     env["PREFECT__LOGGING__LEVEL"] = settings.flow_log_level
     # by default a thread in the child instead of a second process: 49 MB instead of 91 (prefect 1.4.1)
     env[_HEARTBEAT_MODE] = settings.heartbeat_mode
     env["PYTHONPATH"] = _python_path(working_dir, env.get("PYTHONPATH", ""), settings.import_paths)
     env.update(settings.env)
-    env.update({name: text for name, text in run.run_config.env.items() if text is not None})
-    for name in [name for name, text in run.run_config.env.items() if text is None]:
+    env.update({name: text for name, text in run_config.env.items() if text is not None})
+    for name in [name for name, text in run_config.env.items() if text is None]:
         env.pop(name, None)  # null takes a variable away, as with Prefect's own agent
     if not settings.cloud_logs:
         env[_SEND_LOGS] = "false"
     env.setdefault(_SEND_LOGS, "true")
     env.update(_forced(run, settings, tenant_id, access))
     argv = (str(settings.python), "-m", "prefect", "execute", "flow-run")
-    return Child(argv, env, working_dir, sends_heartbeat=env.get(_HEARTBEAT_MODE) != "off")
-
-
-def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without what concerns the agent alone."""
-    return {
-        name: text
-        for name, text in environ.items()
-        if name not in _SYSTEMD_NAMES and not name.startswith(_SCRUBBED_PREFIXES)
-    }
+    asked = {name: text or "" for name, text in run_config.env.items() if name.startswith(VARIABLE_PREFIX)}
+    return Child(argv, env, working_dir, asked, sends_heartbeat=env.get(_HEARTBEAT_MODE) != "off")
 
 
 def _forced(run: FlowRun, settings: Settings, tenant_id: str, access: Access | None) -> dict[str, str]:
@@ -92,14 +63,13 @@ def _forced(run: FlowRun, settings: Settings, tenant_id: str, access: Access | N
         **{name: text for name, text in with_key.items() if text},
         "PREFECT__CLOUD__AGENT__LABELS": str(list(settings.effective_labels)),
         "PREFECT__CONTEXT__FLOW_RUN_ID": run.id,
-        "PREFECT__CONTEXT__FLOW_ID": run.flow_id,
+        "PREFECT__CONTEXT__FLOW_ID": detail_of(run).flow_id,
         "PREFECT__CLOUD__USE_LOCAL_SECRETS": "false",
         "PREFECT__ENGINE__FLOW_RUNNER__DEFAULT_CLASS": "prefect.engine.cloud.CloudFlowRunner",
     }
 
 
-def _working_dir(run: FlowRun) -> Path:
-    wanted = run.run_config.working_dir
+def _working_dir(flow_run_id: str, wanted: str | None) -> Path:
     if wanted is None:
         return _own_folder()
     hint = "create the folder on this machine, or change working_dir in the flow's LocalRun"
@@ -107,12 +77,14 @@ def _working_dir(run: FlowRun) -> Path:
         is_folder = stat.S_ISDIR(os.stat(wanted).st_mode)  # noqa: PTH116 - pathlib takes some errors for an answer
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            raise not_started(f"Flow run {run.id} cannot have the `working_dir` {wanted}", error, hint=hint) from error
+            raise not_started(
+                f"Flow run {flow_run_id} cannot have the `working_dir` {wanted}", error, hint=hint
+            ) from error
         is_folder = False
     except ValueError:  # a NUL, or what is no text
         is_folder = False
     if not is_folder:
-        raise LaunchError(f"Flow run {run.id} has a nonexistent `working_dir` configured: {wanted}", hint=hint)
+        raise LaunchError(f"Flow run {flow_run_id} has a nonexistent `working_dir` configured: {wanted}", hint=hint)
     return Path(wanted).absolute()
 
 

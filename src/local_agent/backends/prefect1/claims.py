@@ -21,6 +21,7 @@ from local_agent.backends.prefect1.claim_rule import (
     may_be_given_back,
     shows_another_kind,
 )
+from local_agent.backends.prefect1.detail import detail_of, ticket_of
 from local_agent.backends.prefect1.marks import Marks
 from local_agent.backends.prefect1.parse import run_facts
 from local_agent.backends.prefect1.writer import RunReader, StateChange, StateWriter
@@ -78,27 +79,29 @@ class Claims:
 
     async def claim(self, run: FlowRun, nonce: str) -> Claim:
         """Take a run, or learn that it cannot be taken. Certain."""
-        if run.is_long_retry:
+        detail = detail_of(run)
+        if detail.is_long_retry:
             return await self._marks.claim(run, nonce)
         try:
             if not await self._still_waits(run):
                 return Claim.LOST
         except (UnavailableError, ApiRefusedError, CredentialError):
             return Claim.LATER  # nothing was sent yet
-        plan = Plan(nonce, run.version, settles=self._settles, trusts=self._check is Check.NEVER)
-        return await self._carry_out(plan, run.id, states.submitted(run.state, nonce))
+        plan = Plan(nonce, detail.version, settles=self._settles, trusts=self._check is Check.NEVER)
+        return await self._carry_out(plan, run.id, states.submitted(detail.state, nonce))
 
     async def claimed(self, record: Record) -> Claim:
         """Return what came of a claim that may have been sent before this agent's latest start. Certain."""
-        if record.task_runs:
+        ticket = ticket_of(record)
+        if ticket.task_runs:
             return await self._marks.claimed(record)
-        return await self._carry_out(Plan.of_earlier_life(record.nonce, record.version), record.id, {})
+        return await self._carry_out(Plan.of_earlier_life(record.nonce, ticket.version), record.id, {})
 
     async def _still_waits(self, run: FlowRun) -> bool:
         if self._clock.monotonic() - run.read_at_seconds < _FRESH_SECONDS:
             return True
         facts = await self._reader.read(run.id)
-        return facts is not None and facts.meaning is RunState.WAITING and facts.version == run.version
+        return facts is not None and facts.meaning is RunState.WAITING and facts.version == detail_of(run).version
 
     async def _carry_out(self, plan: Plan, flow_run_id: str, claim: Mapping[str, Any]) -> Claim:
         """Do what the plan says until it has come to something; `claim` is the state to send."""
@@ -144,7 +147,8 @@ class Claims:
         The Server's submit lock outlives the give-back by up to 30 s and refuses every agent: hence a later start.
         Raise UnavailableError while the API does not answer.
         """
-        if record.task_runs:
+        ticket = ticket_of(record)
+        if ticket.task_runs:
             return await self._marks.give_back(record)
         facts = await self._reader.read(record.id)
         if facts is None:
@@ -154,7 +158,7 @@ class Claims:
                 return False
             await self._make_wait(record, facts, start)
         # cancelled between our read and our write, it must not wait, let alone run
-        await self._carry_out(Plan.of_give_back(record.nonce, record.version), record.id, {})
+        await self._carry_out(Plan.of_give_back(record.nonce, ticket.version), record.id, {})
         return True
 
     async def _make_wait(self, record: Record, facts: RunFacts, start: Callable[[RunFacts], datetime]) -> None:
@@ -169,7 +173,7 @@ class Claims:
         facts = await self._reader.read(record.id)
         if facts is None:
             return False
-        if record.task_runs:
+        if ticket_of(record).task_runs:
             is_ours = facts.meaning is RunState.RUNNING and await self._marks.are_ours(record)
         else:
             is_ours = may_be_given_back(facts.past, record.nonce)

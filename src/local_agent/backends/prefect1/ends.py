@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from local_agent.aio.clock import Backoff
+from local_agent.backends.fields import get_list, get_object
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.claim_rule import hidden_end
-from local_agent.backends.prefect1.fields import get_list, get_object
+from local_agent.backends.prefect1.detail import ticket_of
 from local_agent.backends.prefect1.parse import run_facts
 from local_agent.backends.prefect1.writer import MOST_READ, RunReader, StateChange, StateWriter
 from local_agent.errors import ApiRefusedError, UnavailableError
@@ -157,7 +158,7 @@ def decide(facts: RunFacts | None, record: Record, end: End, policy: CrashPolicy
     is_set_by_us = states.nonce_of(facts.serialized_state) == record.nonce
     if facts.meaning in (RunState.FINISHED, RunState.CANCELLED):
         return Decision(Outcome.REPORTED if is_set_by_us else Outcome.NOTHING_TO_SAY)
-    if not record.task_runs and facts.owner() != record.nonce:
+    if not ticket_of(record).task_runs and facts.owner() != record.nonce:
         return Decision(Outcome.NOT_OURS)
     if facts.meaning is RunState.WAITING:
         return Decision(Outcome.RESCHEDULED if is_set_by_us else Outcome.NOTHING_TO_SAY)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from local_agent.backends import ApiView, Neighbour
+from local_agent.backends.fields import get_str
 from local_agent.backends.prefect1 import queries
-from local_agent.backends.prefect1.fields import get_str
 from local_agent.backends.prefect1.transport import Transport
 from local_agent.backends.prefect1.writer import rows
 from local_agent.errors import LocalAgentError
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
     from local_agent.settings import Settings
 
 _LATELY = timedelta(minutes=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """An agent that has polled this API lately."""
-
-    name: str
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ApiView:
-    """An API that answers and accepts the key. `ahead_seconds` is how far its clock is, None where it tells no time."""
-
-    neighbours: tuple[Neighbour, ...]
-    ahead_seconds: float | None
 
 
 async def look_at(settings: Settings) -> ApiView:

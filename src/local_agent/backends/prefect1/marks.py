@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent.aio.clock import Backoff
 from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.claim_rule import standing_claim
+from local_agent.backends.prefect1.detail import detail_of, ticket_of
 from local_agent.backends.prefect1.parse import TaskRunFacts, task_run_facts
 from local_agent.backends.prefect1.writer import StateChange, StateWriter, rows
 from local_agent.errors import ApiRefusedError, CredentialError, UnavailableError
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from local_agent.aio.clock import Clock
+    from local_agent.backends.prefect1.detail import WaitingTaskRun
     from local_agent.backends.prefect1.transport import Transport
-    from local_agent.model import FlowRun, Record, WaitingTaskRun
+    from local_agent.model import FlowRun, Record
 
 _FRESH_SECONDS = 1.0
 
@@ -42,10 +44,11 @@ class Marks:
         """Mark what is due and read it back when marks that were on their way have landed."""
         if not await self._all_wait(run):
             return Claim.LATER
-        if await self._was_unanswered([_mark(task, nonce) for task in run.waiting_task_runs]):
+        tasks = detail_of(run).waiting_task_runs
+        if await self._was_unanswered([_mark(task, nonce) for task in tasks]):
             await self._clock.sleep(self._timeout_seconds)
         await self._clock.sleep(self._settle_seconds)
-        ids = [task.id for task in run.waiting_task_runs]
+        ids = [task.id for task in tasks]
         found, marked = await self._read(ids), await self._ask(queries.marked_task_runs(run.id))
         # others of the flow run may have been marked, and so not been offered to us: two processes of it would run
         if _all_ours(found, nonce) and all(task.id in ids for task in marked):
@@ -56,7 +59,7 @@ class Marks:
     async def claimed(self, record: Record) -> Claim:
         """Return what came of marks that may have been sent before this agent's latest start."""
         await self._clock.sleep(self._timeout_seconds)
-        found = await self._read(record.task_runs)
+        found = await self._read(ticket_of(record).task_runs)
         if _all_ours(found, record.nonce):
             return Claim.OURS
         await self._let_go(found, record.nonce)
@@ -64,11 +67,11 @@ class Marks:
 
     async def are_ours(self, record: Record) -> bool:
         """Tell whether our marks still count on all that the record names."""
-        return _all_ours(await self._read(record.task_runs), record.nonce)
+        return _all_ours(await self._read(ticket_of(record).task_runs), record.nonce)
 
     async def give_back(self, record: Record) -> bool:
         """Let marked task runs wait as before. Return whether one was ours. Raise while the API does not answer."""
-        changes = _released(await self._read(record.task_runs), record.nonce)
+        changes = _released(await self._read(ticket_of(record).task_runs), record.nonce)
         if changes:
             await self._writer.write_and_let_land(changes, self._clock, self._timeout_seconds)
         return bool(changes)
@@ -84,7 +87,7 @@ class Marks:
     async def _all_wait(self, run: FlowRun) -> bool:
         if self._clock.monotonic() - run.read_at_seconds < _FRESH_SECONDS:
             return True
-        found = await self._read([task.id for task in run.waiting_task_runs])
+        found = await self._read([task.id for task in detail_of(run).waiting_task_runs])
         return all(task.kind in states.WAITING for task in found)
 
     async def _was_unanswered(self, changes: Sequence[StateChange]) -> bool:

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from local_agent.backends.prefect1 import states
-from local_agent.backends.prefect1.claim_rule import PastState, standing_claim
-from local_agent.backends.prefect1.fields import (
+from local_agent.backends.fields import (
     get_id,
     get_int,
     get_list,
@@ -17,7 +15,10 @@ from local_agent.backends.prefect1.fields import (
     get_time,
     within,
 )
-from local_agent.model import FlowRun, RunConfig, RunState, WaitingTaskRun
+from local_agent.backends.prefect1 import states
+from local_agent.backends.prefect1.claim_rule import PastState, standing_claim
+from local_agent.backends.prefect1.detail import Detail, RunConfig, WaitingTaskRun
+from local_agent.model import FlowRun, RunState
 from local_agent.plain import short
 
 if TYPE_CHECKING:
@@ -79,18 +80,21 @@ def flow_run(obj: Mapping[str, Any], read_at_seconds: float) -> FlowRun:
     with within("flow.storage"):
         storage_kind = get_str(storage, "type", "")
     is_running = get_str(obj, "state") == "Running"
-    return FlowRun(
-        id=get_id(obj, "id"),
-        name=short(get_str(obj, "name", "")),
+    detail = Detail(
         version=get_int(obj, "version", 0),
         flow_id=flow_id,
-        flow_name=flow_name,
-        due=start or get_time(obj, "scheduled_start_time") or datetime.now(UTC),
         state=state,
         run_config=run_config(obj) if has_own_config else usual_config,
         storage=storage_kind,
-        read_at_seconds=read_at_seconds,
         waiting_task_runs=get_list(obj, "task_runs", _waiting_task_run) if is_running else (),
+    )
+    return FlowRun(
+        id=get_id(obj, "id"),
+        name=short(get_str(obj, "name", "")),
+        flow_name=flow_name,
+        due=start or get_time(obj, "scheduled_start_time") or datetime.now(UTC),
+        read_at_seconds=read_at_seconds,
+        detail=detail,
     )
 
 

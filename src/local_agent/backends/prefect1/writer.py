@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from local_agent.aio.batching import Batcher
+from local_agent.backends.fields import WrongFieldError, get_list, get_object, get_str
 from local_agent.backends.prefect1 import queries
-from local_agent.backends.prefect1.fields import WrongFieldError, get_list, get_object, get_str
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, LocalAgentError, NotUnderstoodError
 from local_agent.plain import short
 

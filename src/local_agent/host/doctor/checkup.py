@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_agent import __version__
-from local_agent.backends.prefect1.inquiry import ApiView
+from local_agent.backends import ApiView
 from local_agent.errors import ManagerUnreachableError, UnavailableError
 from local_agent.host.doctor import machine, services
 from local_agent.host.doctor.canary import check_canary, not_tried

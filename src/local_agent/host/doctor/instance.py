@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from local_agent.backends.prefect1.inquiry import look_at
+from local_agent.backends import kind
 from local_agent.errors import ConfigError, CredentialError, LocalAgentError, ManagerUnreachableError
 from local_agent.host.doctor.check import Finding, failure, ok, warning
 from local_agent.host.doctor.owner import entry_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from local_agent.backends.prefect1.inquiry import ApiView
+    from local_agent.backends import ApiView
     from local_agent.host.reading.agents import StateFolder
     from local_agent.host.reading.bus import UnitReader
     from local_agent.settings import Settings
@@ -152,7 +152,7 @@ def _ids(paths: Sequence[Path]) -> str:
 def check_api(settings: Settings, name: str) -> tuple[list[Finding], ApiView | None]:
     """Whether the API answers and accepts the key, and what its clock says."""
     try:
-        view = asyncio.run(look_at(settings))
+        view = asyncio.run(_asked(settings))
     except CredentialError as error:
         return [failure("API key", error.message, error.hint, name)], None
     except LocalAgentError as error:
@@ -162,6 +162,10 @@ def check_api(settings: Settings, name: str) -> tuple[list[Finding], ApiView | N
     if unix_path(settings.api):
         key = "this user may use its socket"
     return [ok("API", f"{shown_url(settings.api)} answers; {key}", name), check_clock(view, name)], view
+
+
+async def _asked(settings: Settings) -> ApiView:
+    return await kind(settings.protocol).inquire(settings)
 
 
 def check_clock(view: ApiView, name: str) -> Finding:
@@ -210,7 +214,7 @@ def check_labels(name: str, settings: Labelled, others: Iterable[Labelled], view
     known = {settings.name, *(one.name for one in same)}
     neighbours = view.neighbours if view else ()
     strangers = [one for one in neighbours if one.name not in known]
-    there = {one.name or "without a name" for one in strangers if _chosen(one.labels, settings.hostname) == labels}
+    there = {one.name or "without a name" for one in strangers if _chosen(one.asks_for, settings.hostname) == labels}
     sharing = [*(f"instance {other} of this host" for other in here), *(f"agent {other}" for other in sorted(there))]
     shown = ", ".join(settings.effective_labels) or "no labels"
     if sharing:

@@ -9,7 +9,7 @@ import stat
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from local_agent.backends.prefect1.inquiry import Neighbour
+from local_agent.backends import Neighbour, kind
 from local_agent.host.doctor.check import Finding, Verdict, warning
 from local_agent.host.doctor.instance import check_api, check_folder, check_settings, folder_of_another
 from local_agent.host.doctor.interpreter import check_environment, check_interpreter, interpreter_not_asked
@@ -136,14 +136,14 @@ def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = 
     if settings is None:
         return Look(tuple(findings))
     about_api, view = check_api(settings, name)
-    python = settings.python
+    python, needs = settings.python, kind(settings.protocol).needs
     asked = [
         interpreter_not_asked(python, name, against)
         if against
-        else check_interpreter(python, name, typed_by_root=as_another)
+        else check_interpreter(python, needs, name, typed_by_root=as_another)
     ]
     if as_another:  # a user's own agent runs in environments of that user's
-        asked.append(check_environment(python, name))
+        asked.append(check_environment(python, needs, name))
     return Look(
         (*findings, *about_api, *asked), _peer(name, settings), view.neighbours if view else (), _values(settings)
     )
@@ -180,7 +180,7 @@ def _understood(found: Mapping[str, Any], name: str, words: Mapping[str, str]) -
     try:
         findings = tuple(_finding(one, words) for one in found["findings"])
         peer = found["peer"]
-        neighbours = tuple(Neighbour(str(one["name"]), _texts(one["labels"])) for one in found["neighbours"])
+        neighbours = tuple(Neighbour(str(one["name"]), _texts(one["asks_for"])) for one in found["neighbours"])
         return Look(findings, _peer_of(peer) if peer else None, neighbours, dict(found["settings"]))
     except (KeyError, TypeError, ValueError) as error:
         raise NotAskedError(f"what a look at {name} told is not understood: {error!r}") from error
