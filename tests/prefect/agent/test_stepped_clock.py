@@ -15,15 +15,19 @@ from support.unpacked import faketime
 
 pytestmark = [pytest.mark.prefect, pytest.mark.timeout(300)]
 
-# the first flow run finds its clock a minute back, which is longer than any start takes; so does the agent from then on
+# The first flow run finds its clock a minute back, longer than any start takes; so does the agent from then on.
+# The file is replaced, so nobody reads it half-written.
 _STEPS_BACK = """\
-[ "$1" = -c ] || { mkdir "$FAKETIME_TIMESTAMP_FILE.stepped" 2>/dev/null && echo -60 >"$FAKETIME_TIMESTAMP_FILE"; }
+[ "$1" = -c ] || {
+    mkdir "$FAKETIME_TIMESTAMP_FILE.stepped" 2>/dev/null &&
+        echo -60 >"$FAKETIME_TIMESTAMP_FILE.new" && mv "$FAKETIME_TIMESTAMP_FILE.new" "$FAKETIME_TIMESTAMP_FILE"
+}
 """
 
 
 def test_a_clock_that_is_set_back_fails_no_run(tmp_path: Path) -> None:
     stamp = tmp_path / "clock"
-    stamp.write_text("+0\n")
+    _set_clock(stamp, "+0")
     clock = {
         "LD_PRELOAD": str(faketime()),
         "FAKETIME_TIMESTAMP_FILE": str(stamp),
@@ -39,8 +43,14 @@ def test_a_clock_that_is_set_back_fails_no_run(tmp_path: Path) -> None:
             run = api.create_flow_run(flow)
             scheduled_again = ["Scheduled", "Submitted", "Scheduled"]
             wait_until(lambda: api.state_types(run) == scheduled_again, lambda: agent.said, seconds=120)
-            stamp.write_text("+0\n")
+            _set_clock(stamp, "+0")
             api.wait_for_state(run, "Success", seconds=120)
             agent.wait_until_forgotten()
             assert api.state_types(run) == ["Scheduled", "Submitted", "Scheduled", "Submitted", "Running", "Success"]
             assert "clock stood before its start time" in api.states(run)[2]["message"], agent.said
+
+
+def _set_clock(stamp: Path, seconds: str) -> None:
+    new = stamp.with_name("clock.set")
+    new.write_text(f"{seconds}\n")
+    new.replace(stamp)
