@@ -199,6 +199,7 @@ def _derive(table: _Table, environ: Mapping[str, str], home: Path) -> None:
 
 
 def _check(table: _Table, environ: Mapping[str, str], findings: Findings) -> None:
+    warn_of_strangers(str(table.values["protocol"]), table.sources, findings)
     _check_python(table, environ, findings)
     _check_ceilings(table, findings)
     api = urlsplit(str(table.values["api"]))
@@ -206,6 +207,14 @@ def _check(table: _Table, environ: Mapping[str, str], findings: Findings) -> Non
         findings.warn(f"the API key goes over the network unencrypted: {shown_url(api.geturl())} is not https")
     if "@" in api.netloc:
         _check_password(table.sources["api"], api, has_key=bool(table.values["api_key"]), findings=findings)
+
+
+def warn_of_strangers(protocol: str, sources: Mapping[str, Source], findings: Findings) -> None:
+    """Given the kind of API and where values came from, warn of each that somebody gave and that another kind has."""
+    for option in OPTIONS:
+        source = sources.get(option.key)
+        if option.only not in ("", protocol) and source is not None and source.kind is not SourceKind.DEFAULT:
+            findings.warn(f"{source}: it means nothing where protocol is {protocol}, only where it is {option.only}")
 
 
 def _check_password(source: Source, api: SplitResult, *, has_key: bool, findings: Findings) -> None:

@@ -61,7 +61,8 @@ class Settings:
         )] = field(default="http://localhost:4200", repr=False)
     protocol: Annotated[str, Option(kind=choice("prefect1"), reloadable=False, flag="--protocol", metavar="prefect1",
         help="Kind of API that flow runs come from.")] = "prefect1"
-    backend: Annotated[str, Option(kind=choice("server", "cloud"), reloadable=False, flag="--backend",
+    backend: Annotated[str, Option(only="prefect1",
+        kind=choice("server", "cloud"), reloadable=False, flag="--backend",
         metavar="server|cloud", prefect_key="backend", default_text="server, or cloud if the API is Prefect Cloud's",
         help="What Prefect calls the backend: it decides how the tenant is found.")] = "server"
     api_key: Annotated[Secret | None, Option(kind=optional(kinds.SECRET), flag="--key", short="-k", metavar="KEY",
@@ -71,10 +72,12 @@ class Settings:
     api_key_file: Annotated[Path | None, Option(kind=optional(kinds.PATH), flag="--api-key-file",
         metavar="FILE", expand_home=True, example="/etc/local-agent/api-key",
         help="File that holds the API key and nothing else.")] = None
-    tenant_id: Annotated[str | None, Option(kind=optional(kinds.UUID), reloadable=False, flag="--tenant-id",
+    tenant_id: Annotated[str | None, Option(only="prefect1",
+        kind=optional(kinds.UUID), reloadable=False, flag="--tenant-id",
         metavar="UUID", prefect_key="cloud.tenant_id", default_text="the one that the API names",
         help="Tenant to take flow runs of.")] = None
-    agent_config_id: Annotated[str | None, Option(kind=optional(kinds.TEXT), reloadable=False, flag="--agent-config-id",
+    agent_config_id: Annotated[str | None, Option(only="prefect1",
+        kind=optional(kinds.TEXT), reloadable=False, flag="--agent-config-id",
         metavar="ID", example="agent-config-1",
         help="Agent configuration at the API to link this agent with.")] = None
     request_timeout_seconds: Annotated[float, Option(kind=kinds.SECONDS, key="request_timeout",
@@ -92,13 +95,15 @@ class Settings:
     name: Annotated[str, Option(kind=kinds.TEXT, reloadable=False, flag="--name", short="-n", metavar="NAME",
         prefect_key="cloud.agent.name", default_text="the instance's name, or agent",
         help="Name of this agent at the API.")] = "agent"
-    labels: Annotated[tuple[str, ...], Option(kind=kinds.LABELS, flag="--label", short="-l", metavar="LABEL",
+    labels: Annotated[tuple[str, ...], Option(only="prefect1",
+        kind=kinds.LABELS, flag="--label", short="-l", metavar="LABEL",
         multiple=True, prefect_key="cloud.agent.labels", default_text="the instance's name if it has one",
         help="Label of the flow runs to take.")] = ()
-    hostname_label: Annotated[bool, Option(kind=kinds.BOOL, flag="--hostname-label", off="--no-hostname-label",
+    hostname_label: Annotated[bool, Option(only="prefect1",
+        kind=kinds.BOOL, flag="--hostname-label", off="--no-hostname-label",
         default_text="true, or false for an instance without configured labels",
         help="Take flow runs with this machine's name as a label too.")] = True
-    reject_unsupported: Annotated[bool, Option(kind=kinds.BOOL,
+    reject_unsupported: Annotated[bool, Option(kind=kinds.BOOL, only="prefect1",
         flag="--reject-unsupported", off="--no-reject-unsupported",
         help="Set flow runs that no local agent can run to Failed, instead of leaving them alone.")] = False
     limit: Annotated[int | None, Option(kind=optional(whole(1)), flag="--limit", metavar="N",
@@ -143,7 +148,8 @@ class Settings:
     flow_log_level: Annotated[str, Option(prefect_key="logging.level", flag="--flow-log-level",
         kind=choice("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), metavar="LEVEL",
         help="Log level of the flow runs, Prefect's logging.level.")] = "INFO"
-    heartbeat_mode: Annotated[str, Option(kind=choice("thread", "process", "off"), flag="--heartbeat-mode",
+    heartbeat_mode: Annotated[str, Option(only="prefect1",
+        kind=choice("thread", "process", "off"), flag="--heartbeat-mode",
         metavar="thread|process|off", prefect_key="cloud.heartbeat_mode",
         help="How a flow run sends its heartbeat; a thread takes half the memory.")] = "thread"
     limits: Limits = NO_LIMITS

@@ -39,6 +39,8 @@ class Option:
     reloadable: bool = True
     """A reload applies it; otherwise only a restart does."""
     in_files: bool = True
+    only: str = ""
+    """The one kind of API (`protocol`) that it means something for; "" for every one."""
     expand_home: bool = False
 
     @functools.cached_property

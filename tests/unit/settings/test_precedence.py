@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from local_agent.backends import KINDS
 from local_agent.settings import CrashAction, CrashPolicy, SourceKind
+from local_agent.settings.findings import Findings
+from local_agent.settings.kinds import Kind
+from local_agent.settings.load import warn_of_strangers
+from local_agent.settings.model import BY_KEY, OPTIONS
 from unit.settings.conftest import Host
 
 
@@ -55,6 +60,30 @@ def test_the_source_says_where(host: Host) -> None:
     assert str(sources["limits.nice"]) == f"{agent}: limits.nice"
     assert str(sources["max_polls"]) == "default"
     assert str(host.load({"cloud_logs": False}).sources["cloud_logs"]) == "flag --no-cloud-logs"
+
+
+def test_what_only_another_kind_of_api_has_is_said_with_its_place(host: Host) -> None:
+    agent = host.write("agent.toml", 'labels = ["a"]\nlimit = 3\n')
+    settings = host.load({"heartbeat_mode": "off"}, LOCAL_AGENT_REJECT_UNSUPPORTED="yes")
+    assert settings.warnings == ()
+    findings = Findings()
+    warn_of_strangers("another", settings.sources, findings)
+    assert [words.partition(": it means nothing")[0] for words in findings.warnings] == [
+        *(f"{agent}: labels", "variable LOCAL_AGENT_REJECT_UNSUPPORTED", "flag --heartbeat-mode"),
+    ]
+
+
+def test_every_kind_of_api_can_be_chosen() -> None:
+    protocol = BY_KEY["protocol"].kind
+    assert {name for name in [*KINDS, "another"] if _is_accepted(protocol, name)} == {*KINDS}
+    assert {option.only for option in OPTIONS} - {""} <= {*KINDS}
+
+
+def _is_accepted(kind: Kind[object], name: str) -> bool:
+    try:
+        return kind.parse(name) == name
+    except ValueError:
+        return False
 
 
 def test_an_empty_variable_says_nothing(host: Host) -> None:
