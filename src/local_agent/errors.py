@@ -76,16 +76,16 @@ class AgentRefusedError(LocalAgentError):
 
 
 class ConfigError(LocalAgentError):
-    """A setting is wrong. `problems` holds every one found, when there are several; `mends` are commands for some."""
+    """A setting is wrong. `problems` holds every one found, when there are several; `fixes` are commands for some."""
 
     exit_code = 78
 
     def __init__(
-        self, message: str, *, hint: str = "", problems: tuple[str, ...] = (), mends: tuple[str, ...] = ()
+        self, message: str, *, hint: str = "", problems: tuple[str, ...] = (), fixes: tuple[str, ...] = ()
     ) -> None:
         super().__init__(message, hint=hint)
         self.problems = problems
-        self.mends = mends
+        self.fixes = fixes
 
 
 class CredentialError(LocalAgentError):

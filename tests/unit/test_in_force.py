@@ -89,7 +89,7 @@ async def test_what_only_the_unit_knows_waits_for_a_restart(tmp_path: Path) -> N
     instance = Instance("prod1", None, None, may_ask=True)
     values = {key: one["value"] for key, one in used.told["settings"].items()}
     (found,) = check_in_use(instance, used, values)
-    assert (found.evidence, found.mend) == (
+    assert (found.evidence, found.fix) == (
         "limit changed since the agent read it",
         "local-agent reload --instance prod1",
     )

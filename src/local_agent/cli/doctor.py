@@ -20,10 +20,10 @@ from local_agent.host.view import this_host
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def command(context: click.Context, *, instance: str | None, as_json: bool) -> None:
-    """Look whether this host can do the job, and say what mends what cannot.
+    """Look whether this host can do the job, and say what fixes what cannot.
 
     Each line is ok, a warning (it works, with something missing or doubtful) or a failure, with the evidence and, where
-    it is not ok, the command that mends it. Last a scope is tried that double-forks, writes to the journal and is
+    it is not ok, the command that fixes it. Last a scope is tried that double-forks, writes to the journal and is
     stopped. Run it as root: others cannot read settings and try the scope.
 
     Exit codes: 0 where nothing failed, with or without warnings; 1 where something did; 66 where there is no such

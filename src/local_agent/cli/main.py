@@ -27,7 +27,7 @@ _COMMANDS = {
     "config": "Show every setting and where it came from.",
     "install": "Print the units, or a supervisord.conf, that run an agent as a service.",
     "ps": "List the flow runs of this host.",
-    "doctor": "Look whether this host can do the job, and say what mends what cannot.",
+    "doctor": "Look whether this host can do the job, and say what fixes what cannot.",
     "cancel": "Cancel flow runs of this host.",
     "freeze": "Stop the processes of flow runs where they are.",
     "thaw": "Let frozen flow runs go on.",

@@ -95,8 +95,8 @@ def _from_file(given: Given, expand_path: Callable[[object], Path], findings: Fi
         findings.problem(given.source, f"{given.value} does not hold an API key: {error}")
     except OSError as error:
         what = f"{given.value} cannot be read: {error.strerror}"
-        mend = opened_to_this_user(path) if isinstance(error, PermissionError) else ""
-        findings.problem(given.source, what, mend or "write the key into it, readable for the agent's user only", mend)
+        fix = opened_to_this_user(path) if isinstance(error, PermissionError) else ""
+        findings.problem(given.source, what, fix or "write the key into it, readable for the agent's user only", fix)
     else:
         if given.source.kind is not SourceKind.CREDENTIAL:
             warn_if_public(path, findings)

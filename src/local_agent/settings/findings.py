@@ -10,12 +10,12 @@ from local_agent.errors import ConfigError
 
 @dataclass(frozen=True)
 class Problem:
-    """Where, what is wrong there, and what to do about it. `mend` is the command that does it, "" where none does."""
+    """Where, what is wrong there, and what to do about it. `fix` is the command that does it, "" where none does."""
 
     where: str
     what: str
     hint: str = ""
-    mend: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -28,9 +28,9 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def problem(self, where: object, what: str, hint: str = "", mend: str = "") -> None:
+    def problem(self, where: object, what: str, hint: str = "", fix: str = "") -> None:
         """Note a problem; the settings will not be used."""
-        found = Problem(str(where), what, hint, mend)
+        found = Problem(str(where), what, hint, fix)
         if found not in self.problems:
             self.problems.append(found)
 
@@ -40,17 +40,17 @@ class Findings:
 
     def raise_if_any(self) -> None:
         """Raise ConfigError if there are problems: one is the message itself, several are listed under it."""
-        mends = tuple(dict.fromkeys(problem.mend for problem in self.problems if problem.mend))
+        fixes = tuple(dict.fromkeys(problem.fix for problem in self.problems if problem.fix))
         if len(self.problems) == 1:
             only = self.problems[0]
-            raise ConfigError(str(only), hint=only.hint, mends=mends)
+            raise ConfigError(str(only), hint=only.hint, fixes=fixes)
         if self.problems:
             lines = tuple(f"{problem} ({problem.hint})" if problem.hint else str(problem) for problem in self.problems)
             raise ConfigError(
                 f"{len(lines)} settings are wrong",
                 hint="`local-agent config` checks the settings and starts nothing",
                 problems=lines,
-                mends=mends,
+                fixes=fixes,
             )
 
 

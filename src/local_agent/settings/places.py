@@ -77,9 +77,9 @@ def read_toml(path: Path, findings: Findings) -> dict[str, object] | None:
     except (ValueError, RecursionError) as error:  # a number of 5000 digits and deep nesting have no error of TOML's
         findings.problem(path, f"it is not TOML: {error}", _toml_hint(str(error)))
     except OSError as error:
-        mend = opened_to_this_user(path) if isinstance(error, PermissionError) else ""
-        hint = mend or "make it a file that the agent's user can read"
-        findings.problem(path, f"it cannot be read: {error.strerror}", hint, mend)
+        fix = opened_to_this_user(path) if isinstance(error, PermissionError) else ""
+        hint = fix or "make it a file that the agent's user can read"
+        findings.problem(path, f"it cannot be read: {error.strerror}", hint, fix)
     return None
 
 

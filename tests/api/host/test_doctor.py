@@ -25,7 +25,7 @@ def _settings(folder: Path, url: str, key: str = "") -> Settings:
 def _failure(findings: list[Finding]) -> Finding:
     (finding,) = findings
     assert finding.verdict is Verdict.FAILURE
-    assert finding.mend
+    assert finding.fix
     return finding
 
 

@@ -1,4 +1,4 @@
-"""What keeps every flow run from being started keeps them from being claimed, is said, and passes when it is mended."""
+"""What keeps every flow run from being started keeps them from being claimed, is said, and passes when it is fixed."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _has_text(path: Path) -> bool:
 def test_a_wrong_key_ends_it_at_the_start(
     keyed: Api, tmp_path: Path, variables: Mapping[str, str], message: str
 ) -> None:
-    """With 77, which the units never restart: only a person can mend that."""
+    """With 77, which the units never restart: only a person can fix that."""
     with _agent(tmp_path / "agent", keyed.url, Place(variables=variables)) as agent:
         assert agent.wait() == CredentialError.exit_code == 77
         error, hint = agent.said.splitlines()[-2:]

@@ -18,7 +18,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _SHORT_ID = re.compile(r"\b[0-9a-f]{8}\b")
 _FIGURE = re.compile(r"(?<![\w-])\d[\d.:]*(?:[a-zA-Z]\w*)?|(?<=\s)-(?=\s|$)")
 # of the machine that the tests run on, and of the release of systemd
-_OF_THIS_MACHINE = re.compile(r"\w+ +(cgroups|pressure|disk|systemd) | {9}mend: cgroup_|.{19} systemd ")
+_OF_THIS_MACHINE = re.compile(r"\w+ +(cgroups|pressure|disk|systemd) | {9}fix: cgroup_|.{19} systemd ")
 _PORT = re.compile(r"127\.0\.0\.1:\d+")
 _PRESSURE = re.compile(r"pressure: .*")  # not measured everywhere
 _BARS = re.compile(r"[▁▂▃▄▅▆▇█]+")

@@ -22,15 +22,15 @@ def _canary(machine: Machine) -> dict[str, Any]:
 
 def test_the_canary_sings_in_the_users_manager(machine: Machine) -> None:
     without = _canary(machine)
-    assert (without["verdict"], without["mend"]) == ("warning", "run it as root: local-agent doctor")
+    assert (without["verdict"], without["fix"]) == ("warning", "run it as root: local-agent doctor")
     machine.linger(_USER)
     try:
         assert _canary(machine)["verdict"] == "ok"
         machine.run("systemctl --user stop flowruns.slice; systemctl --user mask flowruns.slice", user=_USER)
         masked = _canary(machine)
         assert masked["verdict"] == "failure"
-        assert masked["mend"] == "systemctl --user unmask flowruns.slice"
-        machine.run(masked["mend"], user=_USER)
+        assert masked["fix"] == "systemctl --user unmask flowruns.slice"
+        machine.run(masked["fix"], user=_USER)
         assert _canary(machine)["verdict"] == "ok"
         assert "canary" not in machine.run("systemctl --user list-units --all 'local-agent-canary*'", user=_USER).stdout
     finally:

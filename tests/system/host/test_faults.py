@@ -1,4 +1,4 @@
-"""Faults planted for real, one at a time, on a booted Debian: the doctor finds each and names what mends it.
+"""Faults planted for real, one at a time, on a booted Debian: the doctor finds each and names what fixes it.
 
 What only a kernel or a boot can lack is hidden from the doctor alone, in a mount namespace of its own: pressure,
 cgroups of version 2, a controller, the bus. An older systemd cannot be had here. The API's faults are the doctor's
@@ -57,7 +57,7 @@ _ALL_CONTROLLERS = "cpuset cpu io memory pids"
 _THROWN_AWAY = "journalctl --quiet MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e | grep -q Suppressed"
 _BURST = "i=0; while [ $i -lt 500 ]; do echo $i; i=$((i + 1)); done"
 _CHATTER = f"until {_THROWN_AWAY}; do {_BURST}; sleep 1.1; done"
-_MENDED = "/etc/systemd/journald.conf.d/zz-local-agent-*.conf"
+_FIXED = "/etc/systemd/journald.conf.d/zz-local-agent-*.conf"
 _SCOPE = "systemd-run --scope --quiet --unit=flow-run-chatter.scope systemd-cat sh -c"
 
 Finding = dict[str, Any]
@@ -118,20 +118,20 @@ Plant = Callable[[Patient], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """How it is planted, and the finding that tells of it: the check, and part of what mends it.
+    """How it is planted, and the finding that tells of it: the check, and part of what fixes it.
 
-    `seen` changes only what the doctor sees. `with_it` are checks that suffer, too. Where it `mends`, what the doctor
+    `seen` changes only what the doctor sees. `with_it` are checks that suffer, too. Where it `fixes`, what the doctor
     names is typed, and must do it; where it `shows` what is wrong, it must show that, and `removes` takes it away.
     """
 
     name: str
     check: str
-    mend: str
+    fix: str
     plant: Plant | None = None
     seen: str = "true"
     verdict: str = "failure"
     with_it: frozenset[str] = frozenset()
-    mends: bool = False
+    fixes: bool = False
     shows: str = ""
     removes: str = ""
 
@@ -166,7 +166,7 @@ def _journald(settings: str, then: str) -> Plant:
     restart = "systemctl restart systemd-journald"
     return _typed(
         f"mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\n{settings}\n' >{conf} && {restart} && {then}",
-        f"rm -rf {conf} {_MENDED} /var/log/journal/* && {restart} && journalctl --flush",
+        f"rm -rf {conf} {_FIXED} /var/log/journal/* && {restart} && journalctl --flush",
     )
 
 
@@ -243,31 +243,31 @@ def _clock(ahead_seconds: float) -> Plant:
 _API_CHANGED = frozenset(("settings in use",))
 FAULTS = (
     Fault(
-        "volatile journal", "journal", "Storage=persistent", verdict="warning", mends=True,
+        "volatile journal", "journal", "Storage=persistent", verdict="warning", fixes=True,
         plant=_journald("Storage=volatile", "rm -rf /var/log/journal/*"),
     ),
     Fault(
-        "no journal", "journal", "Storage=persistent", mends=True, with_it=frozenset(("canary", "rate limit")),
+        "no journal", "journal", "Storage=persistent", fixes=True, with_it=frozenset(("canary", "rate limit")),
         plant=_journald("Storage=none", "rm -rf /var/log/journal/* /run/log/journal/*"),
     ),
     Fault(
-        "lines thrown away", "rate limit", "RateLimitBurst=0", verdict="warning", mends=True,
+        "lines thrown away", "rate limit", "RateLimitBurst=0", verdict="warning", fixes=True,
         plant=_journald("RateLimitIntervalSec=1s\\nRateLimitBurst=5", f"{_SCOPE} '{_CHATTER}'"),
     ),
     Fault(
-        "broker stopped", "broker", "systemctl enable --now local-agent-broker.socket", mends=True,
+        "broker stopped", "broker", "systemctl enable --now local-agent-broker.socket", fixes=True,
         plant=_typed("systemctl stop local-agent-broker.socket", "systemctl start local-agent-broker.socket"),
     ),
     Fault(
-        "broker's socket gone", "broker", "systemctl enable --now local-agent-broker.socket", mends=True,
+        "broker's socket gone", "broker", "systemctl enable --now local-agent-broker.socket", fixes=True,
         plant=_typed(f"rm {_SOCKET}", f"[ -e {_SOCKET} ]"),
     ),
     Fault(
-        "broker's socket closed", "broker", "systemctl enable --now local-agent-broker.socket", mends=True,
+        "broker's socket closed", "broker", "systemctl enable --now local-agent-broker.socket", fixes=True,
         plant=_typed(f"chmod 0600 {_SOCKET}", f"chmod 0660 {_SOCKET}"),
     ),
     Fault(
-        "broker's socket of others", "broker", "systemctl enable --now local-agent-broker.socket", mends=True,
+        "broker's socket of others", "broker", "systemctl enable --now local-agent-broker.socket", fixes=True,
         plant=_typed(f"chgrp root {_SOCKET}", f"chgrp local-agent {_SOCKET}"),
     ),
     Fault("wrong key", "API key", "key", plant=_typed(f"echo wrong >{_KEY_FILE}", f"echo {_KEY} >{_KEY_FILE}")),
@@ -309,67 +309,67 @@ FAULTS = (
         ),
     ),
     Fault(
-        "state folder read-only", "state folder", "remount,rw", mends=True,
+        "state folder read-only", "state folder", "remount,rw", fixes=True,
         plant=_typed(
             f"mount --bind {_STATE}/prod1 {_STATE}/prod1 && mount -o remount,bind,ro {_STATE}/prod1",
             f"umount -l {_STATE}/prod1", started=True,
         ),
     ),
     Fault(
-        "a record put aside", "state folder", f"rm {_STATE}/prod1/runs/*.unreadable", verdict="warning", mends=True,
+        "a record put aside", "state folder", f"rm {_STATE}/prod1/runs/*.unreadable", verdict="warning", fixes=True,
         plant=_typed(f"touch {_STATE}/prod1/runs/x.json.unreadable", f"rm -f {_STATE}/prod1/runs/*.unreadable"),
     ),
     Fault(
-        "state folder open to others", "state folder", f"chmod 0700 {_STATE}/prod1", verdict="warning", mends=True,
+        "state folder open to others", "state folder", f"chmod 0700 {_STATE}/prod1", verdict="warning", fixes=True,
         plant=_typed(f"chmod 0755 {_STATE}/prod1", f"chmod 0700 {_STATE}/prod1"),
     ),
     Fault(
         "a password that all may read", "settings", "chgrp local-agent /etc/local-agent/prod1.toml", verdict="warning",
-        mends=True, plant=_secret("chmod 0644"),
+        fixes=True, plant=_secret("chmod 0644"),
     ),
     Fault(
-        "settings of root alone", "settings", "chgrp local-agent /etc/local-agent/prod1.toml", mends=True,
+        "settings of root alone", "settings", "chgrp local-agent /etc/local-agent/prod1.toml", fixes=True,
         plant=_secret("chmod 0640"),
     ),
     Fault(
-        "settings in a closed folder", "settings", "chgrp local-agent /etc/local-agent && chmod g+x", mends=True,
+        "settings in a closed folder", "settings", "chgrp local-agent /etc/local-agent && chmod g+x", fixes=True,
         plant=_typed("chmod 0700 /etc/local-agent", "chmod 0755 /etc/local-agent && chgrp root /etc/local-agent"),
     ),
     Fault(
         "an interpreter that flow runs can write", "environment", f"chown root: {PYTHON}", verdict="warning",
-        mends=True,
+        fixes=True,
         plant=_typed(f"chown local-agent: {PYTHON}", f"chown root: {PYTHON}"),
     ),
     Fault(
         "an environment that flow runs can write", "environment", "chown -R root: /srv/venv", verdict="warning",
-        mends=True, plant=_venv("chown -R local-agent: /srv/venv"),
+        fixes=True, plant=_venv("chown -R local-agent: /srv/venv"),
     ),
     Fault(
-        "an environment without prefect", "interpreter", "/srv/venv/bin/python -m pip install", mends=True,
+        "an environment without prefect", "interpreter", "/srv/venv/bin/python -m pip install", fixes=True,
         plant=_venv("rm /srv/venv/has-prefect"),
     ),
     Fault(
-        "an environment of another user without prefect", "interpreter", "runuser -u alice -- /srv/venv", mends=True,
+        "an environment of another user without prefect", "interpreter", "runuser -u alice -- /srv/venv", fixes=True,
         plant=_venv("rm /srv/venv/has-prefect && chown -R alice: /srv/venv"),
     ),
     Fault(
-        "state folder of root", "state folder", f"chown -R local-agent: {_STATE}/prod1", mends=True,
+        "state folder of root", "state folder", f"chown -R local-agent: {_STATE}/prod1", fixes=True,
         plant=_typed(f"chown root {_STATE}/prod1", f"chown local-agent {_STATE}/prod1"),
         with_it=frozenset(("instance",)),
     ),
     Fault(
-        "state folder closed", "state folder", f"chmod 0700 {_STATE}/prod1", mends=True,
+        "state folder closed", "state folder", f"chmod 0700 {_STATE}/prod1", fixes=True,
         plant=_typed(f"chmod 0500 {_STATE}/prod1", f"chmod 0700 {_STATE}/prod1"),
     ),
     Fault(
-        "slice masked", "canary", "systemctl unmask flowruns.slice", mends=True,
+        "slice masked", "canary", "systemctl unmask flowruns.slice", fixes=True,
         plant=_typed(
             "systemctl stop flowruns.slice && systemctl mask --quiet flowruns.slice",
             "systemctl unmask --quiet flowruns.slice",
         ),
     ),
     Fault(
-        "units changed", "units", "systemctl daemon-reload", verdict="warning", mends=True,
+        "units changed", "units", "systemctl daemon-reload", verdict="warning", fixes=True,
         plant=_typed(
             f"printf '[Service]\\nNice=1\\n' >{_DROP_INS}/nice.conf",
             f"rm {_DROP_INS}/nice.conf && systemctl daemon-reload",
@@ -384,11 +384,11 @@ FAULTS = (
         with_it=frozenset(("service",)),
     ),
     Fault(
-        "service stopped", "service", f"systemctl start {_UNIT}", mends=True,
+        "service stopped", "service", f"systemctl start {_UNIT}", fixes=True,
         plant=_typed(f"systemctl stop {_UNIT}", "true", started=True),
     ),
     Fault(
-        "service restarted", "service", f"journalctl -u {_UNIT}", verdict="warning", mends=True,
+        "service restarted", "service", f"journalctl -u {_UNIT}", verdict="warning", fixes=True,
         plant=_typed(
             f"systemctl kill -s KILL {_UNIT} && until systemctl show -p NRestarts {_UNIT} | grep -q =1 &&"
             " local-agent status; do sleep 0.1; done",
@@ -396,7 +396,7 @@ FAULTS = (
         ),
     ),
     Fault(
-        "another version installed", "version", f"systemctl restart {_UNIT}", verdict="warning", mends=True,
+        "another version installed", "version", f"systemctl restart {_UNIT}", verdict="warning", fixes=True,
         plant=_typed(
             f"sed -i.before 's/^__version__ = .*/__version__ = \"0.0.1\"/' {_INIT} && systemctl restart {_UNIT} &&"
             f" mv {_INIT}.before {_INIT} && until local-agent status; do sleep 0.1; done",
@@ -404,21 +404,21 @@ FAULTS = (
         ),
     ),
     Fault(
-        "broker failed", "broker", "systemctl reset-failed local-agent-broker.service", mends=True,
+        "broker failed", "broker", "systemctl reset-failed local-agent-broker.service", fixes=True,
         plant=_typed(_FAIL_BROKER, f"systemctl reset-failed {_BROKER}; true"),
     ),
     Fault(
-        "a user who lingers", "logins", "loginctl disable-linger local-agent", verdict="warning", mends=True,
+        "a user who lingers", "logins", "loginctl disable-linger local-agent", verdict="warning", fixes=True,
         plant=_typed(
             f"{_A_MANAGER} && loginctl enable-linger local-agent", f"loginctl disable-linger local-agent; {_NO_MANAGER}"
         ),
     ),
     Fault(
-        "a user with a manager", "logins", "systemctl stop user@", verdict="warning", mends=True,
+        "a user with a manager", "logins", "systemctl stop user@", verdict="warning", fixes=True,
         plant=_typed(f"{_A_MANAGER} && systemctl start {_MANAGER}", _NO_MANAGER),
     ),
     Fault(
-        "a user who may log in", "logins", "useradd --system --create-home", verdict="warning", mends=True,
+        "a user who may log in", "logins", "useradd --system --create-home", verdict="warning", fixes=True,
         plant=_typed(
             f"mkdir -p {_OWN_DROP_INS} && printf '[Service]\nUser=alice\n' >{_OWN_DROP_INS}/user.conf &&"
             f" systemctl daemon-reload && systemctl restart {_UNIT}",
@@ -470,9 +470,9 @@ def test_a_fault_is_found(patient: Patient, fault: Fault) -> None:
         complaints = _complaints(findings)
         found = complaints.pop(fault.check, None)
         assert found, complaints
-        assert fault.mend in found["mend"]
-        if fault.mends or fault.shows:
-            printed = patient.machine.run(found["mend"], timeout_seconds=90).stdout
+        assert fault.fix in found["fix"]
+        if fault.fixes or fault.shows:
+            printed = patient.machine.run(found["fix"], timeout_seconds=90).stdout
             assert fault.shows in printed
             patient.machine.run(fault.removes or "true")
             patient.wait_until_content()
@@ -494,5 +494,5 @@ def test_labels_shared_by_accident(patient: Patient) -> None:
     shared = [finding for finding in findings if finding["check"] == "labels"]
     assert [finding["verdict"] for finding in shared] == ["warning", "warning"]
     assert "the same as of instance prod2 of this host" in shared[0]["evidence"]
-    assert "`labels`" in shared[0]["mend"]
+    assert "`labels`" in shared[0]["fix"]
     assert code == 0

@@ -107,7 +107,7 @@ def _waits(host: Host) -> tuple[list[str], list[str]]:
 def _doctor(host: Host) -> dict[str, tuple[str, str]]:
     found = host.read("doctor --instance prod1")["findings"]
     waiting = [one for one in found if one["check"] == "settings in use"]
-    return {one["verdict"]: (one["evidence"], one["mend"]) for one in waiting}
+    return {one["verdict"]: (one["evidence"], one["fix"]) for one in waiting}
 
 
 def test_what_waits_is_said_until_it_is_applied(set_up: Host) -> None:
@@ -122,7 +122,7 @@ def test_what_waits_is_said_until_it_is_applied(set_up: Host) -> None:
     restart = "systemctl restart local-agent@prod1.service"
     assert f"note: prod1: launcher changed and waits for a restart: {restart}" in done.stderr
     found = set_up.read("doctor --instance prod1")["findings"]
-    waiting = [(one["verdict"], one["mend"]) for one in found if one["check"] == "settings in use"]
+    waiting = [(one["verdict"], one["fix"]) for one in found if one["check"] == "settings in use"]
     assert waiting == [("warning", restart), ("warning", "local-agent reload --instance prod1")]
 
     set_up.machine.run(shlex.split(waiting[1][1]))

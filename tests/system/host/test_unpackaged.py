@@ -93,7 +93,7 @@ def test_an_agent_in_a_unit_of_another_name(hand: Host) -> None:
     _wait(hand, lambda: run in {one["id"] for one in hand.read("ps -a --instance alice/default")["runs"]})
 
 
-def test_what_doctor_says_of_it_is_mended_by_what_it_says(hand: Host) -> None:
+def test_what_doctor_says_of_it_is_fixed_by_what_it_says(hand: Host) -> None:
     def finding() -> dict[str, Any]:
         found = hand.read("doctor --instance alice/default")["findings"]
         return next(one for one in found if one["check"] == "service")
@@ -102,7 +102,7 @@ def test_what_doctor_says_of_it_is_mended_by_what_it_says(hand: Host) -> None:
     warned = finding()
     assert warned["verdict"] == "warning"
     assert f"its flow runs end with {_UNIT}" in warned["evidence"]
-    hand.machine.run(warned["mend"].partition(" (")[0])
+    hand.machine.run(warned["fix"].partition(" (")[0])
     _wait(hand, functools.partial(_is_up, hand, "root", "alice/default"))
     assert finding()["verdict"] == "ok"
     run = _hand_run(hand)

@@ -1,4 +1,4 @@
-"""Faults planted one at a time: the doctor finds each and names what mends it; where nothing is wrong it is content."""
+"""Faults planted one at a time: the doctor finds each and names what fixes it; where nothing is wrong it is content."""
 
 from __future__ import annotations
 
@@ -208,11 +208,11 @@ _HEALTHY: dict[str, Callable[[Path], Finding]] = {
 }
 
 
-def test_a_fault_is_found_and_its_mend_named(tmp_path: Path) -> None:
+def test_a_fault_is_found_and_its_fix_named(tmp_path: Path) -> None:
     wrong = {}
-    for fault, (plant, verdict, mend) in _FAULTS.items():
+    for fault, (plant, verdict, fix) in _FAULTS.items():
         finding = plant(_own_folder(tmp_path, fault))
-        if finding.verdict is not verdict or mend not in finding.mend or not finding.evidence:
+        if finding.verdict is not verdict or fix not in finding.fix or not finding.evidence:
             wrong[fault] = finding
     assert not wrong
     assert len(_FAULTS) >= 15
@@ -220,7 +220,7 @@ def test_a_fault_is_found_and_its_mend_named(tmp_path: Path) -> None:
 
 def test_what_is_healthy_is_left_alone(tmp_path: Path) -> None:
     findings = {part: look(_own_folder(tmp_path, part)) for part, look in _HEALTHY.items()}
-    assert not {part: found for part, found in findings.items() if found.verdict is not Verdict.OK or found.mend}
+    assert not {part: found for part, found in findings.items() if found.verdict is not Verdict.OK or found.fix}
 
 
 def _own_folder(folder: Path, name: str) -> Path:
@@ -257,7 +257,7 @@ def test_how_findings_look() -> None:
     finding = failure("API", "it does not answer " * 5, "curl -v http://api", "prod1")
     lines = shown(finding, Terminal(70))
     assert lines[0].startswith("failure  prod1: API              it does not")
-    assert lines[-1] == "         mend: curl -v http://api"
+    assert lines[-1] == "         fix: curl -v http://api"
     assert max(map(width_of, lines)) <= 70
     assert shown(ok("systemd", "257"), Terminal()) == ["ok       systemd                 257"]
     assert shown(warning("x", "y", "z"), Terminal(colours=True))[0].startswith("\x1b[33mwarning\x1b[0m  ")
@@ -265,13 +265,13 @@ def test_how_findings_look() -> None:
 
 def test_what_a_script_gets() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert as_json([ok("systemd", "257"), failure("API", "no", "mend it", "prod1")], now) == {
+    assert as_json([ok("systemd", "257"), failure("API", "no", "fix it", "prod1")], now) == {
         "format": 1,
         "at": "2026-01-01T00:00:00.000+00:00",
         "ok": False,
         "findings": [
-            {"check": "systemd", "instance": None, "verdict": "ok", "evidence": "257", "mend": None},
-            {"check": "API", "instance": "prod1", "verdict": "failure", "evidence": "no", "mend": "mend it"},
+            {"check": "systemd", "instance": None, "verdict": "ok", "evidence": "257", "fix": None},
+            {"check": "API", "instance": "prod1", "verdict": "failure", "evidence": "no", "fix": "fix it"},
         ],
     }
     assert as_json([warning("x", "y", "z")], now)["ok"]

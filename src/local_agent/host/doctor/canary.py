@@ -63,12 +63,12 @@ async def check_canary(manager: ScopeManager, journal: Journal, *, listens: bool
             await manager.stop(f"{name}.scope")
             await _until(lambda: procfs.identity_of(daemon) is None, "its daemon outlived it")
         except (LocalAgentError, OSError, _SilentError) as error:
-            return failure("canary", f"a scope was tried, and failed: {error}", _mend(str(error)))
+            return failure("canary", f"a scope was tried, and failed: {error}", _fix(str(error)))
     heard = "wrote to the journal" if listens else "wrote to the journal, which this user may not read,"
     return ok("canary", f"a scope double-forked, {heard} and was stopped with all that it had started")
 
 
-def _mend(complaint: str) -> str:
+def _fix(complaint: str) -> str:
     own = "" if os.geteuid() == 0 else "--user "
     if "masked" in complaint:
         return f"systemctl {own}unmask {_SLICE}"

@@ -1,4 +1,4 @@
-"""What `local-agent doctor` looks at: each check returns what it found, the evidence, and what mends it."""
+"""What `local-agent doctor` looks at: each check returns what it found, the evidence, and what fixes it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found: `about` is an instance's name, "" for the machine; `mend` is a command, or what to do."""
+    """What a check found: `about` is an instance's name, "" for the machine; `fix` is a command, or what to do."""
 
     check: str
     verdict: Verdict
     evidence: str
-    mend: str = ""
+    fix: str = ""
     about: str = ""
 
 
@@ -30,11 +30,11 @@ def ok(check: str, evidence: str, about: str = "") -> Finding:
     return Finding(check, Verdict.OK, evidence, "", about)
 
 
-def warning(check: str, evidence: str, mend: str, about: str = "") -> Finding:
+def warning(check: str, evidence: str, fix: str, about: str = "") -> Finding:
     """It works, and something is missing or doubtful."""
-    return Finding(check, Verdict.WARNING, evidence, mend, about)
+    return Finding(check, Verdict.WARNING, evidence, fix, about)
 
 
-def failure(check: str, evidence: str, mend: str, about: str = "") -> Finding:
+def failure(check: str, evidence: str, fix: str, about: str = "") -> Finding:
     """It does not work."""
-    return Finding(check, Verdict.FAILURE, evidence, mend, about)
+    return Finding(check, Verdict.FAILURE, evidence, fix, about)

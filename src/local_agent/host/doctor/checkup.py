@@ -161,8 +161,8 @@ def shown(finding: Finding, terminal: Terminal) -> list[str]:
     first, *more = textwrap.wrap(printable(finding.evidence), room) or [""]
     indent = " " * (_VERDICT_WIDTH + _CHECK_WIDTH)
     lines = [f"{head}{check:<{_CHECK_WIDTH - 1}} {first}", *(indent + line for line in more)]
-    if finding.mend:
-        lines.append(f"{' ' * _VERDICT_WIDTH}{terminal.coloured('mend: ' + finding.mend, Colour.BOLD)}")
+    if finding.fix:
+        lines.append(f"{' ' * _VERDICT_WIDTH}{terminal.coloured('fix: ' + finding.fix, Colour.BOLD)}")
     return lines
 
 
@@ -178,7 +178,7 @@ def as_json(findings: Sequence[Finding], now: datetime) -> dict[str, Any]:
                 "instance": finding.about or None,
                 "verdict": finding.verdict.value,
                 "evidence": finding.evidence,
-                "mend": finding.mend or None,
+                "fix": finding.fix or None,
             }
             for finding in findings
         ],

@@ -66,7 +66,7 @@ def read_surroundings(reader: UnitReader, unit_path: str) -> Surroundings:
 
 
 def check_settings(
-    name: str, around: Surroundings, hostname: str, shown_mend: str = "sudo local-agent doctor"
+    name: str, around: Surroundings, hostname: str, shown_fix: str = "sudo local-agent doctor"
 ) -> tuple[Settings | None, list[Finding]]:
     """Read the settings as the instance's service does; None where they are wrong."""
     flags = {"instance": name.rpartition("/")[2], **(around.flags or {})}
@@ -75,22 +75,22 @@ def check_settings(
     try:
         settings = load_settings(flags=flags, environ=environ, hostname=hostname)
     except ConfigError as error:
-        hint = f" ({error.hint})" if error.hint and not (error.problems or error.mends) else ""
+        hint = f" ({error.hint})" if error.hint and not (error.problems or error.fixes) else ""
         evidence = "; ".join([error.message + hint, *error.problems])
         show = f"local-agent config --instance {name}"
-        mend = " && ".join([*error.mends, show]) if error.mends else f"{show} # shows every setting; correct it there"
-        return None, [failure("settings", evidence, mend, name)]
+        fix = " && ".join([*error.fixes, show]) if error.fixes else f"{show} # shows every setting; correct it there"
+        return None, [failure("settings", evidence, fix, name)]
     except OSError as error:
         return None, [warning("settings", f"they cannot be read: {error}", "run this as root", name)]
     files = ", ".join(map(str, settings.files)) or "defaults only"
-    doubts = [_doubt(text, shown_mend, name) for text in settings.warnings]
+    doubts = [_doubt(text, shown_fix, name) for text in settings.warnings]
     return settings, doubts or [ok("settings", files, name)]
 
 
-def _doubt(text: str, shown_mend: str, name: str) -> Finding:
-    """A warning about a setting; what follows its semicolon mends it."""
-    evidence, _, mend = text.partition("; ")
-    return warning("settings", evidence, mend or shown_mend, name)
+def _doubt(text: str, shown_fix: str, name: str) -> Finding:
+    """A warning about a setting; what follows its semicolon fixes it."""
+    evidence, _, fix = text.partition("; ")
+    return warning("settings", evidence, fix or shown_fix, name)
 
 
 def _home(user: str) -> str:
@@ -104,8 +104,8 @@ def check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
         return _check_folder(folder, name, user)
     except OSError as error:
         path = folder.path if folder else "/var/lib/local-agent"
-        mend = f"namei -l {path}; findmnt -T {path}"
-        return failure("state folder", f"it cannot be looked at: {error}", mend, name)
+        fix = f"namei -l {path}; findmnt -T {path}"
+        return failure("state folder", f"it cannot be looked at: {error}", fix, name)
 
 
 def _check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
@@ -119,8 +119,8 @@ def _check_folder(folder: StateFolder | None, name: str, user: str) -> Finding:
     if mode & stat.S_IRWXU != stat.S_IRWXU:
         return failure("state folder", f"{owner} may not write to {path}", f"chmod 0700 {path}", name)
     if os.statvfs(path).f_flag & os.ST_RDONLY:
-        mend = f"mount -o remount,rw $(findmnt -no TARGET -T {path}) # journalctl -k tells why it is so"
-        return failure("state folder", f"{path} is mounted read-only: no flow run is claimed", mend, name)
+        fix = f"mount -o remount,rw $(findmnt -no TARGET -T {path}) # journalctl -k tells why it is so"
+        return failure("state folder", f"{path} is mounted read-only: no flow run is claimed", fix, name)
     aside = sorted(path.glob(f"runs/*{UNREADABLE}")) if os.access(path, os.X_OK) else []
     if aside:
         evidence = f"records that could not be read were put aside, nobody reports these ends: {_ids(aside)}"
@@ -156,8 +156,8 @@ def check_api(settings: Settings, name: str) -> tuple[list[Finding], ApiView | N
     except CredentialError as error:
         return [failure("API key", error.message, error.hint, name)], None
     except LocalAgentError as error:
-        mend = error.hint or f"local-agent config --instance {name} # is its `api` right?"
-        return [failure("API", error.message, mend, name)], None
+        fix = error.hint or f"local-agent config --instance {name} # is its `api` right?"
+        return [failure("API", error.message, fix, name)], None
     key = "its key is accepted" if settings.api_key else "it asks for no key"
     if unix_path(settings.api):
         key = "this user may use its socket"
@@ -174,11 +174,11 @@ def check_clock(view: ApiView, name: str) -> Finding:
     if ahead is None:
         return ok("clock", "the API tells no time to compare with", name)
     evidence = f"the API's is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}"
-    mend = "timedatectl set-ntp true # with systemd-timesyncd or chrony installed; also on the API's machine"
+    fix = "timedatectl set-ntp true # with systemd-timesyncd or chrony installed; also on the API's machine"
     if abs(ahead) > _WRONG_SECONDS:
-        return failure("clock", f"{evidence}: flow runs start at the wrong time", mend, name)
+        return failure("clock", f"{evidence}: flow runs start at the wrong time", fix, name)
     if abs(ahead) > _LATE_SECONDS:
-        return warning("clock", evidence, mend, name)
+        return warning("clock", evidence, fix, name)
     return ok("clock", "the API's agrees", name)
 
 
@@ -218,8 +218,8 @@ def check_labels(name: str, settings: Labelled, others: Iterable[Labelled], view
     sharing = [*(f"instance {other} of this host" for other in here), *(f"agent {other}" for other in sorted(there))]
     shown = ", ".join(settings.effective_labels) or "no labels"
     if sharing:
-        mend = "give it labels of its own, unless they are meant to share the work: `labels` in its .toml file"
-        return warning("labels", f"{shown}: the same as of {', '.join(sharing)}", mend, name)
+        fix = "give it labels of its own, unless they are meant to share the work: `labels` in its .toml file"
+        return warning("labels", f"{shown}: the same as of {', '.join(sharing)}", fix, name)
     return ok("labels", f"{shown}; no other agent has just these", name)
 
 

@@ -1,6 +1,6 @@
 """The interpreter that runs flow runs: whether it has the prefect that they need, and who may change what it imports.
 
-What mends it never writes into a folder that is the system's: Debian's own Python belongs to its packages.
+What fixes it never writes into a folder that is the system's: Debian's own Python belongs to its packages.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ SYSTEM = (Path("/"), Path("/usr"), Path("/usr/local"), Path("/bin"), Path("/opt"
 def check_interpreter(python: Path, needs: Needs, name: str, *, typed_by_root: bool = True) -> Finding:
     """Whether the flows' interpreter has what flow runs need. It is run by this process, which must not be root's.
 
-    `typed_by_root` is whether root types what mends it, or this process' user.
+    `typed_by_root` is whether root types what fixes it, or this process' user.
     """
     try:
         code, answer = run_bounded([str(python), "-c", _ASK_VERSION], _SECONDS)
     except PermissionError:
-        mend = f"namei -l {_quoted(python)} # shows what keeps it out; or set `python` to another interpreter"
-        return failure("interpreter", f"{user_name(os.geteuid())} may not run {python}", mend, name)
+        fix = f"namei -l {_quoted(python)} # shows what keeps it out; or set `python` to another interpreter"
+        return failure("interpreter", f"{user_name(os.geteuid())} may not run {python}", fix, name)
     except (OSError, TimeoutError) as error:
-        mend = _install_elsewhere(needs, name, typed_by_root=typed_by_root)
-        return failure("interpreter", f"{python} does not run: {error}", mend, name)
+        fix = _install_elsewhere(needs, name, typed_by_root=typed_by_root)
+        return failure("interpreter", f"{python} does not run: {error}", fix, name)
     version, _, python_version = answer.strip().partition(" ") if code == 0 else ("", "", "")
     evidence = unfit(python, version, needs)
     if evidence:
@@ -107,8 +107,8 @@ def _close(python: Path, changeable: Sequence[Path], needs: Needs, name: str) ->
 
 def interpreter_not_asked(python: Path, name: str, why: str) -> Finding:
     """What is said where it is not run."""
-    mend = f"{_quoted(python)} -m pip show prefect # as the agent's user"
-    return warning("interpreter", f"not asked: {why}", mend, name)
+    fix = f"{_quoted(python)} -m pip show prefect # as the agent's user"
+    return warning("interpreter", f"not asked: {why}", fix, name)
 
 
 def _quoted(path: Path) -> str:

@@ -29,7 +29,7 @@ def check_logins(reader: UnitReader, lingering: Path = _LINGERING) -> list[Findi
     """Look at the user of each instance that root does not run. Raise ManagerUnreachableError."""
     users = _users(reader)
     findings = [
-        warning("logins", f"{user} {found.has}: flow runs can leave their limits by it", found.mend, name)
+        warning("logins", f"{user} {found.has}: flow runs can leave their limits by it", found.fix, name)
         for name, user in users
         if (found := _manager_of(name, user, reader, lingering))
     ]
@@ -51,7 +51,7 @@ class _Manager:
     """That a user has a manager, or may get one, and what takes it away."""
 
     has: str
-    mend: str
+    fix: str
 
 
 def _manager_of(instance: str, user: str, reader: UnitReader, lingering: Path) -> _Manager | None:
@@ -61,11 +61,11 @@ def _manager_of(instance: str, user: str, reader: UnitReader, lingering: Path) -
     may_log_in = not entry.pw_shell.endswith(_NO_LOGIN)
     other = _another_user(instance)
     if (lingering / entry.pw_name).exists():
-        mend = other if may_log_in else f"loginctl disable-linger {entry.pw_name}"
-        return _Manager("lingers, and so has a manager of its own", mend)
+        fix = other if may_log_in else f"loginctl disable-linger {entry.pw_name}"
+        return _Manager("lingers, and so has a manager of its own", fix)
     if _has_manager(entry, reader):
-        mend = other if may_log_in else f"systemctl stop user@{entry.pw_uid}.service"
-        return _Manager(f"has a manager of its own, user@{entry.pw_uid}.service", mend)
+        fix = other if may_log_in else f"systemctl stop user@{entry.pw_uid}.service"
+        return _Manager(f"has a manager of its own, user@{entry.pw_uid}.service", fix)
     return _Manager(f"may log in ({entry.pw_shell}), and then has a manager", other) if may_log_in else None
 
 

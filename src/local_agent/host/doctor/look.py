@@ -131,7 +131,7 @@ def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = 
     `as_another`: root's child looks, as the user of a service.
     """
     name = subject.name
-    settings, found = check_settings(name, subject.around, subject.hostname, _mend_settings(name))
+    settings, found = check_settings(name, subject.around, subject.hostname, _fix_settings(name))
     findings = [*found, check_folder(subject.folder, name, user)]
     if settings is None:
         return Look(tuple(findings))
@@ -155,7 +155,7 @@ def _values(settings: Settings) -> dict[str, object]:
     return {key: one["value"] for key, one in told.items()}
 
 
-def _mend_settings(name: str) -> str:
+def _fix_settings(name: str) -> str:
     return f"local-agent config --instance {name}"
 
 
@@ -187,10 +187,10 @@ def _understood(found: Mapping[str, Any], name: str, words: Mapping[str, str]) -
 
 
 def _finding(told: Mapping[str, Any], words: Mapping[str, str]) -> Finding:
-    evidence, mend = str(told["evidence"]), str(told["mend"])
+    evidence, fix = str(told["evidence"]), str(told["fix"])
     for word, shown in words.items():
         evidence = evidence.replace(word, shown)
-    return Finding(str(told["check"]), Verdict(told["verdict"]), evidence, mend, str(told["about"]))
+    return Finding(str(told["check"]), Verdict(told["verdict"]), evidence, fix, str(told["about"]))
 
 
 def _peer_of(told: Mapping[str, Any]) -> Peer:

@@ -39,8 +39,8 @@ def check_systemd(version: str) -> Finding:
     """Given the manager's version, "" where systemd does not run this machine."""
     number = re.match(r"\d+", version)
     if not number:
-        mend = "nothing, in a container; elsewhere boot with systemd"
-        return warning("systemd", "it does not run this machine: flow runs are plain processes, without limits", mend)
+        fix = "nothing, in a container; elsewhere boot with systemd"
+        return warning("systemd", "it does not run this machine: flow runs are plain processes, without limits", fix)
     if int(number[0]) < _OLDEST_SYSTEMD:
         return warning("systemd", f"{version} is older than what was tried", "upgrade to Debian 12 or later")
     return ok("systemd", version)
@@ -54,8 +54,8 @@ def check_cgroups(root: Path = cgroup.ROOT) -> Finding:
         return failure("cgroups", "they are not of version 2", f"systemd.unified_cgroup_hierarchy=1 {_KERNEL_LINE}")
     missing = [name for name in _CONTROLLERS if name not in there]
     if missing:
-        mend = f"cgroup_enable=memory {_KERNEL_LINE}; in a container, have its runtime delegate them"
-        return warning("cgroups", f"version 2, without {', '.join(missing)}: limits of these do nothing", mend)
+        fix = f"cgroup_enable=memory {_KERNEL_LINE}; in a container, have its runtime delegate them"
+        return warning("cgroups", f"version 2, without {', '.join(missing)}: limits of these do nothing", fix)
     return ok("cgroups", f"version 2, with {', '.join(_CONTROLLERS)}")
 
 
@@ -124,7 +124,7 @@ def _check_disk(folder: Path, status: os.statvfs_result) -> Finding:
     room = status.f_bavail / status.f_blocks if status.f_blocks else 1.0
     inodes = status.f_favail / status.f_files if status.f_files else 1.0
     if free_bytes < _FEW_BYTES or room < _LITTLE_SHARE:
-        return failure("disk", f"{in_bytes(free_bytes)} free at {folder}: no flow run is claimed", _mend_disk(folder))
+        return failure("disk", f"{in_bytes(free_bytes)} free at {folder}: no flow run is claimed", _fix_disk(folder))
     if inodes < _LITTLE_SHARE:
         return failure(
             "disk",
@@ -132,11 +132,11 @@ def _check_disk(folder: Path, status: os.statvfs_result) -> Finding:
             f"du --inodes -x {_mount_of(folder)} | sort -n | tail -n 20",
         )
     if room < _LOW_SHARE or inodes < _LOW_SHARE:
-        return warning("disk", f"{room:.0%} of room, {inodes:.0%} of inodes free at {folder}", _mend_disk(folder))
+        return warning("disk", f"{room:.0%} of room, {inodes:.0%} of inodes free at {folder}", _fix_disk(folder))
     return ok("disk", f"{in_bytes(free_bytes)} free at {folder}")
 
 
-def _mend_disk(folder: Path) -> str:
+def _fix_disk(folder: Path) -> str:
     return f"journalctl --vacuum-size=500M; apt-get clean; du -xah {_mount_of(folder)} | sort -h | tail -n 20"
 
 

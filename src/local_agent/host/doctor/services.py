@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 _SOCKET = "local-agent-broker.socket"
 _SERVICE = "local-agent-broker.service"
-_MEND_SYSTEMD = "systemctl list-jobs # is PID 1 busy? then ask again"
+_FIX_SYSTEMD = "systemctl list-jobs # is PID 1 busy? then ask again"
 _FOR_ITS_GROUP = 0o060
 # a socket whose service runs is not started
-_MEND_BROKER = f"systemctl stop {_SOCKET} {_SERVICE}; systemctl enable --now {_SOCKET}"
+_FIX_BROKER = f"systemctl stop {_SOCKET} {_SERVICE}; systemctl enable --now {_SOCKET}"
 
 
 def check_service(instance: Instance, installed_version: str) -> list[Finding]:
@@ -36,8 +36,8 @@ def check_service(instance: Instance, installed_version: str) -> list[Finding]:
     elif instance.problem and not instance.problem.startswith("API "):
         is_stopped = service.active_state == "inactive"
         start = f"systemctl {_own(service)}start {service.unit}"
-        mend = start if is_stopped else f"{_last_words(service)} # once that is mended: {start}"
-        findings.append(failure("service", instance.problem, mend, about))
+        fix = start if is_stopped else f"{_last_words(service)} # once that is fixed: {start}"
+        findings.append(failure("service", instance.problem, fix, about))
     elif service.restarts:
         times = "once" if service.restarts == 1 else f"{service.restarts} times"
         evidence = f"systemd has restarted it {times} since somebody started it"
@@ -48,8 +48,8 @@ def check_service(instance: Instance, installed_version: str) -> list[Finding]:
         findings.append(ok("service", f"{service.active_state}, never restarted by systemd", about))
     version = instance.agent.version if instance.agent else installed_version
     if version != installed_version:
-        mend = "restart it" if service is None else f"systemctl {_own(service)}restart {service.unit}{_fate(instance)}"
-        findings.append(warning("version", f"{version} runs, {installed_version} is installed", mend, about))
+        fix = "restart it" if service is None else f"systemctl {_own(service)}restart {service.unit}{_fate(instance)}"
+        findings.append(warning("version", f"{version} runs, {installed_version} is installed", fix, about))
     return findings
 
 
@@ -82,8 +82,8 @@ def _elsewhere(instance: Instance) -> Finding:
     own = "--user " if place.manager == "user" else ""
     # enable-linger does not wait for the user's manager, and an agent that starts before it has no scopes
     manager = f"loginctl enable-linger {place.user} && systemctl start user@{place.uid}.service"
-    mend = f"{manager} && systemctl {own}restart {shlex.quote(place.ends_with)}"
-    return warning("service", place.in_words, f"{mend} # this once it ends the flow runs that it has", instance.name)
+    fix = f"{manager} && systemctl {own}restart {shlex.quote(place.ends_with)}"
+    return warning("service", place.in_words, f"{fix} # this once it ends the flow runs that it has", instance.name)
 
 
 def _log_of(instance: Instance) -> str:
@@ -95,7 +95,7 @@ def check_reload(reader: UnitReader) -> Finding:
     units = reader.list_units(["local-agent*", "flowruns*.slice"])
     answers = reader.read([Wanted(unit.path, "Unit", "NeedDaemonReload") for unit in units])
     if units and all(answer is None for answer in answers):
-        return warning("units", "not asked: systemd does not say whether they changed", _MEND_SYSTEMD)
+        return warning("units", "not asked: systemd does not say whether they changed", _FIX_SYSTEMD)
     stale = [unit.name for unit, answer in zip(units, answers, strict=True) if answer is True]
     if stale:
         return warning(
@@ -116,14 +116,14 @@ def check_broker(reader: UnitReader) -> Finding:
         return failure(
             "broker",
             f"{_SOCKET} is {states.get(_SOCKET, 'not there')}: no flow run of {named} can be started",
-            _MEND_BROKER,
+            _FIX_BROKER,
         )
     if states.get(_SERVICE) == "failed":
-        return failure("broker", f"{_SERVICE} failed", f"systemctl reset-failed {_SERVICE}; {_MEND_BROKER}")
+        return failure("broker", f"{_SERVICE} failed", f"systemctl reset-failed {_SERVICE}; {_FIX_BROKER}")
     (listens,) = reader.read([Wanted(units[_SOCKET].path, "Socket", "Listen")])
     problem = next((found for _, path in listens or () if (found := _problem_of(Path(path), needing))), "")
     if problem:
-        return failure("broker", problem, _MEND_BROKER)
+        return failure("broker", problem, _FIX_BROKER)
     return ok("broker", f"{_SOCKET} listens")
 
 
@@ -139,7 +139,7 @@ def _needing_broker(reader: UnitReader) -> dict[str, set[int]]:
     for number, unit in enumerate(services):
         user, group, more = values[number * len(names) : (number + 1) * len(names)]
         if user is None:
-            raise ManagerUnreachableError(f"systemd does not say which user {unit.name} runs as", hint=_MEND_SYSTEMD)
+            raise ManagerUnreachableError(f"systemd does not say which user {unit.name} runs as", hint=_FIX_SYSTEMD)
         if user not in ("", "root", "0"):
             needing[unit.name] = groups_of(str(user), [str(group or ""), *map(str, more or ())])
     return needing

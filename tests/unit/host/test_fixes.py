@@ -1,4 +1,4 @@
-"""What mends is safe to type: nothing of the system's is written to, and nobody loses what the agent needs."""
+"""What fixes is safe to type: nothing of the system's is written to, and nobody loses what the agent needs."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def _venv(folder: Path) -> Path:
 @pytest.mark.parametrize("python", _SYSTEMS)
 @pytest.mark.parametrize("typed_by_root", [True, False])
 def test_an_interpreter_of_the_systems_gets_an_environment_elsewhere(python: str, typed_by_root: bool) -> None:
-    mend = interpreter.check_interpreter(Path(python), samples.NEEDS, "prod1", typed_by_root=typed_by_root).mend
-    assert not any(never in mend for never in _NEVER), mend
-    command, _, then = mend.partition(" # then set python = ")
+    fix = interpreter.check_interpreter(Path(python), samples.NEEDS, "prod1", typed_by_root=typed_by_root).fix
+    assert not any(never in fix for never in _NEVER), fix
+    command, _, then = fix.partition(" # then set python = ")
     venv = then.strip('"').removesuffix("/bin/python")
     assert venv.startswith("/opt/flows/" if typed_by_root else str(Path.home() / ".local/share"))
     assert f"python3 -m venv {venv} && {venv}/bin/python -m pip install 'prefect==1.4.1'" in command
@@ -59,20 +59,20 @@ def test_an_environment_gets_prefect_by_its_owner(tmp_path: Path) -> None:
     python = _venv(tmp_path / "venv")
     install = f"{python} -m pip install 'prefect==1.4.1' 'marshmallow<4'"
     if os.getuid() == 0:
-        assert interpreter.check_interpreter(python, samples.NEEDS, "prod1").mend == install
+        assert interpreter.check_interpreter(python, samples.NEEDS, "prod1").fix == install
         os.chown(tmp_path / "venv", 65534, -1)
-        assert interpreter.check_interpreter(python, samples.NEEDS, "prod1").mend == f"runuser -u nobody -- {install}"
-    assert interpreter.check_interpreter(python, samples.NEEDS, "prod1", typed_by_root=False).mend == install
+        assert interpreter.check_interpreter(python, samples.NEEDS, "prod1").fix == f"runuser -u nobody -- {install}"
+    assert interpreter.check_interpreter(python, samples.NEEDS, "prod1", typed_by_root=False).fix == install
 
 
 def test_an_environment_is_closed_as_a_whole_and_a_lone_interpreter_alone(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     finding = interpreter.check_environment(_venv(venv), samples.NEEDS, "prod1")
-    assert finding.mend == f"chown -R root: {venv} && chmod -R go-w,go+rX {venv}"
+    assert finding.fix == f"chown -R root: {venv} && chmod -R go-w,go+rX {venv}"
     lone = _answers(tmp_path / "in its home/bin/python", "1.4.1")
-    mend = interpreter.check_environment(lone, samples.NEEDS, "prod1").mend
-    assert str(tmp_path) not in mend, "the folder is somebody's for other ends"
-    assert "python3 -m venv /opt/flows/" in mend
+    fix = interpreter.check_environment(lone, samples.NEEDS, "prod1").fix
+    assert str(tmp_path) not in fix, "the folder is somebody's for other ends"
+    assert "python3 -m venv /opt/flows/" in fix
 
 
 def test_a_secret_is_closed_to_others_and_not_to_its_owner(tmp_path: Path) -> None:
