@@ -6,6 +6,7 @@ import pytest
 
 from static.imports import PACKAGE, cycles, import_graph
 from static.layers import APART, apart_name, layer_of
+from static.rooms_picture import picture
 from support.checkout import CHECKOUT
 
 Graph = dict[str, set[str]]
@@ -51,3 +52,8 @@ def _may_import(module: str, imported: str) -> bool:
         return module in APART[other][1]
     upper, lower = layer_of(module), layer_of(imported)
     return upper is not None and lower is not None and upper <= lower
+
+
+def test_the_picture_shows_the_code() -> None:
+    shown = (CHECKOUT / "docs/rooms.svg").read_text()
+    assert shown == picture(), "PYTHONPATH=tests python -m static.rooms_picture >docs/rooms.svg"
