@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import TypeAlias
 
     from local_agent.limits import Limits
+
+    Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
+    Handle: TypeAlias = Mapping[str, Json]
 
 
 class RunState(Enum):
@@ -177,9 +181,8 @@ class Record:
     boot_id: str  # of the boot on which it was claimed
     due: datetime
     claimed_at: datetime
-    launcher: str = ""
-    unit: str = ""
-    process: ProcessIdentity | None = None
+    launcher: str = ""  # by name; "" in a claim of a version that did not say
+    handle: Handle = field(default_factory=dict)  # what its launcher finds it by; nobody else reads it
     limits: Limits | None = None
     end: End | None = None
     backend: str = ""  # the kind of API that it was claimed at; "" where nothing tells

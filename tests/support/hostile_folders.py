@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from local_agent.launchers.handle import ProcessHandle
 from local_agent.model import ProcessIdentity, Record, Step
 from local_agent.store.records import Store
 
@@ -55,7 +56,7 @@ def good_record(number: int = 0) -> Record:
         backend="prefect1",
         ticket={"version": 3},
         launcher="process",
-        process=ProcessIdentity(1, 1, "b"),
+        handle=ProcessHandle(ProcessIdentity(1, 1, "b")).as_json(),
     )
 
 

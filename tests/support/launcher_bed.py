@@ -8,6 +8,7 @@ from pathlib import Path
 
 from local_agent.aio.clock import SystemClock
 from local_agent.launchers import LiveRun
+from local_agent.launchers.handle import handle_in
 from local_agent.launchers.output import FileOutput
 from local_agent.launchers.process import ProcessLauncher
 from local_agent.limits import Limits
@@ -80,13 +81,20 @@ class Bed:
 
     def adopted(self, process: LiveRun) -> Record:
         """Return what the disk would know of a process."""
-        return replace(self.record, launcher="process", process=process.identity)
+        return replace(self.record, launcher="process", handle=process.handle)
 
     def wait_for(self, name: str) -> str:
         """Wait for a file that a process writes, and return what is in it."""
         path = self.folder / name
         wait_until(lambda: path.exists() and path.read_text().endswith("\n"), lambda: f"{name} is not there")
         return path.read_text()
+
+
+def pid_of(process: LiveRun) -> int:
+    """Return the pid of a flow run's shim."""
+    identity = handle_in(samples.record(handle=process.handle)).process
+    assert identity is not None
+    return identity.pid
 
 
 def sh(script: str) -> tuple[str, ...]:

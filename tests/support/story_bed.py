@@ -16,6 +16,7 @@ from local_agent.aio.threads import Workers
 from local_agent.backends import NearMiss, QueuePage
 from local_agent.errors import ApiUnreachableError, LocalAgentError, StateError
 from local_agent.limits import Limits
+from local_agent.linux.cgroup import Figures
 from local_agent.model import (
     Cause,
     Child,
@@ -23,8 +24,8 @@ from local_agent.model import (
     CrashPolicy,
     End,
     FlowRun,
+    Handle,
     Outcome,
-    ProcessIdentity,
     Record,
     RunView,
     Step,
@@ -35,7 +36,7 @@ from support import samples
 from support.clock import SkippingClock
 
 CODE_3 = End(Cause.EXITED, exit_code=3)
-PROCESS = ProcessIdentity(42, 1, "this-boot")
+HANDLE: Handle = {"version": 1, "job": 42}
 _FULL = StateError("cannot use the disk: No space left on device")
 
 
@@ -89,8 +90,8 @@ class Disk(Store):
 class Process:
     """A flow run's process that does what the plot says."""
 
-    unit = "flow-run-1.scope"
-    identity = PROCESS
+    handle = HANDLE
+    where = "job 42"
 
     def __init__(self, plot: Plot) -> None:
         self._plot = plot
@@ -122,6 +123,14 @@ class Process:
     async def stop(self, grace_seconds: float) -> None:
         """Nobody asks for it here."""
         raise AssertionError(grace_seconds)
+
+    def usage(self) -> Figures | None:
+        """Nobody counts."""
+        return None
+
+    def end_if_outside(self) -> str:
+        """It stays where it is."""
+        return ""
 
     def detach(self) -> None:
         """Note it."""

@@ -12,7 +12,7 @@ from local_agent.agent.loop import Agent
 from local_agent.agent.progress import Progress
 from local_agent.agent.reachability import Reachability
 from support import samples
-from support.story_bed import PROCESS, Bed, Plot, story_bed
+from support.story_bed import HANDLE, Bed, Plot, story_bed
 
 
 def _agent(bed: Bed, progress: Progress | None = None) -> Agent:
@@ -32,7 +32,7 @@ def _agent(bed: Bed, progress: Progress | None = None) -> Agent:
 @pytest.mark.parametrize("faults", [1, 3])
 async def test_a_fault_in_a_story_is_said_and_its_end_still_told(tmp_path: Path, faults: int) -> None:
     async with story_bed(tmp_path, Plot(faults=faults)) as bed:
-        record = samples.record(launcher="test", process=PROCESS)
+        record = samples.record(launcher="test", handle=HANDLE)
         bed.store.save(record)
         agent = asyncio.create_task(_agent(bed).run([record]))
         try:
@@ -79,7 +79,7 @@ async def test_a_story_that_is_stopped_before_its_first_step_frees_its_id(tmp_pa
     """Otherwise Python complains of a coroutine that was never awaited, and the flow run is never taken again."""
     async with story_bed(tmp_path) as bed:
         agent = _agent(bed)
-        record = samples.record(launcher="test", process=PROCESS)
+        record = samples.record(launcher="test", handle=HANDLE)
         running = asyncio.create_task(agent.run([record]))
         await asyncio.sleep(0)  # one turn: the story's task exists and has not begun
         running.cancel()

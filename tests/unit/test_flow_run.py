@@ -15,7 +15,7 @@ from local_agent.linux.procfs import boot_id
 from local_agent.model import Cause, Claim, End, Outcome, Record, Step
 from support import samples
 from support.clock import START
-from support.story_bed import CODE_3, PROCESS, Bed, Plot, story_bed
+from support.story_bed import CODE_3, HANDLE, Bed, Plot, story_bed
 
 CLEAN = End(Cause.EXITED, exit_code=0)
 _NEVER_STARTED = End(Cause.NEVER_STARTED)
@@ -143,7 +143,7 @@ async def test_a_process_that_never_passed_its_gate_is_given_back(tmp_path: Path
 
 
 def _remembered(bed: Bed, **given: object) -> Record:
-    record = replace(samples.record(boot_id=boot_id(), launcher="test", process=PROCESS), **given)  # type: ignore[arg-type]  # fields of many types
+    record = replace(samples.record(boot_id=boot_id(), launcher="test", handle=HANDLE), **given)  # type: ignore[arg-type]  # fields of many types
     bed.store.save(record)
     bed.trail.clear()
     return record
@@ -166,7 +166,7 @@ async def test_after_a_restart_a_claim_that_is_not_ours_is_forgotten(tmp_path: P
 
 async def test_after_a_power_cut_a_claim_may_hide_a_run_that_had_started(tmp_path: Path) -> None:
     async with story_bed(tmp_path) as bed:
-        await bed.stories.resume(_remembered(bed, step=Step.CLAIMING, boot_id="before", process=None))
+        await bed.stories.resume(_remembered(bed, step=Step.CLAIMING, boot_id="before", handle={}))
         assert "report: power-lost" in bed.trail
         assert "give back" not in bed.trail
         bed.check_that_nothing_is_held()
@@ -174,7 +174,7 @@ async def test_after_a_power_cut_a_claim_may_hide_a_run_that_had_started(tmp_pat
 
 async def test_what_a_backend_gives_back_instead_of_reporting_it_is_said_to_be_given_back(tmp_path: Path) -> None:
     async with story_bed(tmp_path, Plot(outcome=Outcome.GIVEN_BACK)) as bed:
-        await bed.stories.resume(_remembered(bed, step=Step.CLAIMING, boot_id="before", process=None))
+        await bed.stories.resume(_remembered(bed, step=Step.CLAIMING, boot_id="before", handle={}))
         assert bed.trail == ["record: ended", "report: power-lost", "forget", "record: gone"]
         assert bed.log.events == [events.GIVEN_BACK]
         bed.check_that_nothing_is_held()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_agent.errors import ConfigError, StateError
+from local_agent.launchers.handle import ProcessHandle
 from local_agent.limits import Limits
 from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
 from local_agent.store.record_format import lines_of, record_in
@@ -19,8 +20,7 @@ from support import samples
 _FULL = samples.record(
     step=Step.ENDED,
     launcher="scope",
-    unit="flow-run-1.scope",
-    process=ProcessIdentity(42, 123456, "this-boot"),
+    handle=ProcessHandle(ProcessIdentity(42, 123456, "this-boot"), "flow-run-1.scope").as_json(),
     limits=Limits(memory_max_bytes=1024, runtime_max_seconds=1.5),
     end=End(
         Cause.OUT_OF_MEMORY,
@@ -153,7 +153,7 @@ def test_a_record_without_its_first_word_was_none(store: Store) -> None:
 def test_a_newer_versions_line_is_not_passed_over(store: Store) -> None:
     store.save(_FULL)
     path = store.base_of(_FULL.id).with_suffix(".json")
-    path.write_text(path.read_text() + '\n{"format": 2}')
+    path.write_text(path.read_text() + '\n{"format": 3}')
     records, problems = store.load_all()
     assert records == ()
     assert "written by a later version" in problems[0]
@@ -178,15 +178,40 @@ def test_what_another_version_added_is_kept_and_written_back(store: Store) -> No
     path.write_text(f"\n{json.dumps(obj)}\n")
     ((record,), problems) = store.load_all()
     assert problems == ()
-    assert replace(record, unknown={}) == _FULL
+    assert record.handle["process"] == {**obj["process"], "namespace": 7}
+    assert replace(record, unknown={}, handle=_FULL.handle) == _FULL
     store.save(replace(record, name="another"))
     ((again,), _) = store.load_all()
     assert again.name == "another"
+    assert again.handle == record.handle
     assert again.unknown == {
         "colour": {"of": ["it"]},
-        "process": {"namespace": 7},
         "end": {"cost": {"energy_joule": 1.5}},
     }
+
+
+_JOB = samples.record(launcher="cluster", handle={"version": 3, "job": 7, "hosts": ["n1"]})
+
+
+def test_a_handle_of_another_launcher_comes_back(store: Store) -> None:
+    store.save(_JOB)
+    assert store.load_all() == ((_JOB,), ())
+
+
+@pytest.mark.parametrize("step", [Step.CLAIMING, Step.RUNNING])
+def test_an_older_version_leaves_what_it_cannot_find_alone(step: Step) -> None:
+    """It knows formats up to 1. A record without a process it would take for one whose process has ended."""
+    for line in lines_of(replace(_JOB, step=step)).splitlines():
+        assert not line or json.loads(line)["format"] == 2
+    assert json.loads(lines_of(replace(_FULL, step=step)).splitlines()[-1])["format"] == 1
+
+
+def test_what_is_added_to_a_handle_is_kept_and_hidden_from_0_1_0(store: Store) -> None:
+    record = replace(_FULL, handle={**_FULL.handle, "version": 2, "colour": "red"})
+    store.save(record)
+    assert store.load_all() == ((record,), ())
+    lines = store.base_of(_FULL.id).with_suffix(".json").read_text().splitlines()
+    assert json.loads(lines[-1]) == json.loads((Path(__file__).parent / "golden" / "record-format-1.json").read_bytes())
 
 
 def test_version_0_1_0_reads_what_it_knows_and_skips_the_rest(store: Store) -> None:

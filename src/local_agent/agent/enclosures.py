@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from local_agent import events
 from local_agent.errors import LocalAgentError
 from local_agent.events import Subject
-from local_agent.launchers.stray import end_session, place_outside
 
 if TYPE_CHECKING:
     from local_agent.agent.flow_run import Live, Stories
@@ -24,7 +23,7 @@ _LOOK_SECONDS = 5.0
 
 
 class Enclosures:
-    """Looks at every live run that has a scope, again and again."""
+    """Looks at every live run, again and again."""
 
     def __init__(self, stories: Stories, clock: Clock, log: EventLog) -> None:
         self._stories = stories
@@ -40,8 +39,7 @@ class Enclosures:
                     self._look(live)
 
     def _look(self, live: Live) -> None:
-        where = place_outside(live.process.identity, live.process.unit)
+        where = live.process.end_if_outside()
         if where:
             record = live.record
             self._log.say(events.LEFT_SCOPE, Subject(record.id, record.name, record.flow_name), where=where)
-            end_session(live.process.identity)

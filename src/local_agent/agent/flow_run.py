@@ -210,8 +210,7 @@ class Stories:
             record,
             step=Step.RUNNING,
             launcher=self._launcher.name,
-            unit=process.unit,
-            process=process.identity,
+            handle=process.handle,
             limits=limits,
             stops_itself=child.stops_itself,
             sends_heartbeat=child.sends_heartbeat,
@@ -231,7 +230,7 @@ class Stories:
         live = self.live[run.id] = Live(running, process)
         process.open_gate()
         self._say_where(events.LAUNCHED, live)
-        self._backend.launched(running, _where(live))
+        self._backend.launched(running, live.process.where)
         return live
 
     async def _turn(self) -> None:
@@ -379,7 +378,7 @@ class Stories:
         return limits
 
     def _say_where(self, event: events.Event, live: Live) -> None:
-        self._log.say(event, _subject(live.record), where=_where(live))
+        self._log.say(event, _subject(live.record), where=live.process.where)
 
     def _say_end(self, record: Record, end: End, outcome: Outcome) -> None:
         cost = cost_sentence(end.cost)
@@ -403,8 +402,3 @@ _OUTCOMES = {
 
 def _subject(record: Record) -> Subject:
     return Subject(record.id, record.name, record.flow_name)
-
-
-def _where(live: Live) -> str:
-    pid = f"PID {live.process.identity.pid}"
-    return f"{live.process.unit}, {pid}" if live.process.unit else pid

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from local_agent import events
 from local_agent.errors import StateError
 from local_agent.events import Subject
+from local_agent.launchers.handle import ProcessHandle
 from local_agent.linux import cgroup, procfs
 from local_agent.model import Record, Step
 from local_agent.systemd.names import flow_run_of, scope_of
@@ -75,8 +76,7 @@ def _taken_up(flow_run_id: str, process: ProcessIdentity | None, log: EventLog) 
         due=now,
         claimed_at=now,
         launcher="scope" if is_in_scope else "process",
-        unit=unit if is_in_scope else "",
-        process=process,
+        handle=ProcessHandle(process, unit if is_in_scope else "").as_json(),
     )
     where = f"PID {process.pid}" if process else f"{unit}, without the process that started it"
     log.say(events.NO_RECORD, Subject(flow_run_id, "", ""), where=where)

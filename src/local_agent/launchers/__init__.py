@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from local_agent.limits import Limits
-    from local_agent.model import Child, End, ProcessIdentity, Record
+    from local_agent.linux.cgroup import Figures
+    from local_agent.model import Child, End, Handle, Record
 
 
 class LiveRun(Protocol):
-    """A flow run's process that exists on this machine: at the gate, running, or just ended."""
+    """A flow run that was launched: at the gate, running, or just ended."""
 
     @property
-    def identity(self) -> ProcessIdentity:
-        """The process of the shim."""
+    def handle(self) -> Handle:
+        """What its launcher finds it by in another life of the agent. It goes into the record, and says its version."""
 
     @property
-    def unit(self) -> str:
-        """The scope that it lies in, "" where there is none."""
+    def where(self) -> str:
+        """Where it runs, for people: "flow-run-... .scope, PID 12"."""
 
     def open_gate(self) -> None:
         """Let the flow run start. To be called once, when its record is on disk."""
@@ -41,6 +42,15 @@ class LiveRun(Protocol):
 
     async def evidence(self) -> End:
         """After its process has ended, return how. To be asked once, before `release`."""
+
+    def usage(self) -> Figures | None:
+        """Return what it uses now, None where nobody counts that. May be called from any thread."""
+
+    def end_if_outside(self) -> str:
+        """End it if it has left the place that its limits hold in. Return where it went, "" where all is well.
+
+        Raise ExhaustedError where that cannot be told now.
+        """
 
     def detach(self) -> None:
         """Leave it running, for the agent's next life: let go of descriptors and of nothing else."""

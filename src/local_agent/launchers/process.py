@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
 from local_agent.launchers.group import Member, end_group, environment_of
+from local_agent.launchers.handle import handle_in
 from local_agent.launchers.output import Output, remove_output
 from local_agent.launchers.run import ShimRun, traces_left
 from local_agent.launchers.shim import PERL, Conditions, Shim, keep_descriptors
@@ -87,7 +88,8 @@ class ProcessLauncher:
 
     async def adopt(self, record: Record) -> LiveRun | None:
         """Take up a shim by its pid and start time."""
-        shim = Shim.adopt(record.process) if record.process else None
+        process = handle_in(record).process
+        shim = Shim.adopt(process) if process else None
         if shim is None:
             return None
         self._output.resume(record, self._base_of(record.id))
@@ -102,7 +104,7 @@ class ProcessLauncher:
 
     async def end_of(self, record: Record) -> End:
         """Read what the shim left, and end what it left behind if it was killed while no agent ran."""
-        process = record.process
+        process = handle_in(record).process
         if process is not None and process.boot_id == boot_id():
             left = await end_group(
                 process.pid, lambda members: _is_proven(members, record.id, None), _SWEEP_GRACE_SECONDS, self._clock
@@ -120,7 +122,6 @@ class ProcessLauncher:
 class ProcessRun(ShimRun):
     """A flow run in a process group, whose number is the shim's pid."""
 
-    unit = ""
     dies_with_service = False
 
     def __init__(

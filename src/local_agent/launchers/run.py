@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
+from local_agent.launchers.handle import ProcessHandle, handle_in
 from local_agent.launchers.output import remove_output
 from local_agent.linux.procfs import boot_id
 from local_agent.model import Step
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from local_agent.launchers.output import Output
     from local_agent.launchers.shim import Shim
     from local_agent.limits import Limits
-    from local_agent.model import ProcessIdentity, Record
+    from local_agent.linux.cgroup import Figures
+    from local_agent.model import Handle, ProcessIdentity, Record
 
 
 def traces_left(record: Record, base: Path, output: Output) -> Traces:
@@ -26,24 +28,36 @@ def traces_left(record: Record, base: Path, output: Output) -> Traces:
     The gate of one that is still being claimed was never opened: the record that says running is on disk before that.
     Unless its shim says otherwise, for then that record is lost.
     """
+    process = handle_in(record).process
     exit_record, passed_gate = evidence.read_exit_record(base)
     was_shut = record.step is Step.CLAIMING and not passed_gate
     return evidence.Traces(
         record=exit_record,
         gate=evidence.Gate.SHUT if was_shut else evidence.Gate.UNKNOWN,
         token=record.nonce,
-        same_boot=record.process is None or record.process.boot_id == boot_id(),
+        same_boot=process is None or process.boot_id == boot_id(),
         limits=record.limits,
         last_lines=lambda: output.last_lines(base),
     )
 
 
 class ShimRun:
-    """The part of a `LiveRun` that the shim and its files do. `base` is the path of the run's files without suffix."""
+    """The part of a `LiveRun` that the shim and its files do.
+
+    `base` is the path of the run's files without suffix, `unit` its scope, "" for none.
+    """
 
     def __init__(
-        self, shim: Shim, record: Record, base: Path, limits: Limits | None, output: Output, clock: Clock
+        self,
+        shim: Shim,
+        record: Record,
+        base: Path,
+        limits: Limits | None,
+        output: Output,
+        clock: Clock,
+        unit: str = "",
     ) -> None:
+        self._handle = ProcessHandle(shim.identity, unit)
         self._shim = shim
         self._record = record
         self._base = base
@@ -56,6 +70,24 @@ class ShimRun:
     def identity(self) -> ProcessIdentity:
         """The shim's process."""
         return self._shim.identity
+
+    @property
+    def handle(self) -> Handle:
+        """The shim's process and the scope."""
+        return self._handle.as_json()
+
+    @property
+    def where(self) -> str:
+        """The scope and the shim's process."""
+        return self._handle.where
+
+    def usage(self) -> Figures | None:
+        """Of plain processes nothing is counted."""
+        return None
+
+    def end_if_outside(self) -> str:
+        """Nothing holds it anywhere."""
+        return ""
 
     def open_gate(self) -> None:
         """Let it start."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.errors import LocalAgentError, ManagerUnreachableError, NoAnswerError
 from local_agent.launchers import evidence
+from local_agent.launchers.handle import handle_in
 from local_agent.launchers.output import LAST_LINES, Output, remove_output
 from local_agent.launchers.run import ShimRun, traces_left
 from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from local_agent.aio.clock import Clock
     from local_agent.launchers import LiveRun
+    from local_agent.linux.cgroup import Figures
     from local_agent.model import Child, End, ProcessIdentity, Record
     from local_agent.systemd import ScopeManager
 
@@ -88,11 +90,12 @@ class ScopeLauncher:
 
     async def adopt(self, record: Record) -> LiveRun | None:
         """Take up a shim that is the recorded process, in the recorded scope. One that has left it is ended."""
-        if record.process is not None and place_outside(record.process, record.unit):
-            end_session(record.process)
-        if record.process is None or not _is_in(record.process.pid, record.unit):
+        process, unit = handle_in(record).process, handle_in(record).unit
+        if process is not None and place_outside(process, unit):
+            end_session(process)
+        if process is None or not _is_in(process.pid, unit):
             return None
-        shim = Shim.adopt(record.process)
+        shim = Shim.adopt(process)
         if shim is None:
             return None
         self._output.resume(record, self._base_of(record.id))
@@ -181,8 +184,8 @@ class ScopeRun(ShimRun):
         output: Output,
         clock: Clock,
     ) -> None:
-        super().__init__(shim, record, base, limits, output, clock)
         self.unit = scope_of(record.id)
+        super().__init__(shim, record, base, limits, output, clock, self.unit)
         self._manager = manager
         self._cgroup = cgroup.ROOT / cgroup_of(shim.identity.pid).lstrip("/")
         self._has_cgroup = self.unit in self._cgroup.name and cgroup.is_there(self._cgroup)
@@ -198,6 +201,18 @@ class ScopeRun(ShimRun):
         if await _is_up(self._manager, self.unit):
             await self._manager.kill(self.unit, signal.SIGKILL)
         await self._shim.ended()
+
+    def usage(self) -> Figures | None:
+        """Ask its cgroup, where that is: the system's manager and users' own have them elsewhere."""
+        place = cgroup_of(self.identity.pid)
+        return cgroup.read_figures(cgroup.ROOT / place.lstrip("/")) if place.endswith(f"/{self.unit}") else None
+
+    def end_if_outside(self) -> str:
+        """End a shim that has left its scope. A user's own manager takes any process of that user elsewhere."""
+        place = place_outside(self.identity, self.unit)
+        if place:
+            end_session(self.identity)
+        return place
 
     async def sweep(self) -> None:
         """Stop what is left in the scope: daemons, and Prefect's own orphaned heartbeat process."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from local_agent.backends import Backend
     from local_agent.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ class Operations:
             "id": record.id,
             "name": record.name,
             "flow": record.flow_name,
-            "unit": record.unit,
-            "pid": live.process.identity.pid,
+            "where": live.process.where,
             "since": record.claimed_at.isoformat(),
             "api_state": state.value if state else None,
         }

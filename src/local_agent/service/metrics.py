@@ -11,17 +11,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from local_agent import __version__
-from local_agent.linux import cgroup, procfs
+from local_agent.linux import procfs
 from local_agent.model import Cause, Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
 
     from local_agent.agent.admission import Admission
-    from local_agent.agent.flow_run import Stories
+    from local_agent.agent.flow_run import Live, Stories
     from local_agent.agent.reachability import Reachability
     from local_agent.linux.cgroup import Figures
     from local_agent.model import Record
@@ -117,7 +116,7 @@ def state(stories: Stories, admission: Admission, reachability: Reachability) ->
     yield _gauge("api_reachable", "Whether the API answers.", int(reachability.lost_for_seconds is None))
     yield _gauge("api_answered_seconds_ago", "Time since its last answer.", reachability.answered_seconds_ago)
     yield _pressure()
-    yield from usage(one.record for one in live)
+    yield from usage(live)
 
 
 def _gauge(name: str, text: str, value: float | None) -> Metric:
@@ -142,21 +141,13 @@ def _pressure() -> Metric:
     return family
 
 
-def usage(records: Iterable[Record], root: Path = cgroup.ROOT) -> Iterator[Metric]:
-    """Return what each live flow run uses, as its cgroup counts it; of plain processes nothing is counted."""
-    measured = [(record, _figures(record, root)) for record in records]
+def usage(runs: Iterable[Live]) -> Iterator[Metric]:
+    """Return what each live flow run uses, where its launcher can tell."""
+    measured = [(live.record, live.process.usage()) for live in runs]
     for name, text, value in _COUNTED:
         yield _filled(CounterMetricFamily(f"{_PREFIX}_run_{name}", text, labels=_RUN_LABELS), measured, value)
     for name, text, value in _GAUGED:
         yield _filled(GaugeMetricFamily(f"{_PREFIX}_run_{name}", text, labels=_RUN_LABELS), measured, value)
-
-
-def _figures(record: Record, root: Path) -> Figures | None:
-    """A scope's process is asked where its cgroup is: the system's manager and users' own have them elsewhere."""
-    if not record.unit or record.process is None:
-        return None
-    path = procfs.cgroup_of(record.process.pid)
-    return cgroup.read_figures(root / path.removeprefix("/")) if path.endswith(f"/{record.unit}") else None
 
 
 def _filled(family: _Family, measured: _Measured, value: Callable[[Figures], float | None]) -> _Family:

@@ -2,7 +2,12 @@
 
 The rule of the format: a version may add a field with a default, and a reader keeps what it does not know and writes it
 back. So either may read what the other wrote. Where a field would change its meaning, `format` grows, and a reader
-leaves a record of a higher format as it is.
+leaves a record of a higher format as it is. A record says the lowest format whose readers do right by it.
+
+| format | who reads it | what it says |
+|---|---|---|
+| 1 | 0.1.0 and later | flow runs of Prefect 1 and the launchers `process` and `scope`, by `process` and `unit` |
+| 2 | later | all others: 0.1.0 would ask the wrong API, or take one without a process for ended |
 
 Version 0.1.0 throws a record aside that has a field more, and skips a line that is no JSON. So what it does not know
 goes before a record's line, on a line that begins with `+`: after a downgrade it reads its own fields and nothing else.
@@ -23,7 +28,8 @@ from local_agent.model import Cause, Cost, End, ProcessIdentity, Record, Step
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FORMAT = 1
+FORMAT = 2
+_FIRST_FORMAT = 1
 _MORE = "+"
 _FIRST_BACKEND = "prefect1"  # 0.1.0 knows no other, and does not say so
 # what 0.1.0 has of a ticket, as fields of their own that it insists on
@@ -53,6 +59,8 @@ _FIRST: _Shape = {
     "limits": _LIMITS,
     "end": _END,
 }
+_FIRST_LAUNCHERS = frozenset({"", "process", "scope"})
+_FIRST_HANDLE = {"version": 1}  # with `process` and `unit`: what these two launchers find a flow run by
 _FIRST_CAUSES = frozenset(
     {
         *("exited", "signalled", "out-of-memory", "deadline", "cancelled", "stopped", "shutdown", "power-lost"),
@@ -113,10 +121,10 @@ def _from_json(obj: dict[str, Any]) -> Record:
         raise NewerFormatError(f"its format is {version}, and this version knows {FORMAT}")
     known = {
         **obj,
+        "handle": _handle(obj),
         "step": Step(obj["step"]),
         "due": datetime.fromisoformat(obj["due"]),
         "claimed_at": datetime.fromisoformat(obj["claimed_at"]),
-        "process": _made(ProcessIdentity, obj["process"]) if obj["process"] else None,
         "limits": _made(Limits, obj["limits"]) if obj["limits"] else None,
         "end": _end(obj["end"]) if obj["end"] else None,
         "backend": str(obj.get("backend", _FIRST_BACKEND)),
@@ -127,6 +135,23 @@ def _from_json(obj: dict[str, Any]) -> Record:
     }
     record = _made(Record, known)
     return dataclasses.replace(record, unknown=_split(obj, _shape_of(_as_json(record)))[1])
+
+
+def _handle(obj: dict[str, Any]) -> dict[str, Any]:
+    """Return the handle in a record: what is said as 0.1.0 does, with what a later version added to it."""
+    handle, process, unit = obj.get("handle", {}), obj["process"], obj["unit"]
+    if not isinstance(handle, dict):
+        raise TypeError("handle")
+    if process:
+        _made(ProcessIdentity, process)  # raises where it is none
+    return {**_FIRST_HANDLE, **handle, "process": process, "unit": unit} if process or unit else handle
+
+
+def _as_first(handle: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a handle of the launchers that 0.1.0 has in its fields, and what it does not know in one of ours."""
+    fields = {"unit": handle.get("unit", ""), "process": handle.get("process")}
+    more = {name: value for name, value in handle.items() if name not in fields and _FIRST_HANDLE.get(name) != value}
+    return {**fields, "handle": more} if more else fields
 
 
 def _end(obj: dict[str, Any]) -> End:
@@ -147,12 +172,16 @@ def _made(kind: type[_Made], obj: Mapping[str, Any]) -> _Made:
 
 
 def _as_json(record: Record) -> dict[str, Any]:
-    obj = _fields_of(record)
-    del obj["unknown"]
-    ticket = obj.pop("ticket")
+    obj: dict[str, Any] = {}
+    for name, value in _fields_of(record).items():
+        if name == "handle":  # in the place in which 0.1.0 has its fields
+            obj |= _as_first(value) if record.launcher in _FIRST_LAUNCHERS else {**_as_first({}), "handle": value}
+        elif name not in ("unknown", "ticket"):
+            obj[name] = value
+    ticket = record.ticket
     obj |= {name: ticket.get(name, usual) for name, usual in _FIRST_TICKET.items()}
     rest = {name: value for name, value in ticket.items() if name not in _FIRST_TICKET}
-    obj |= {"sends_heartbeat": obj.pop("sends_heartbeat"), "format": FORMAT}  # the order is that of 0.1.0
+    obj |= {"sends_heartbeat": obj.pop("sends_heartbeat"), "format": _format_of(record)}  # the order is that of 0.1.0
     obj |= {"ticket": rest} if rest else {}
     obj["step"] = record.step.value
     obj["due"] = record.due.isoformat()
@@ -160,6 +189,11 @@ def _as_json(record: Record) -> dict[str, Any]:
     if record.end is not None:
         obj["end"]["cause"] = record.end.cause.value
     return obj
+
+
+def _format_of(record: Record) -> int:
+    is_first = record.launcher in _FIRST_LAUNCHERS and record.backend in ("", _FIRST_BACKEND)
+    return _FIRST_FORMAT if is_first else FORMAT
 
 
 def _fields_of(one: DataclassInstance) -> dict[str, Any]:

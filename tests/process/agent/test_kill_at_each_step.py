@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from local_agent.launchers.handle import ProcessHandle
 from local_agent.linux.procfs import identity_of
 from local_agent.model import ProcessIdentity, Step
 from local_agent.store.records import Store
@@ -147,7 +148,7 @@ def _kill_once_recorded(api: Api, proxy: FaultyProxy, agent: AgentProcess) -> st
     run, process = _kill_at_the_gate(api, proxy, agent)
     store = Store(agent.state_dir)
     (record,) = store.load_all()[0]
-    store.save(replace(record, step=Step.RUNNING, launcher="process", process=process))
+    store.save(replace(record, step=Step.RUNNING, launcher="process", handle=ProcessHandle(process).as_json()))
     return run
 
 

@@ -68,7 +68,7 @@ def test_a_record_of_a_later_format_is_left_as_it_is_and_its_run_not_started_aga
         run = _running(api, agent)
         agent.kill()
         path = agent.state_dir / "runs" / f"{run}.json"
-        later = path.read_text().replace('"format": 1', '"format": 2')
+        later = path.read_text().replace('"format": 1', '"format": 3')
         path.write_text(later)
         api.set_state(run, "Scheduled")
         agent.start()

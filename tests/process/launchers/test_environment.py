@@ -14,7 +14,7 @@ from local_agent.launchers.shim import PERL, SHIM_ENV
 from local_agent.limits import Limits
 from local_agent.model import Child
 from support.api_client import wait_until
-from support.launcher_bed import Bed, sh
+from support.launcher_bed import Bed, pid_of, sh
 
 _NO_PERL = "/nonexistent/perl"
 _TELL = """
@@ -100,7 +100,7 @@ async def test_a_dash_passes_on_every_plain_variable(bed: Bed) -> None:
     """The way of most flow runs, without a process more."""
     child = Child((*_TELLER, f"{bed.folder}/environ"), _PLAIN, bed.folder)
     process = await bed.launcher.launch(bed.record, child, Limits())
-    command = Path(f"/proc/{process.identity.pid}/cmdline")
+    command = Path(f"/proc/{pid_of(process)}/cmdline")
     wait_until(lambda: "\0plain\0" in _read(command), lambda: _read(command))
     process.open_gate()
     assert (await bed.conclude(process)).is_clean
@@ -153,7 +153,7 @@ async def test_nobody_reads_a_secret_on_its_way(bed: Bed, limits: Limits) -> Non
 def _check_hidden(bed: Bed, process: LiveRun) -> None:
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if _SECRET in _read(path)]
     assert not [path for path in bed.folder.iterdir() if _SECRET in path.read_text()]
-    environ = Path(f"/proc/{process.identity.pid}/environ")
+    environ = Path(f"/proc/{pid_of(process)}/environ")
     assert _SECRET not in environ.read_text()
     assert stat.S_IMODE(environ.stat().st_mode) == 0o400
 
@@ -166,7 +166,7 @@ def _read(path: Path) -> str:
 
 
 def _size_of_what_the_shim_keeps(process: LiveRun) -> int:
-    kept = Path(f"/proc/{process.identity.pid}/fd/3")
+    kept = Path(f"/proc/{pid_of(process)}/fd/3")
     assert "environment" in str(kept.readlink())
     return kept.stat().st_size
 
@@ -224,7 +224,7 @@ async def test_what_stands_in_the_environment_of_the_agent_is_not_for_its_shim(
     monkeypatch.setenv("LD_PRELOAD", "/nonexistent/library.so")
     process = await bed.launch(*sh("exit 5"))
     expected = "".join(f"{name}={text}\0" for name, text in SHIM_ENV.items())
-    environ = Path(f"/proc/{process.identity.pid}/environ")
+    environ = Path(f"/proc/{pid_of(process)}/environ")
     wait_until(lambda: _read(environ) != "", lambda: "it is still in the middle of its execve")
     assert _read(environ) == expected
     process.open_gate()

@@ -15,7 +15,7 @@ import pytest
 from local_agent.model import Cause
 from support.agent import is_alive
 from support.api_client import wait_until
-from support.launcher_bed import Bed, sh
+from support.launcher_bed import Bed, pid_of, sh
 from support.users import as_another_user, environment
 
 _LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
@@ -58,7 +58,7 @@ async def test_whoever_has_the_pid_of_an_adopted_shim_by_then_is_left_alone(bed:
     await process.ended()
     await adopted.ended()
     process.detach()  # takes its exit status: the pid is free
-    with _with_the_pid(process.identity.pid) as stranger:
+    with _with_the_pid(pid_of(process)) as stranger:
         await adopted.stop(0.1)
         await adopted.sweep()
         assert (await adopted.evidence()).cause is Cause.CANCELLED

@@ -11,12 +11,13 @@ import pytest
 
 from local_agent.errors import LaunchError
 from local_agent.launchers import LiveRun
+from local_agent.launchers.handle import ProcessHandle
 from local_agent.limits import Limits
 from local_agent.linux.procfs import identity_of
 from local_agent.model import Cause
 from support.agent import is_alive
 from support.api_client import wait_until
-from support.launcher_bed import Bed, sh
+from support.launcher_bed import Bed, pid_of, sh
 
 
 @pytest.mark.parametrize(
@@ -43,9 +44,9 @@ async def test_a_command_that_does_not_exist_says_so_in_its_last_lines(bed: Bed)
 
 async def test_nothing_runs_before_the_gate_opens_or_after_it_was_shut(bed: Bed) -> None:
     process = await bed.launch(*sh(f"touch {bed.folder}/ran"))
-    assert is_alive(process.identity.pid)
+    assert is_alive(pid_of(process))
     await process.abandon()
-    assert not is_alive(process.identity.pid)
+    assert not is_alive(pid_of(process))
     assert list(bed.folder.iterdir()) == []
 
 
@@ -53,7 +54,7 @@ async def test_an_agent_that_dies_at_the_gate_leaves_nothing_running(bed: Bed) -
     process = await bed.launch(*sh(f"touch {bed.folder}/ran"))
     record = bed.adopted(process)
     process.detach()  # as its death closes every descriptor
-    wait_until(lambda: not is_alive(process.identity.pid), lambda: "the shim stays at its gate")
+    wait_until(lambda: not is_alive(pid_of(process)), lambda: "the shim stays at its gate")
     _reap(process)
     assert await bed.new_launcher().adopt(record) is None
     assert (await bed.launcher.end_of(record)).cause is Cause.NEVER_STARTED
@@ -81,7 +82,7 @@ async def test_what_a_child_inherits(bed: Bed) -> None:
     assert [line.split(" -> ")[1] for line in told if " 0 -> " in line] == ["/dev/null"], "nobody types to a flow run"
     assert not any("pipe:" in line or "socket:" in line for line in told), told
     assert told[-3:-1] == ["0", "5"], "no protection from the OOM killer, and the nice value that was asked for"
-    assert int(told[-1]) == process.identity.pid, "a session of its own: Ctrl-C at the agent does not reach it"
+    assert int(told[-1]) == pid_of(process), "a session of its own: Ctrl-C at the agent does not reach it"
 
 
 async def test_prefects_own_cancellation_works(bed: Bed) -> None:
@@ -101,7 +102,7 @@ async def test_what_it_prints_is_in_its_file_and_the_last_of_it_in_its_end(bed: 
 
 
 def _reap(process: LiveRun) -> None:
-    os.waitpid(process.identity.pid, 0)
+    os.waitpid(pid_of(process), 0)
 
 
 def _ignoring(then: str) -> tuple[str, ...]:
@@ -138,7 +139,7 @@ async def test_a_stop_by_somebody_else_is_known(bed: Bed) -> None:
     process = await bed.launch(*sh(f"echo up >{bed.folder}/up; exec sleep 3600"))
     process.open_gate()
     bed.wait_for("up")
-    os.killpg(process.identity.pid, signal.SIGTERM)
+    os.killpg(pid_of(process), signal.SIGTERM)
     assert (await bed.conclude(process)).cause is Cause.STOPPED
 
 
@@ -146,7 +147,7 @@ async def test_the_death_of_the_shim_ends_the_run(bed: Bed) -> None:
     process = await bed.launch(*sh(f"echo $$ >{bed.folder}/pid; exec sleep 3600"))
     process.open_gate()
     child = int(bed.wait_for("pid"))
-    os.kill(process.identity.pid, signal.SIGKILL)
+    os.kill(pid_of(process), signal.SIGKILL)
     end = await bed.conclude(process)
     assert (end.cause, end.signal) == (Cause.SIGNALLED, signal.SIGKILL)
     assert not is_alive(child), "a run that nobody watches must not go on"
@@ -168,7 +169,7 @@ async def test_another_life_of_the_agent_learns_the_end(bed: Bed) -> None:
     process.detach()
     adopted = await bed.new_launcher().adopt(record)
     assert adopted is not None
-    assert adopted.identity == process.identity
+    assert adopted.handle == process.handle
     (bed.folder / "go").touch()
     end = await bed.conclude(adopted)
     assert (end.cause, end.exit_code) == (Cause.EXITED, 5)
@@ -178,8 +179,8 @@ async def test_another_life_of_the_agent_learns_the_end(bed: Bed) -> None:
 async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(bed: Bed) -> None:
     mine = identity_of(os.getpid())
     assert mine is not None
-    stranger = replace(bed.record, process=replace(mine, start_ticks=mine.start_ticks - 1))
-    assert await bed.launcher.adopt(stranger) is None
+    stranger = ProcessHandle(replace(mine, start_ticks=mine.start_ticks - 1))
+    assert await bed.launcher.adopt(replace(bed.record, handle=stranger.as_json())) is None
     assert await bed.launcher.adopt(bed.record) is None
 
 

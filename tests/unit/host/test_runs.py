@@ -12,6 +12,7 @@ from local_agent.host.reading.agents import StateFolder, state_folders
 from local_agent.host.reading.bus import UnitReader
 from local_agent.host.reading.runs import Run, find_runs, with_figures
 from local_agent.host.reading.scopes import scan_scopes
+from local_agent.launchers.handle import ProcessHandle
 from local_agent.linux.procfs import identity_of
 from local_agent.model import Cause, End, ProcessIdentity, Record, Step
 from local_agent.store.records import Store
@@ -39,7 +40,7 @@ def _record(number: int, step: Step, process: ProcessIdentity | None = None) -> 
     end = End(Cause.EXITED, exit_code=3) if step is Step.ENDED else None
     return Record(
         run_id(number), f"named-{number}", "a flow of .service things", "nonce", step, "boot", then, then,
-        process=process, end=end,
+        handle=ProcessHandle(process).as_json(), end=end,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from local_agent.launchers import evidence
 from local_agent.launchers.evidence import Gate, Traces, conclude
+from local_agent.launchers.handle import ProcessHandle
 from local_agent.launchers.output import FileOutput
 from local_agent.launchers.run import traces_left
 from local_agent.linux.procfs import boot_id
@@ -71,7 +72,7 @@ class _Nobody:
 def _record(step: Step, *, same_boot: bool) -> Record:
     boot = boot_id() if same_boot else "another"
     process = ProcessIdentity(1, 1, boot) if step is Step.RUNNING else None
-    return replace(samples.record(step=step), boot_id=boot, process=process)
+    return replace(samples.record(step=step), boot_id=boot, handle=ProcessHandle(process).as_json())
 
 
 def _cause_of_an_earlier_life(folder: Path, make: _Make, step: Step, *, same_boot: bool = True) -> Cause:

@@ -12,8 +12,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from local_agent.errors import StateError
+from local_agent.launchers.handle import handle_in
 from local_agent.linux.untrusted import open_folder, read_regular
-from local_agent.model import ProcessIdentity
 from local_agent.store.record_format import record_in
 
 if TYPE_CHECKING:
@@ -90,16 +91,19 @@ def _record(name: str, inside: int) -> Record:
         and isinstance(record.flow_name, str)
         and isinstance(record.launcher, str)
         and record.claimed_at.tzinfo is not None
-        and (record.process is None or _is_sound(record.process))
+        and _has_sound_handle(record)
     )
     if not sound:
         raise ValueError("its fields are not of the kinds that they should be")
     return record
 
 
-def _is_sound(process: ProcessIdentity) -> bool:
-    numbers = (process.pid, process.start_ticks)
-    return all(type(number) is int and number > 0 for number in numbers) and isinstance(process.boot_id, str)
+def _has_sound_handle(record: Record) -> bool:
+    try:
+        handle_in(record)
+    except StateError:
+        return False
+    return True
 
 
 def _words(error: OSError | ValueError) -> str:

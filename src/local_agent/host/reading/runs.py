@@ -11,7 +11,8 @@ from local_agent.host.reading.agents import AgentRun, ask_agents
 from local_agent.host.reading.records import records_of
 from local_agent.host.reading.scopes import read_scopes, scan_scopes
 from local_agent.host.table import printable
-from local_agent.linux import cgroup, procfs
+from local_agent.launchers.handle import cgroup_of, seems_alive
+from local_agent.linux import cgroup
 from local_agent.linux.cgroup import Figures
 from local_agent.model import Step
 from local_agent.systemd.names import scope_of
@@ -155,7 +156,7 @@ def _from_record(record: Record, folder: StateFolder, root: Path) -> Run:
 def _scope_elsewhere(record: Record, root: Path) -> Path | None:
     """Return the cgroup of a run whose scope is in a manager that was not asked: another user's own. None without."""
     with contextlib.suppress(ExhaustedError):
-        place = procfs.cgroup_of(record.process.pid) if record.process else ""
+        place = cgroup_of(record)
         if place.endswith(f"/{scope_of(record.id)}"):
             return root / place.removeprefix("/")
     return None
@@ -166,7 +167,7 @@ def _state_of(record: Record) -> str:
         return "claiming"
     if record.step is Step.ENDED:
         return "reporting"
-    return "running" if record.process and procfs.is_alive(record.process) else "ended"
+    return "running" if seems_alive(record) else "ended"
 
 
 def _add_words(runs: dict[str, Run], instance: str, told: Iterable[AgentRun]) -> None:
