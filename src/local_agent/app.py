@@ -125,6 +125,8 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             checks.append(lambda in_doubt: manager.reason_against(thoroughly=in_doubt))
 
         launcher = metering.metered_launcher(launcher, counters)
+        # without scopes plain processes take up what lives of those that were in one
+        launchers = {"process": process, "scope": launcher}
 
         api = kind(settings.protocol)
         observed = metering.observer(counters)
@@ -139,7 +141,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         stories = Stories(
             backend=backend,
             launcher=launcher,
-            launchers={one.name: one for one in (process, launcher)},
+            launchers=launchers,
             store=store,
             disk=disk,
             admission=admission,
@@ -189,7 +191,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         )
         _say_start(log, settings, store.folder, launcher, manager_words)
         _say_what_ends(log, service_of_ours, found.reason or "launcher is process")
-        records = remembered(store, log)
+        records = remembered(store, launchers, log)
         records += forgotten(store, own_slice if settings.leftovers == "stop" else "", log)
         notifier.notify("READY=1", f"STATUS={agent.status()}")
         beside = [follower.for_ever, lambda: service.keep_telling(progress)]

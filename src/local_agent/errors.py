@@ -6,7 +6,8 @@
     ├── UnavailableError      69  something outside does not answer now and may later
     │   ├── ApiUnreachableError     no answer, or an answer that is not the API's
     │   │   └── NotUnderstoodError    an answer that is not what was asked for
-    │   ├── ManagerUnreachableError systemd's bus or the broker does not answer, or refuses a scope
+    │   ├── LauncherUnavailableError  what starts flow runs does not answer, or refuses one
+    │   │   └── ManagerUnreachableError systemd's bus or the broker does not answer, or refuses a scope
     │   │   └── NoAnswerError         it is not there for a moment
     │   └── ExhaustedError          this machine is at a limit: processes, descriptors, memory, disk
     ├── ApiRefusedError       70  the API understood the request and said no
@@ -108,11 +109,15 @@ class NotUnderstoodError(ApiUnreachableError):
     """An answer came, and it is not what was asked for. Asked for less, the API may give one that is."""
 
 
-class ManagerUnreachableError(UnavailableError):
-    """systemd's manager or the broker does not answer, or refuses. What was asked may have been done all the same.
+class LauncherUnavailableError(UnavailableError):
+    """What starts and ends flow runs does not answer, or refuses. What was asked may have been done all the same.
 
-    That is this machine's fault and not the flow run's: the run goes back to the queue.
+    That is not the flow run's fault: a run that was to start goes back to the queue.
     """
+
+
+class ManagerUnreachableError(LauncherUnavailableError):
+    """systemd's manager or the broker does not answer, or refuses. What was asked may have been done all the same."""
 
 
 class NoAnswerError(ManagerUnreachableError):

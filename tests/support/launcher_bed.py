@@ -83,6 +83,18 @@ class Bed:
         """Return what the disk would know of a process."""
         return replace(self.record, launcher="process", handle=process.handle)
 
+    async def adopt(self, record: Record) -> LiveRun:
+        """Take up a live flow run in another life of the agent."""
+        found = await self.new_launcher().adopt(record)
+        assert not isinstance(found, End), found
+        return found
+
+    async def end_by_adopting(self, record: Record) -> End:
+        """Return how a flow run ended, as another life of the agent learns it."""
+        found = await self.new_launcher().adopt(record)
+        assert isinstance(found, End), found.where
+        return found
+
     def wait_for(self, name: str) -> str:
         """Wait for a file that a process writes, and return what is in it."""
         path = self.folder / name

@@ -17,6 +17,7 @@ from local_agent.backends import NearMiss, QueuePage
 from local_agent.errors import ApiUnreachableError, LocalAgentError, StateError
 from local_agent.limits import Limits
 from local_agent.linux.cgroup import Figures
+from local_agent.linux.procfs import boot_id
 from local_agent.model import (
     Cause,
     Child,
@@ -66,11 +67,11 @@ class Disk(Store):
         self.is_full_for: set[Step] = set()
         self.removed = asyncio.Event()
 
-    def save(self, record: Record) -> None:
+    def save(self, record: Record, *, durable: bool = False) -> None:
         """Put a record on disk, where that is not full."""
         if record.step in self.is_full_for:
             raise _FULL
-        super().save(record)
+        super().save(record, durable=durable)
         self._trail.append(f"record: {record.step.value}")
 
     def save_claims(self, records: Sequence[Record]) -> Sequence[StateError | None]:
@@ -145,6 +146,7 @@ class Launcher:
     """Launches processes of the plot."""
 
     name = "test"
+    outlives_reboot = False
 
     def __init__(self, plot: Plot) -> None:
         self._plot = plot
@@ -159,14 +161,16 @@ class Launcher:
             await asyncio.Event().wait()
         return Process(self._plot)
 
-    async def adopt(self, record: Record) -> Process | None:
-        """Find it alive, or not."""
-        self._plot.trail.append("adopt")
-        return Process(self._plot) if self._plot.alive_after_restart else None
+    def may_live(self, record: Record) -> bool:
+        """It does not outlive its boot."""
+        return record.boot_id == boot_id()
 
-    async def end_of(self, record: Record) -> End:
-        """Return the plot's end; without a record that says running it never started."""
-        return End(Cause.NEVER_STARTED) if record.step is Step.CLAIMING else self._plot.end
+    async def adopt(self, record: Record) -> Process | End:
+        """Find it alive, or the plot's end; without a record that says running it never started."""
+        self._plot.trail.append("adopt")
+        if record.step is Step.CLAIMING:
+            return End(Cause.NEVER_STARTED)
+        return Process(self._plot) if self._plot.alive_after_restart else self._plot.end
 
     async def forget(self, record: Record) -> None:
         """Note it."""

@@ -152,7 +152,7 @@ def _remembered(bed: Bed, **given: object) -> Record:
 async def test_after_a_restart_a_claim_that_is_ours_is_given_back(tmp_path: Path) -> None:
     async with story_bed(tmp_path) as bed:
         await bed.stories.resume(_remembered(bed, step=Step.CLAIMING))
-        assert bed.trail == ["claimed?", "give back", "forget", "record: gone"]
+        assert bed.trail == ["claimed?", "adopt", "give back", "forget", "record: gone"]
         bed.check_that_nothing_is_held()
 
 

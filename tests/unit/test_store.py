@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,6 +197,16 @@ _JOB = samples.record(launcher="cluster", handle={"version": 3, "job": 7, "hosts
 def test_a_handle_of_another_launcher_comes_back(store: Store) -> None:
     store.save(_JOB)
     assert store.load_all() == ((_JOB,), ())
+
+
+def test_what_must_outlast_a_power_cut_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    assert store.save_all([_FULL]) == [None]
+    assert synced == []
+    assert store.save_all([_JOB], durable=True) == [None]
+    assert len(synced) == 1
+    assert store.load(_JOB.id) == _JOB
 
 
 @pytest.mark.parametrize("step", [Step.CLAIMING, Step.RUNNING])

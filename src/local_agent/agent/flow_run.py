@@ -175,6 +175,7 @@ class Stories:
             boot_id=procfs.boot_id(),
             due=run.due,
             claimed_at=self._clock.now(),
+            launcher=self._launcher.name,
             backend=self._backend.name,
             ticket=self._backend.ticket(run),
         )
@@ -209,7 +210,6 @@ class Stories:
         running = replace(
             record,
             step=Step.RUNNING,
-            launcher=self._launcher.name,
             handle=process.handle,
             limits=limits,
             stops_itself=child.stops_itself,
@@ -258,20 +258,25 @@ class Stories:
             self.telling.discard(record.id)
 
     async def _adopt_or_conclude(self, record: Record) -> None:
-        launcher = self._launchers.get(record.launcher, self._launcher)
-        process = await self._insist(record, lambda: launcher.adopt(record))
-        if process is not None:
-            live = self.live[record.id] = Live(record, process)
-            self._say_where(events.ADOPTED, live)
-            await self._see_through(live)
-            return
-        end = await self._insist(record, lambda: launcher.end_of(record))
-        await self._tell_the_api(record, end)
+        found = await self._insist(record, lambda: self._launcher_of(record).adopt(record))
+        if isinstance(found, End):
+            await self._tell_the_api(record, found)
+        else:
+            await self._watch_adopted(record, found)
+
+    async def _watch_adopted(self, record: Record, process: LiveRun) -> None:
+        live = self.live[record.id] = Live(record, process)
+        self._say_where(events.ADOPTED, live)
+        await self._see_through(live)
+
+    def _launcher_of(self, record: Record) -> Launcher:
+        """Return the launcher that a record is about; a claim of an earlier version does not name it."""
+        return self._launchers[record.launcher] if record.launcher else self._launcher
 
     async def _settle_old_claim(self, record: Record) -> None:
         if self._is_of_another_api(record):
             return
-        if record.boot_id != procfs.boot_id():
+        if not self._launcher_of(record).may_live(record):
             # the records that came after this one went with the power, and so did its process
             await self._tell_the_api(record, End(Cause.POWER_LOST))
             return
@@ -279,12 +284,14 @@ class Stories:
         if claim is not Claim.OURS:
             self._store.remove(record.id)
             return
-        # if its shim says that the gate opened, the record that said so is lost, and it is not to run twice
-        end = await self._insist(record, lambda: self._launcher.end_of(record))
-        if end.cause is Cause.NEVER_STARTED:
+        # if a trace says that the gate opened, the record that said so is lost, and it is not to run twice
+        found = await self._insist(record, lambda: self._launcher_of(record).adopt(record))
+        if not isinstance(found, End):
+            await self._watch_adopted(record, found)
+        elif found.cause is Cause.NEVER_STARTED:
             await self._give_back(record, "the agent ended before it could start it")
         else:
-            await self._tell_the_api(record, end)
+            await self._tell_the_api(record, found)
 
     async def _tell_the_api(self, record: Record, end: End, process: LiveRun | None = None) -> None:
         """Report an end, or find that it needs no word, and forget the run. Lasts as long as an outage does."""
@@ -343,7 +350,7 @@ class Stories:
 
     async def _forget(self, record: Record, process: LiveRun | None = None) -> None:
         """Let go of what is kept for a run. Its record goes last: killed before that, the next start lets go of it."""
-        launcher = self._launchers.get(record.launcher, self._launcher)
+        launcher = self._launcher_of(record)
         await self._insist(record, process.release if process else lambda: launcher.forget(record))
         self._store.remove(record.id)
 
@@ -364,7 +371,7 @@ class Stories:
         await self._later_records.ask(record)
 
     async def _save_all(self, records: Sequence[Record]) -> Sequence[Exception | None]:
-        return await self._disk.run(lambda: self._store.save_all(records))
+        return await self._disk.run(lambda: self._store.save_all(records, durable=self._launcher.outlives_reboot))
 
     async def _save_claims(self, records: Sequence[Record]) -> Sequence[Exception | None]:
         return await self._disk.run(lambda: self._store.save_claims(records))

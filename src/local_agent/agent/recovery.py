@@ -23,7 +23,7 @@ from local_agent.model import Record, Step
 from local_agent.systemd.names import flow_run_of, scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from local_agent.events import EventLog
     from local_agent.model import ProcessIdentity
@@ -34,12 +34,23 @@ _SHIM = "/shim.sh"
 _MOST_BYTES = 65536
 
 
-def remembered(store: Store, log: EventLog) -> tuple[Record, ...]:
-    """Return the records of runs whose story is not over. A record that cannot be read is said and put aside."""
+def remembered(store: Store, launchers: Collection[str], log: EventLog) -> tuple[Record, ...]:
+    """Return the records of runs whose story is not over. A record that cannot be read is said and put aside.
+
+    One of a launcher that is not among these is said and left as it is: nobody else can tell what became of its run.
+    """
     records, problems = store.load_all()
     for problem in problems:
         log.say(events.STATE_PROBLEM, reason=problem)
-    return records
+    for record in records:
+        if not _is_known(record, launchers):
+            reason = f"its flow run was launched by {record.launcher!r}, which is not here; it is left alone"
+            log.say(events.STATE_PROBLEM, Subject(record.id, record.name, record.flow_name), reason=reason)
+    return tuple(record for record in records if _is_known(record, launchers))
+
+
+def _is_known(record: Record, launchers: Collection[str]) -> bool:
+    return not record.launcher or record.launcher in launchers
 
 
 def forgotten(store: Store, slice_name: str, log: EventLog, root: Path = cgroup.ROOT) -> tuple[Record, ...]:

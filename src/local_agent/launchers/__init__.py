@@ -66,17 +66,28 @@ class Launcher(Protocol):
     def name(self) -> str:
         """What the setting `launcher` calls it; stands in each record."""
 
-    async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
-        """Start a flow run's process and leave it waiting at the gate. When it raises, nothing is left.
+    @property
+    def outlives_reboot(self) -> bool:
+        """Whether its flow runs go on when this machine boots anew: then each handle reaches the disk before the gate
+        opens, however suddenly the power goes."""
 
-        Raise LaunchError for what is the flow run's own fault, ManagerUnreachableError or StateError for the machine's.
+    async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
+        """Start a flow run and leave it waiting at the gate. When it raises, nothing is left.
+
+        Raise LaunchError for what is the flow run's own fault; LauncherUnavailableError, ExhaustedError or StateError
+        for what is not: then the flow run is given back.
         """
 
-    async def adopt(self, record: Record) -> LiveRun | None:
-        """Take up a flow run that an earlier life of this agent launched; None where its process has ended."""
+    def may_live(self, record: Record) -> bool:
+        """Tell whether what was launched by the time of this record can live still. No power cut ended it for sure."""
 
-    async def end_of(self, record: Record) -> End:
-        """Return how a flow run ended that ended while no agent watched, and end what it left behind."""
+    async def adopt(self, record: Record) -> LiveRun | End:
+        """Take up a flow run of an earlier life of this agent, or end what it left behind and return how it ended.
+
+        A record that is still claiming has no handle, and its gate was never opened unless a trace says otherwise: what
+        waits at a gate is ended, and the end is NEVER_STARTED. To be asked again is harmless. Raise
+        LauncherUnavailableError, ExhaustedError or StateError where that cannot be told now: nothing is concluded then.
+        """
 
     async def forget(self, record: Record) -> None:
         """Let go of what is kept for a flow run of an earlier life: the failed scope's name, the exit record."""

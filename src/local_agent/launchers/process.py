@@ -13,7 +13,7 @@ from local_agent.launchers import evidence
 from local_agent.launchers.group import Member, end_group, environment_of
 from local_agent.launchers.handle import handle_in
 from local_agent.launchers.output import Output, remove_output
-from local_agent.launchers.run import ShimRun, traces_left
+from local_agent.launchers.run import ShimRun, may_live, traces_left
 from local_agent.launchers.shim import PERL, Conditions, Shim, keep_descriptors
 from local_agent.linux.procfs import boot_id
 
@@ -39,6 +39,7 @@ class ProcessLauncher:
     """
 
     name = "process"
+    outlives_reboot = False
 
     def __init__(
         self,
@@ -86,12 +87,16 @@ class ProcessLauncher:
             shim = Shim.spawn(base, child, descriptor, conditions)
         return self._run(shim, record, limits)
 
-    async def adopt(self, record: Record) -> LiveRun | None:
-        """Take up a shim by its pid and start time."""
+    def may_live(self, record: Record) -> bool:
+        """No process outlives its boot."""
+        return may_live(record)
+
+    async def adopt(self, record: Record) -> LiveRun | End:
+        """Take up a shim by its pid and start time; where it is gone, read what it left."""
         process = handle_in(record).process
         shim = Shim.adopt(process) if process else None
         if shim is None:
-            return None
+            return await self._end_of(record)
         self._output.resume(record, self._base_of(record.id))
         return self._run(shim, record, record.limits)
 
@@ -102,7 +107,7 @@ class ProcessLauncher:
         self._runs.add(run)
         return run
 
-    async def end_of(self, record: Record) -> End:
+    async def _end_of(self, record: Record) -> End:
         """Read what the shim left, and end what it left behind if it was killed while no agent ran."""
         process = handle_in(record).process
         if process is not None and process.boot_id == boot_id():

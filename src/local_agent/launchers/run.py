@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from local_agent.model import Handle, ProcessIdentity, Record
 
 
+def may_live(record: Record) -> bool:
+    """Tell whether a process of this machine can live still that was started by the time of a record."""
+    return record.boot_id == boot_id()
+
+
 def traces_left(record: Record, base: Path, output: Output) -> Traces:
     """Return what is left to tell how a flow run ended that nobody watched. `base` is as for `ShimRun`.
 

@@ -7,11 +7,11 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from local_agent.errors import LocalAgentError, ManagerUnreachableError, NoAnswerError
+from local_agent.errors import LauncherUnavailableError, LocalAgentError, ManagerUnreachableError, NoAnswerError
 from local_agent.launchers import evidence
 from local_agent.launchers.handle import handle_in
 from local_agent.launchers.output import LAST_LINES, Output, remove_output
-from local_agent.launchers.run import ShimRun, traces_left
+from local_agent.launchers.run import ShimRun, may_live, traces_left
 from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
 from local_agent.launchers.stray import end_session, place_outside
 from local_agent.limits import Limits
@@ -53,6 +53,7 @@ class ScopeLauncher:
     """Starts shims and moves each into a scope before its gate opens. `open_files` is as for ProcessLauncher."""
 
     name = "scope"
+    outlives_reboot = False
 
     def __init__(
         self,
@@ -88,20 +89,24 @@ class ScopeLauncher:
             raise
         return self._run(shim, record, limits)
 
-    async def adopt(self, record: Record) -> LiveRun | None:
+    def may_live(self, record: Record) -> bool:
+        """No process outlives its boot."""
+        return may_live(record)
+
+    async def adopt(self, record: Record) -> LiveRun | End:
         """Take up a shim that is the recorded process, in the recorded scope. One that has left it is ended."""
         process, unit = handle_in(record).process, handle_in(record).unit
         if process is not None and place_outside(process, unit):
             end_session(process)
         if process is None or not _is_in(process.pid, unit):
-            return None
+            return await self._end_of(record)
         shim = Shim.adopt(process)
         if shim is None:
-            return None
+            return await self._end_of(record)
         self._output.resume(record, self._base_of(record.id))
         return self._run(shim, record, record.limits)
 
-    async def end_of(self, record: Record) -> End:
+    async def _end_of(self, record: Record) -> End:
         """Put together how it ended, and stop what is left of its scope."""
         base, unit = self._base_of(record.id), scope_of(record.id)
         await end_scope(self._manager, unit)
@@ -114,7 +119,7 @@ class ScopeLauncher:
         """Have a process that is no flow run in a scope for the context's length; what is in it ends with that.
 
         Its name is a flow run's that there is not: the broker makes scopes of no other kind. Raise
-        ManagerUnreachableError.
+        LauncherUnavailableError.
         """
         unit = scope_of(new_id_of_nobody())
         limits = Limits(tasks_max=_ASKING_TASKS, runtime_max_seconds=_ASKING_SECONDS)
@@ -152,7 +157,7 @@ class ScopeLauncher:
             if not _is_in(identity.pid, unit):  # asked instead of assumed: it may have been done all the same
                 raise
         if not _is_in(identity.pid, unit):
-            raise ManagerUnreachableError(f"systemd says that {unit} is up, but process {identity.pid} is not in it")
+            raise LauncherUnavailableError(f"systemd says that {unit} is up, but process {identity.pid} is not in it")
 
     async def _start(self, request: ScopeRequest) -> None:
         """Start a scope; where systemd is away for a moment, ask again until it is back."""
@@ -248,7 +253,7 @@ class ScopeRun(ShimRun):
 async def end_scope(manager: ScopeManager, unit: str) -> None:
     """Given a scope whose flow run has ended, return when nothing of it is left. A failed one stays loaded.
 
-    Raise ManagerUnreachableError where something is left: it was sent SIGKILL, and to ask again soon finds it gone.
+    Raise LauncherUnavailableError where something is left: it was sent SIGKILL, and to ask again soon finds it gone.
     """
     if not await _is_up(manager, unit):
         return
@@ -256,7 +261,7 @@ async def end_scope(manager: ScopeManager, unit: str) -> None:
     if await _is_up(manager, unit):
         # systemd 257 stops nothing that is frozen; SIGKILL ends it all the same
         await manager.kill(unit, signal.SIGKILL)
-        raise ManagerUnreachableError(f"systemd did not stop {unit}", hint=f"systemctl status {unit}")
+        raise LauncherUnavailableError(f"systemd did not stop {unit}", hint=f"systemctl status {unit}")
 
 
 async def _is_up(manager: ScopeManager, unit: str) -> bool:

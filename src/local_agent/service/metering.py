@@ -103,13 +103,18 @@ class MeteredLauncher:
         with _timed(self._counters.launch_seconds):
             return await self._launcher.launch(record, child, limits)
 
-    async def adopt(self, record: Record) -> LiveRun | None:
+    @property
+    def outlives_reboot(self) -> bool:
+        """The launcher's own."""
+        return self._launcher.outlives_reboot
+
+    def may_live(self, record: Record) -> bool:
+        """Pass on."""
+        return self._launcher.may_live(record)
+
+    async def adopt(self, record: Record) -> LiveRun | End:
         """Pass on."""
         return await self._launcher.adopt(record)
-
-    async def end_of(self, record: Record) -> End:
-        """Pass on."""
-        return await self._launcher.end_of(record)
 
     async def forget(self, record: Record) -> None:
         """Pass on."""

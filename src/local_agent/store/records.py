@@ -91,28 +91,31 @@ class Store:
         """Return the path of a run's files without their suffix."""
         return self._runs / flow_run_id
 
-    def save(self, record: Record) -> None:
+    def save(self, record: Record, *, durable: bool = False) -> None:
         """Put a record on disk, whole or not at all. Raise StateError, e.g. on a full disk.
 
         It need not outlast a power cut: what it adds to the claim's record concerns processes, and then there are none.
+        `durable` is for flow runs that go on elsewhere meanwhile.
         """
         path = self._path(record.id)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | _CREATE, 0o600)
             try:
                 _write_line(descriptor, record)
+                if durable:
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise _unusable(path, error) from error
 
-    def save_all(self, records: Sequence[Record]) -> Sequence[StateError | None]:
+    def save_all(self, records: Sequence[Record], *, durable: bool = False) -> Sequence[StateError | None]:
         """Save records of several runs, each as `save` does. Return what came of each."""
-        return [self._outcome(record) for record in records]
+        return [self._outcome(record, durable) for record in records]
 
-    def _outcome(self, record: Record) -> StateError | None:
+    def _outcome(self, record: Record, durable: bool) -> StateError | None:  # noqa: FBT001 - passed on
         try:
-            self.save(record)
+            self.save(record, durable=durable)
         except StateError as error:
             return error
         return None

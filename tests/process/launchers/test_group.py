@@ -52,8 +52,7 @@ def test_what_is_another_users_is_named_and_not_waited_for(tmp_path: Path) -> No
 async def test_whoever_has_the_pid_of_an_adopted_shim_by_then_is_left_alone(bed: Bed) -> None:
     process = await bed.launch(*sh(f"while [ ! -e {bed.folder}/go ]; do sleep 0.02; done; exit 5"))
     process.open_gate()
-    adopted = await bed.new_launcher().adopt(bed.adopted(process))
-    assert adopted is not None
+    adopted = await bed.adopt(bed.adopted(process))
     (bed.folder / "go").touch()
     await process.ended()
     await adopted.ended()
@@ -62,7 +61,7 @@ async def test_whoever_has_the_pid_of_an_adopted_shim_by_then_is_left_alone(bed:
         await adopted.stop(0.1)
         await adopted.sweep()
         assert (await adopted.evidence()).cause is Cause.CANCELLED
-        assert (await bed.new_launcher().end_of(bed.adopted(process))).cause is Cause.EXITED
+        assert (await bed.end_by_adopting(bed.adopted(process))).cause is Cause.EXITED
         assert stranger.poll() is None
     await adopted.release()
 

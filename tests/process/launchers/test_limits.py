@@ -75,9 +75,7 @@ async def test_no_descriptor_is_no_sign_that_a_run_has_ended(bed: Bed) -> None:
     for count in range(2):
         with descriptors_left(count), pytest.raises(ExhaustedError):
             await later.adopt(record)
-    adopted = await later.adopt(record)
-    assert adopted is not None
-    adopted.detach()
+    (await bed.adopt(record)).detach()
     with no_descriptors(), pytest.raises(ExhaustedError):
         await process.stop(1)
     await process.stop(1)
@@ -145,5 +143,5 @@ async def test_a_disk_that_is_full_at_the_gate_and_another_life_of_the_agent(tin
     _fill(tiny_disk)
     process.open_gate()
     await process.ended()
-    assert (await bed.new_launcher().end_of(bed.adopted(process))).cause is Cause.VANISHED
+    assert (await bed.end_by_adopting(bed.adopted(process))).cause is Cause.VANISHED
     await process.release()

@@ -56,8 +56,7 @@ async def test_an_agent_that_dies_at_the_gate_leaves_nothing_running(bed: Bed) -
     process.detach()  # as its death closes every descriptor
     wait_until(lambda: not is_alive(pid_of(process)), lambda: "the shim stays at its gate")
     _reap(process)
-    assert await bed.new_launcher().adopt(record) is None
-    assert (await bed.launcher.end_of(record)).cause is Cause.NEVER_STARTED
+    assert (await bed.end_by_adopting(record)).cause is Cause.NEVER_STARTED
     await bed.launcher.forget(record)
     assert list(bed.folder.iterdir()) == []
 
@@ -167,8 +166,7 @@ async def test_another_life_of_the_agent_learns_the_end(bed: Bed) -> None:
     record = bed.adopted(process)
     bed.wait_for("up")
     process.detach()
-    adopted = await bed.new_launcher().adopt(record)
-    assert adopted is not None
+    adopted = await bed.adopt(record)
     assert adopted.handle == process.handle
     (bed.folder / "go").touch()
     end = await bed.conclude(adopted)
@@ -180,8 +178,8 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_not_adopted(bed: Bed) -> N
     mine = identity_of(os.getpid())
     assert mine is not None
     stranger = ProcessHandle(replace(mine, start_ticks=mine.start_ticks - 1))
-    assert await bed.launcher.adopt(replace(bed.record, handle=stranger.as_json())) is None
-    assert await bed.launcher.adopt(bed.record) is None
+    for record in (replace(bed.record, handle=stranger.as_json()), bed.record):
+        assert (await bed.end_by_adopting(record)).cause is Cause.VANISHED
 
 
 @pytest.mark.parametrize(
