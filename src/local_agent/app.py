@@ -29,6 +29,7 @@ from local_agent.aio.outbox import DescriptorSink, complaints_never_block
 from local_agent.aio.threads import Workers
 from local_agent.backends import kind
 from local_agent.events import ConsoleLog, JournalLog, priority_of
+from local_agent.launchers.belongings import Belongings
 from local_agent.launchers.follow import Follower
 from local_agent.launchers.output import FileOutput, JournalOutput, Output
 from local_agent.launchers.process import ProcessLauncher
@@ -93,8 +94,9 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         service_of_ours = (
             OwnService() if has_scopes else await disk.run(lambda: own_service.find(cgroup_of(os.getpid())))
         )
+        files = Belongings(store.base_of, disk, say_left)
         process = ProcessLauncher(
-            *(store.base_of, output, clock, say_left),
+            *(files, output, clock),
             open_files=descriptors.given_on,
             dies_with_service=service_of_ours.takes_all_along,
         )
@@ -114,7 +116,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             launcher = scopes = ScopeLauncher(
                 manager,
                 place,
-                store.base_of,
+                files,
                 output,
                 clock,
                 descriptors.given_on,

@@ -111,7 +111,7 @@ OTHER_API = Event(
     "Flow run {run} of {flow} was claimed at an API of another kind, {kind}: its record waits for an agent of that",
 )
 LEFT_ALIVE = Event(
-    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c2a1", 4, "Flow run {run} has ended and left what cannot be ended: {left}"
+    "2f0c9f5a6d9e4c52a7f3f3b1f7a0c2a1", 4, "Flow run {run} has ended and left what cannot be ended or removed: {left}"
 )
 
 

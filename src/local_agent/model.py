@@ -162,10 +162,10 @@ class Child:
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)  # the API key is in it
-    working_dir: Path | None  # None: a fresh folder of its own, which its launcher makes and removes
+    working_dir: Path | None  # on the machine where it will run; None: a new folder of its own, gone at its end
     asked: Mapping[str, str] = field(default_factory=dict, repr=False)
     stops_itself: bool = True  # it learns from the API that it was cancelled, and ends
-    has_control: bool = False  # it reads its control pipe, by which it can be interrupted
+    has_control: bool = False  # it reads the pipe that LOCAL_AGENT_CONTROL names, by which it can be interrupted
     sends_heartbeat: bool = False  # the API hears from it while it lives, so silence means something
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from local_agent.aio.clock import SystemClock
+from local_agent.aio.threads import Workers
 from local_agent.launchers import LiveRun
+from local_agent.launchers.belongings import Belongings
 from local_agent.launchers.handle import handle_in
 from local_agent.launchers.output import FileOutput
 from local_agent.launchers.process import ProcessLauncher
+from local_agent.launchers.shim import PERL
 from local_agent.limits import Limits
 from local_agent.model import Child, End, Record
 from support import samples
@@ -42,11 +45,12 @@ class Bed:
 
     def new_launcher(self) -> ProcessLauncher:
         """Return the launcher of another life of the agent."""
-        return ProcessLauncher(self.folder.joinpath, FileOutput(Nobody()), SystemClock(), self.note_left)
+        return self.launcher_with(PERL)
 
     def launcher_with(self, perl: str) -> ProcessLauncher:
         """Return a launcher that has this perl."""
-        return ProcessLauncher(self.folder.joinpath, FileOutput(Nobody()), SystemClock(), self.note_left, perl)
+        files = Belongings(self.folder.joinpath, Workers("files", 1), self.note_left)
+        return ProcessLauncher(files, FileOutput(Nobody()), SystemClock(), perl)
 
     def note_left(self, record: Record, left: str) -> None:
         """Keep what is said to be left."""

@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from local_agent.aio.clock import SystemClock
+from local_agent.aio.threads import Workers
 from local_agent.errors import LocalAgentError
+from local_agent.launchers.belongings import Belongings
 from local_agent.launchers.output import FileOutput
 from local_agent.launchers.scope import Place, ScopeLauncher
 from local_agent.limits import Limits
@@ -50,7 +52,8 @@ async def _one(launcher: ScopeLauncher, folder: Path) -> tuple[float, str]:
 
 async def _in_turn(folder: Path, seconds: float) -> list[tuple[float, str]]:
     manager = DBusScopeManager("SYSTEM")
-    launcher = ScopeLauncher(manager, Place("turn.slice", ""), folder.joinpath, FileOutput(_Nobody()), SystemClock())
+    files = Belongings(folder.joinpath, Workers("files", 1), lambda *_: None)
+    launcher = ScopeLauncher(manager, Place("turn.slice", ""), files, FileOutput(_Nobody()), SystemClock())
     until, outcomes = time.monotonic() + seconds, []
     while time.monotonic() < until:
         outcomes.append(await _one(launcher, folder))

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from local_agent.aio.clock import SystemClock
+from local_agent.aio.threads import Workers
 from local_agent.launchers import LiveRun
+from local_agent.launchers.belongings import Belongings
 from local_agent.launchers.output import FileOutput
 from local_agent.launchers.scope import Place, ScopeLauncher
 from local_agent.limits import Limits
@@ -63,7 +65,8 @@ async def _see_through(process: LiveRun) -> tuple[End, float]:
 
 async def _many(folder: Path, count: int) -> dict[str, object]:
     manager = _Counted("SYSTEM")
-    launcher = ScopeLauncher(manager, Place("many.slice", ""), folder.joinpath, FileOutput(_Nobody()), SystemClock())
+    files = Belongings(folder.joinpath, Workers("files", 1), lambda *_: None)
+    launcher = ScopeLauncher(manager, Place("many.slice", ""), files, FileOutput(_Nobody()), SystemClock())
     wait = 'exec 9>/dev/null; flock -s "$1/lock" sh -c "echo told; $2"'
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -121,6 +121,10 @@ class Process:
             raise RuntimeError("a fault of ours")
         return self._plot.end
 
+    def interrupt(self) -> None:
+        """Note it."""
+        self._plot.trail.append("interrupt")
+
     async def stop(self, grace_seconds: float) -> None:
         """Nobody asks for it here."""
         raise AssertionError(grace_seconds)

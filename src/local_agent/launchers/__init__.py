@@ -34,6 +34,13 @@ class LiveRun(Protocol):
     async def ended(self) -> None:
         """Return when its process has ended, whether by itself or not."""
 
+    def interrupt(self) -> None:
+        """Ask the flow run to end by itself, and return at once.
+
+        By its control pipe where it listens to one, else by SIGTERM to its own process and to none that it started.
+        Whoever does not heed it is stopped by `stop`. Raise ExhaustedError where it cannot be asked now.
+        """
+
     async def stop(self, grace_seconds: float) -> None:
         """End everything of it: SIGTERM first, SIGKILL for what is left after the grace. Return when it is gone."""
 

@@ -5,34 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
 from local_agent.launchers.group import Member, end_group, environment_of
 from local_agent.launchers.handle import handle_in
-from local_agent.launchers.output import Output, remove_output
+from local_agent.launchers.output import Output
 from local_agent.launchers.run import ShimRun, may_live, traces_left
 from local_agent.launchers.shim import PERL, Conditions, Shim, keep_descriptors
 from local_agent.linux.procfs import boot_id
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from local_agent.aio.clock import Clock
     from local_agent.launchers import LiveRun
+    from local_agent.launchers.belongings import Belongings, OnLeft
     from local_agent.limits import Limits
     from local_agent.model import Child, End, Record
 
 _SWEEP_GRACE_SECONDS = 2.0
 
-# told of what could not be ended, in words
-OnLeft = Callable[["Record", str], None]
-
 
 class ProcessLauncher:
-    """Starts shims in process groups. `base_of` gives the path of a run's files without suffix.
+    """Starts shims in process groups.
 
     `dies_with_service` tells whether flow runs end when the agent's service does: they are in its cgroup.
     `open_files` is the limit of open files that flow runs get, soft and hard; None for this process's own.
@@ -43,10 +40,9 @@ class ProcessLauncher:
 
     def __init__(
         self,
-        base_of: Callable[[str], Path],
+        files: Belongings,
         output: Output,
         clock: Clock,
-        on_left: OnLeft,
         perl: str = PERL,
         open_files: tuple[int, int] | None = None,
         *,
@@ -56,8 +52,7 @@ class ProcessLauncher:
         keep_descriptors()
         self._perl = perl
         self._open_files = open_files
-        self._base_of = base_of
-        self._on_left = on_left
+        self._files = files
         self._output = output
         self._clock = clock
         self._runs: set[ProcessRun] = set()
@@ -73,8 +68,7 @@ class ProcessLauncher:
 
     async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
         """Start a shim at its gate."""
-        base = self._base_of(record.id)
-        evidence.remove_exit_record(base)
+        base, child = self._files.base_of(record.id), self._files.prepared(record, child)
         conditions = Conditions(
             record.nonce,
             own_cgroup=False,
@@ -97,12 +91,11 @@ class ProcessLauncher:
         shim = Shim.adopt(process) if process else None
         if shim is None:
             return await self._end_of(record)
-        self._output.resume(record, self._base_of(record.id))
+        self._output.resume(record, self._files.base_of(record.id))
         return self._run(shim, record, record.limits)
 
     def _run(self, shim: Shim, record: Record, limits: Limits | None) -> ProcessRun:
-        base = self._base_of(record.id)
-        run = ProcessRun(shim, record, base, limits, self._output, self._clock, self._runs.discard, self._on_left)
+        run = ProcessRun(shim, record, self._files, limits, self._output, self._clock, self._runs.discard)
         run.dies_with_service = self._dies_with_service
         self._runs.add(run)
         return run
@@ -114,14 +107,13 @@ class ProcessLauncher:
             left = await end_group(
                 process.pid, lambda members: _is_proven(members, record.id, None), _SWEEP_GRACE_SECONDS, self._clock
             )
-            _say(left, record, self._on_left)
-        traces = traces_left(record, self._base_of(record.id), self._output)
+            _say(left, record, self._files.on_left)
+        traces = traces_left(record, self._files.base_of(record.id), self._output)
         return evidence.conclude(replace(traces, dies_with_service=self._dies_with_service))
 
     async def forget(self, record: Record) -> None:
         """Remove the run's files."""
-        evidence.remove_exit_record(self._base_of(record.id))
-        remove_output(self._base_of(record.id))
+        await self._files.remove(record)
 
 
 class ProcessRun(ShimRun):
@@ -133,16 +125,14 @@ class ProcessRun(ShimRun):
         self,
         shim: Shim,
         record: Record,
-        base: Path,
+        files: Belongings,
         limits: Limits | None,
         output: Output,
         clock: Clock,
         on_detach: Callable[[ProcessRun], None],
-        on_left: OnLeft,
     ) -> None:
-        super().__init__(shim, record, base, limits, output, clock)
+        super().__init__(shim, record, files, limits, output, clock)
         self._on_detach = on_detach
-        self._on_left = on_left
         self._shutting_down = False
         self._reaped_at_ticks: int | None = None
 
@@ -171,7 +161,7 @@ class ProcessRun(ShimRun):
 
     async def _end_group(self, grace_seconds: float) -> None:
         left = await end_group(self.identity.pid, self._is_ours, grace_seconds, self._clock)
-        _say(left, self._record, self._on_left)
+        _say(left, self._record, self._files.on_left)
 
     def _is_ours(self, members: list[Member]) -> bool:
         return self._shim.holds_its_pid or _is_proven(members, self._record.id, self._reaped_at_ticks)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from local_agent.launchers import evidence
 from local_agent.launchers.handle import ProcessHandle, handle_in
-from local_agent.launchers.output import remove_output
 from local_agent.linux.procfs import boot_id
 from local_agent.model import Step
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_agent.aio.clock import Clock
+    from local_agent.launchers.belongings import Belongings
     from local_agent.launchers.evidence import Traces
     from local_agent.launchers.output import Output
     from local_agent.launchers.shim import Shim
@@ -28,7 +28,7 @@ def may_live(record: Record) -> bool:
 
 
 def traces_left(record: Record, base: Path, output: Output) -> Traces:
-    """Return what is left to tell how a flow run ended that nobody watched. `base` is as for `ShimRun`.
+    """Return what is left to tell how a flow run ended that nobody watched; `base` is its files' path without suffix.
 
     The gate of one that is still being claimed was never opened: the record that says running is on disk before that.
     Unless its shim says otherwise, for then that record is lost.
@@ -49,14 +49,14 @@ def traces_left(record: Record, base: Path, output: Output) -> Traces:
 class ShimRun:
     """The part of a `LiveRun` that the shim and its files do.
 
-    `base` is the path of the run's files without suffix, `unit` its scope, "" for none.
+    `unit` is its scope, "" for none.
     """
 
     def __init__(
         self,
         shim: Shim,
         record: Record,
-        base: Path,
+        files: Belongings,
         limits: Limits | None,
         output: Output,
         clock: Clock,
@@ -65,7 +65,8 @@ class ShimRun:
         self._handle = ProcessHandle(shim.identity, unit)
         self._shim = shim
         self._record = record
-        self._base = base
+        self._files = files
+        self._base = files.base_of(record.id)
         self._limits = limits
         self._output = output
         self._clock = clock
@@ -111,11 +112,16 @@ class ShimRun:
         """Let go of the descriptors."""
         self._shim.close()
 
+    def interrupt(self) -> None:
+        """Tell it by its pipe, or by SIGTERM where nobody listens there."""
+        self._cancelled = True
+        if not self._files.interrupt(self._record):
+            self._shim.terminate_child()
+
     async def release(self) -> None:
         """Close the pidfd, remove the files."""
         self.detach()
-        evidence.remove_exit_record(self._base)
-        remove_output(self._base)
+        await self._files.remove(self._record)
 
     def _traces(self, *, result: str = "", shutting_down: bool = False) -> Traces:
         """Return everything that is left to tell how it ended."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from local_agent.errors import LauncherUnavailableError, LocalAgentError, ManagerUnreachableError, NoAnswerError
 from local_agent.launchers import evidence
 from local_agent.launchers.handle import handle_in
-from local_agent.launchers.output import LAST_LINES, Output, remove_output
+from local_agent.launchers.output import LAST_LINES, Output
 from local_agent.launchers.run import ShimRun, may_live, traces_left
 from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
 from local_agent.launchers.stray import end_session, place_outside
@@ -22,10 +22,10 @@ from local_agent.systemd.names import new_id_of_nobody, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
     from local_agent.aio.clock import Clock
     from local_agent.launchers import LiveRun
+    from local_agent.launchers.belongings import Belongings
     from local_agent.linux.cgroup import Figures
     from local_agent.model import Child, End, ProcessIdentity, Record
     from local_agent.systemd import ScopeManager
@@ -59,7 +59,7 @@ class ScopeLauncher:
         self,
         manager: ScopeManager,
         place: Place,
-        base_of: Callable[[str], Path],
+        files: Belongings,
         output: Output,
         clock: Clock,
         open_files: tuple[int, int] | None = None,
@@ -70,14 +70,13 @@ class ScopeLauncher:
         self._oom_policy = oom_policy
         self._manager = manager
         self._place = place
-        self._base_of = base_of
+        self._files = files
         self._output = output
         self._clock = clock
 
     async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
         """Start a shim at its gate and a scope around it."""
-        base = self._base_of(record.id)
-        evidence.remove_exit_record(base)
+        base, child = self._files.base_of(record.id), self._files.prepared(record, child)
         with self._output.open(record, base) as descriptor:
             conditions = Conditions(record.nonce, own_cgroup=True, nice=limits.nice, open_files=self._open_files)
             shim = Shim.spawn(base, child, descriptor, conditions)
@@ -103,12 +102,12 @@ class ScopeLauncher:
         shim = Shim.adopt(process)
         if shim is None:
             return await self._end_of(record)
-        self._output.resume(record, self._base_of(record.id))
+        self._output.resume(record, self._files.base_of(record.id))
         return self._run(shim, record, record.limits)
 
     async def _end_of(self, record: Record) -> End:
         """Put together how it ended, and stop what is left of its scope."""
-        base, unit = self._base_of(record.id), scope_of(record.id)
+        base, unit = self._files.base_of(record.id), scope_of(record.id)
         await end_scope(self._manager, unit)
         status = await self._manager.status(unit)
         traces = replace(traces_left(record, base, self._output), result=status.result if status else "")
@@ -136,8 +135,7 @@ class ScopeLauncher:
     async def forget(self, record: Record) -> None:
         """Free the scope's name and remove the run's files."""
         await self._manager.reset_failed(scope_of(record.id))
-        evidence.remove_exit_record(self._base_of(record.id))
-        remove_output(self._base_of(record.id))
+        await self._files.remove(record)
 
     async def _enclose(self, identity: ProcessIdentity, record: Record, limits: Limits) -> None:
         unit = scope_of(record.id)
@@ -173,7 +171,7 @@ class ScopeLauncher:
             await self._clock.sleep(_AGAIN_SECONDS)
 
     def _run(self, shim: Shim, record: Record, limits: Limits | None) -> ScopeRun:
-        return ScopeRun(shim, record, self._manager, self._base_of(record.id), limits, self._output, self._clock)
+        return ScopeRun(shim, record, self._manager, self._files, limits, self._output, self._clock)
 
 
 class ScopeRun(ShimRun):
@@ -184,13 +182,13 @@ class ScopeRun(ShimRun):
         shim: Shim,
         record: Record,
         manager: ScopeManager,
-        base: Path,
+        files: Belongings,
         limits: Limits | None,
         output: Output,
         clock: Clock,
     ) -> None:
         self.unit = scope_of(record.id)
-        super().__init__(shim, record, base, limits, output, clock, self.unit)
+        super().__init__(shim, record, files, limits, output, clock, self.unit)
         self._manager = manager
         self._cgroup = cgroup.ROOT / cgroup_of(shim.identity.pid).lstrip("/")
         self._has_cgroup = self.unit in self._cgroup.name and cgroup.is_there(self._cgroup)

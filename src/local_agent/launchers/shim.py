@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_agent.errors import ExhaustedError, StateError, not_started
+from local_agent.errors import ExhaustedError
 from local_agent.launchers.environment import environment_file, is_plain
 from local_agent.launchers.evidence import Gate
-from local_agent.linux.procfs import identity_of
+from local_agent.linux.procfs import children_of, identity_of, is_alive, is_gone, parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,11 +76,10 @@ class Shim:
         """Start a shim that waits at its gate, in a session of its own. When this raises, nothing is left of it.
 
         `base` is the path of the run's record without its suffix; `output` takes the flow run's stdout and stderr.
-        Raise LaunchError where the flow run's folder or environment cannot be had, ExhaustedError where this machine
-        is at a limit.
+        Raise LaunchError where no process can have the flow run's environment, ExhaustedError where this machine is at
+        a limit.
         """
-        folder = _folder_of(child)
-        _try_folder(folder)
+        assert child.working_dir is not None  # belongings.py has made one
         spare = []  # no ExitStack: in a burst it is felt
         try:
             gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
@@ -90,7 +89,7 @@ class Shim:
             environment = environment_file(child.env, for_shell=way == "plain")
             spare.append(environment)
             how = (*conditions.as_words(), way, *command)
-            pid = _spawn(base, (str(folder), *child.argv), (gate_read, output, output, environment), how)
+            pid = _spawn(base, (str(child.working_dir), *child.argv), (gate_read, output, output, environment), how)
             shim = cls._watched(pid, gate_write)
             spare.remove(gate_write)
         except OSError as error:
@@ -155,6 +154,27 @@ class Shim:
             return self._status is None
         return not self._ended.is_set() and identity_of(self.identity.pid) == self.identity
 
+    def terminate_child(self) -> None:
+        """Send SIGTERM to the flow run's own process, which the shim waits for. Before and after it nothing happens.
+
+        Raise ExhaustedError where it cannot be found now.
+        """
+        for child in children_of(self.identity.pid):
+            try:
+                pidfd = os.pidfd_open(child)
+            except OSError as error:
+                if is_gone(error):
+                    continue
+                raise ExhaustedError(f"cannot hold process {child}: {error.strerror}") from error
+            try:
+                # asked after it is held: from here on the pid cannot become somebody else's
+                if self.identity.pid == parent_of(child) and is_alive(self.identity):
+                    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+            finally:
+                os.close(pidfd)
+
     def open_gate(self) -> None:
         """Let the flow run start. A shim that is gone already has ended, which its watcher will learn."""
         if self._gate is None:
@@ -214,22 +234,6 @@ def keep_descriptors() -> None:
         with contextlib.suppress(OSError):  # the one that lists them is closed by now
             if int(name) > 2:
                 os.set_inheritable(int(name), False)  # noqa: FBT003 - it takes no keyword
-
-
-def _try_folder(folder: Path) -> None:
-    """Raise LaunchError or ExhaustedError where a folder cannot be entered."""
-    try:
-        os.close(os.open(f"{folder}/.", os.O_PATH | os.O_CLOEXEC))  # pathlib would take a part "." away
-    except OSError as error:
-        raise not_started(
-            f"cannot start the flow run's process in {folder}", error, hint="check the flow run's working_dir"
-        ) from error
-
-
-def _folder_of(child: Child) -> Path:
-    if child.working_dir is None:
-        raise StateError("this launcher gives a flow run no folder of its own yet")
-    return child.working_dir
 
 
 def _spawn(base: Path, command: tuple[str, ...], descriptors: tuple[int, int, int, int], how: tuple[str, ...]) -> int:

@@ -64,6 +64,17 @@ def owner_of(pid: int) -> int | None:
         return None
 
 
+def parent_of(pid: int) -> int | None:
+    """Return a process's parent, None where it is gone. Raise ExhaustedError where /proc cannot be asked now."""
+    stat = proc.stat_in(_read(pid, "stat"))
+    return stat.parent if stat else None
+
+
+def children_of(pid: int) -> tuple[int, ...]:
+    """Return what a process has started by its first thread and not waited for yet. Raise ExhaustedError as above."""
+    return tuple(int(word) for word in _read(pid, f"task/{pid}/children").split())
+
+
 def age_seconds(pid: int) -> float | None:
     """Return how long ago a process began, a suspended machine's time included. None if it is gone.
 

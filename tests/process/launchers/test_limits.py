@@ -14,6 +14,7 @@ import pytest
 
 from local_agent.errors import ExhaustedError, LaunchError, StateError
 from local_agent.model import Cause
+from support import samples
 from support.launcher_bed import Bed, sh
 from support.limits import descriptors_left, no_descriptors
 from support.users import as_another_user, environment
@@ -101,12 +102,21 @@ async def test_a_folder_that_goes_before_the_gate_opens_fails_the_run_with_a_sen
     assert end.last_lines == (f"local-agent: cannot enter {folder}: No such file or directory",)
 
 
-@pytest.mark.parametrize("name", ["missing", "file/below", "loop", "n" * 300])
-async def test_a_folder_that_cannot_be_entered(bed: Bed, name: str) -> None:
+@pytest.mark.parametrize("name", ["missing", "file", "file/below", "a\0b", "\ud800"])
+async def test_a_folder_that_does_not_exist(bed: Bed, name: str) -> None:
     (bed.folder / "file").touch()
+    wanted = bed.folder / name
+    with pytest.raises(LaunchError) as caught:
+        await bed.launch("true", folder=wanted)
+    assert caught.value.message == f"Flow run {samples.RUN_ID} has a nonexistent `working_dir` configured: {wanted}"
+
+
+@pytest.mark.parametrize("name", ["loop", "n" * 300])
+async def test_a_folder_that_cannot_be_had(bed: Bed, name: str) -> None:
     (bed.folder / "loop").symlink_to("loop")
-    with pytest.raises(LaunchError, match="cannot start the flow run's process in"):
-        await bed.launch("true", folder=bed.folder / name)
+    wanted = bed.folder / name
+    with pytest.raises(LaunchError, match=f"Flow run {samples.RUN_ID} cannot have the `working_dir` {wanted}: "):
+        await bed.launch("true", folder=wanted)
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.backends.prefect1.detail import detail_of
-from local_agent.errors import LaunchError, StateError, not_started
+from local_agent.errors import StateError
 from local_agent.model import Child
 from local_agent.settings.option import VARIABLE_PREFIX
 
@@ -30,11 +28,10 @@ def child(
     """Given a flow run and the agent's own environment, scrubbed, return the command that runs it.
 
     `access` is where it finds the API, if that is elsewhere than where the agent does.
-    Raise LaunchError where its working_dir does not exist, ExhaustedError where that cannot be told now, StateError
-    where the agent's own folder cannot be used.
+    Raise StateError where the agent's own folder cannot be used.
     """
     run_config = detail_of(run).run_config
-    working_dir = _working_dir(run.id, run_config.working_dir)
+    working_dir = _working_dir(run_config.working_dir)
     env = dict(inherited)
     env["PREFECT__LOGGING__LEVEL"] = settings.flow_log_level
     # by default a thread in the child instead of a second process: 49 MB instead of 91 (prefect 1.4.1)
@@ -69,23 +66,11 @@ def _forced(run: FlowRun, settings: Settings, tenant_id: str, access: Access | N
     }
 
 
-def _working_dir(flow_run_id: str, wanted: str | None) -> Path:
-    if wanted is None:
-        return _own_folder()
-    hint = "create the folder on this machine, or change working_dir in the flow's LocalRun"
-    try:
-        is_folder = stat.S_ISDIR(os.stat(wanted).st_mode)  # noqa: PTH116 - pathlib takes some errors for an answer
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            raise not_started(
-                f"Flow run {flow_run_id} cannot have the `working_dir` {wanted}", error, hint=hint
-            ) from error
-        is_folder = False
-    except ValueError:  # a NUL, or what is no text
-        is_folder = False
-    if not is_folder:
-        raise LaunchError(f"Flow run {flow_run_id} has a nonexistent `working_dir` configured: {wanted}", hint=hint)
-    return Path(wanted).absolute()
+def _working_dir(wanted: str | None) -> Path:
+    """Return where a flow run is to run. Whether it can, its launcher sees: it may run on another machine."""
+    if wanted is None or not os.path.isabs(wanted):  # noqa: PTH117 - as it was given
+        return _own_folder() / (wanted or "")
+    return Path(wanted)
 
 
 def _own_folder() -> Path:
