@@ -40,6 +40,7 @@ class Bed:
 
     def __post_init__(self) -> None:
         self.left: list[str] = []
+        self.disk = Workers("files", 1)
         self.record = samples.record(boot_id="this-boot")
         self.launcher = self.new_launcher()
 
@@ -49,7 +50,7 @@ class Bed:
 
     def launcher_with(self, perl: str) -> ProcessLauncher:
         """Return a launcher that has this perl."""
-        files = Belongings(self.folder.joinpath, Workers("files", 1), self.note_left)
+        files = Belongings(self.folder.joinpath, self.disk, self.note_left)
         return ProcessLauncher(files, FileOutput(Nobody()), SystemClock(), perl)
 
     def note_left(self, record: Record, left: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from local_agent.agent.admission import Admission
 from local_agent.agent.fitness import Fitness
@@ -25,7 +26,6 @@ from local_agent.model import (
     CrashPolicy,
     End,
     FlowRun,
-    Handle,
     Outcome,
     Record,
     RunView,
@@ -37,7 +37,7 @@ from support import samples
 from support.clock import SkippingClock
 
 CODE_3 = End(Cause.EXITED, exit_code=3)
-HANDLE: Handle = {"version": 1, "job": 42}
+HANDLE: Mapping[str, Any] = {"version": 1, "job": 42}
 _FULL = StateError("cannot use the disk: No space left on device")
 
 

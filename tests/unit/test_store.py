@@ -212,9 +212,8 @@ def test_what_must_outlast_a_power_cut_is_waited_for(store: Store, monkeypatch: 
 @pytest.mark.parametrize("step", [Step.CLAIMING, Step.RUNNING])
 def test_an_older_version_leaves_what_it_cannot_find_alone(step: Step) -> None:
     """It knows formats up to 1. A record without a process it would take for one whose process has ended."""
-    for line in lines_of(replace(_JOB, step=step)).splitlines():
-        assert not line or json.loads(line)["format"] == 2
-    assert json.loads(lines_of(replace(_FULL, step=step)).splitlines()[-1])["format"] == 1
+    formats = [json.loads(lines_of(replace(one, step=step)).splitlines()[-1])["format"] for one in (_JOB, _FULL)]
+    assert formats == [2, 1]
 
 
 def test_what_is_added_to_a_handle_is_kept_and_hidden_from_0_1_0(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from support.launcher_bed import Bed
 
 
 @pytest.fixture
-def bed(tmp_path: Path) -> Bed:
+def bed(tmp_path: Path) -> Iterator[Bed]:
     """A fresh launcher."""
-    return Bed(tmp_path)
+    fresh = Bed(tmp_path)
+    yield fresh
+    fresh.disk.close()

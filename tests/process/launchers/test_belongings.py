@@ -31,13 +31,15 @@ async def _launch(bed: Bed, script: str, *, limits: Limits | None = None, folder
 
 @_DEADLINE
 async def test_whoever_listens_is_told_by_the_pipe(bed: Bed, limits: Limits) -> None:
-    listen = f'exec 3<>"${CONTROL_VARIABLE}"; echo up >{bed.folder}/up; dd bs=1 count=1 <&3 2>&-; exit 9'
-    process = await _launch(bed, f"{listen} >{bed.folder}/told", limits=limits, folder=bed.folder)
+    listen = f'exec 3<>"${CONTROL_VARIABLE}"; echo up >{bed.folder}/up; dd bs=1 count=1 <&3 >{bed.folder}/told 2>&-'
+    process = await _launch(bed, f"{listen}; exit 9", limits=limits, folder=bed.folder)
     pipe = bed.folder / f"{samples.RUN_ID}.control"
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
     assert stat.S_IMODE(pipe.lstat().st_mode) == 0o600
     bed.wait_for("up")
-    (await bed.adopt(bed.adopted(process))).interrupt()
+    adopted = await bed.adopt(bed.adopted(process))
+    adopted.interrupt()
+    adopted.detach()
     assert (await bed.conclude(process)).exit_code == 9
     assert (bed.folder / "told").read_text() == "c"
 
@@ -67,7 +69,7 @@ async def test_a_pipe_by_which_nobody_hears(bed: Bed, spoil: str) -> None:
     if spoil == "fill it":
         os.close(kept)
         kept = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-        while os.write(kept, b"x" * 4096) == 4096 and not _is_full(kept):
+        while not _is_full(kept):
             pass
     elif spoil != "leave it":
         pipe.unlink()
@@ -86,7 +88,7 @@ async def test_a_pipe_by_which_nobody_hears(bed: Bed, spoil: str) -> None:
 
 def _is_full(pipe: int) -> bool:
     try:
-        return os.write(pipe, b"x") == 0
+        return os.write(pipe, b"x" * 4096) == 0
     except BlockingIOError:
         return True
 

@@ -18,6 +18,7 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+from local_agent.launchers.handle import ProcessHandle
 from local_agent.limits import Limits
 from local_agent.linux.procfs import boot_id, identity_of
 from local_agent.model import Record, Step
@@ -49,11 +50,9 @@ async def _start(store: Store, manager: DBusScopeManager, number: int) -> None:
     pid = _spawn()
     unit, about = f"flow-run-{run}.scope", f"Flow run run-{number} of nightly-load"
     await manager.start_scope(ScopeRequest(unit, "flowruns-prod1.slice", pid, about, "", Limits(), 5.0))
-    identity = identity_of(pid)
+    handle = ProcessHandle(identity_of(pid), unit).as_json()
     step = Step.RUNNING
-    store.save(
-        Record(run, f"run-{number}", "nightly-load", "n" * 32, step, boot_id(), now, now, "scope", unit, identity)
-    )
+    store.save(Record(run, f"run-{number}", "nightly-load", "n" * 32, step, boot_id(), now, now, "scope", handle))
 
 
 def _spawn() -> int:
