@@ -38,7 +38,7 @@ class LiveRun(Protocol):
         """Ask the flow run to end by itself, and return at once.
 
         By its control pipe where it listens to one, else by SIGTERM to its own process and to none that it started.
-        Whoever does not heed it is stopped by `stop`. Raise ExhaustedError where it cannot be asked now.
+        Whoever does not heed it, or cannot be asked, is for `stop`.
         """
 
     async def stop(self, grace_seconds: float) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from local_agent.errors import ExhaustedError
 from local_agent.launchers import evidence
 from local_agent.launchers.handle import ProcessHandle, handle_in
 from local_agent.linux.procfs import boot_id
@@ -116,7 +118,8 @@ class ShimRun:
         """Tell it by its pipe, or by SIGTERM where nobody listens there."""
         self._cancelled = True
         if not self._files.interrupt(self._record):
-            self._shim.terminate_child()
+            with contextlib.suppress(ExhaustedError):
+                self._shim.terminate_child()
 
     async def release(self) -> None:
         """Close the pidfd, remove the files."""
