@@ -4,8 +4,8 @@
 #   make check         what to run before each commit: the linters and the quick tiers, side by side
 #   make test          runs every tier of tests; ARGS='-k scope' is passed on to pytest; JOBS=auto, or a number,
 #                      runs them side by side
-#   make test-unit     runs one tier: static, unit, api, process, chaos, prefect, bench, browser, system,
-#                      vm, package
+#   make test-unit     runs one tier: static, unit, api, contract, process, chaos, prefect, bench, browser,
+#                      system, vm, package
 #   make chaos         breaks things for an hour: a thousand kills of the agent, ...; SEED=n repeats a run
 #   make fuzz          sends 100,000 wild packets to the broker on each Debian; FUZZ_SEED=n repeats a run
 #   make fuzz-api      gives 100,000 wild answers of an API to the agent; FUZZ_SEED=n repeats a run
@@ -20,7 +20,7 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-TIERS := static unit api process chaos prefect bench browser system vm package
+TIERS := static unit api contract process chaos prefect bench browser system vm package
 DEBIAN := 13
 ARGS :=
 SEED :=
@@ -82,7 +82,7 @@ check: test-setup
 	$(PYTEST) $(call side_by_side,auto) -q -m 'not alone' tests/static tests/unit tests/api $(ARGS)
 
 .PHONY: $(TIERS:%=test-%)
-test-static test-unit test-api test-process test-chaos: test-setup
+test-static test-unit test-api test-contract test-process test-chaos: test-setup
 test-process: unpacked
 test-prefect test-bench: test-setup prefect unpacked
 test-browser: browser

@@ -22,9 +22,35 @@ from support.signals import hear_ignored_signals
 NO_SKIP = "LOCAL_AGENT_TESTS_NO_SKIP"
 
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
-_TIERS = ("static", "unit", "api", "process", "chaos", "prefect", "bench", "browser", "system", "vm", "package")
+_TIERS = (
+    "static",
+    "unit",
+    "api",
+    "contract",
+    "process",
+    "chaos",
+    "prefect",
+    "bench",
+    "browser",
+    "system",
+    "vm",
+    "package",
+)
 # side by side what takes longest goes first, and what is short fills the end; what runs alone is last
-_LONGEST_FIRST = ("vm", "package", "chaos", "prefect", "system", "process", "browser", "static", "api", "unit", "bench")
+_LONGEST_FIRST = (
+    "vm",
+    "package",
+    "chaos",
+    "prefect",
+    "system",
+    "process",
+    "browser",
+    "static",
+    "api",
+    "contract",
+    "unit",
+    "bench",
+)
 _RECORDER = pytest.StashKey[TaskRecorder]()
 _AT_START = pytest.StashKey[Snapshot]()
 _LEFT_BY_WORKERS = pytest.StashKey[list[str]]()

@@ -173,6 +173,8 @@ class Claims:
         facts = await self._reader.read(record.id)
         if facts is None:
             return False
+        if facts.meaning is RunState.FINISHED and states.nonce_of(facts.serialized_state) == record.nonce:
+            return True  # by an earlier request whose answer was lost
         if ticket_of(record).task_runs:
             is_ours = facts.meaning is RunState.RUNNING and await self._marks.are_ours(record)
         else:

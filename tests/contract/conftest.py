@@ -1,0 +1,32 @@
+"""Each kind of API in turn, for the one suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from contract.prefect1 import prefect1
+from contract.side import Made
+from support.api import Api
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An embedded API that refuses no second claim: so a run that was given back is taken again at once."""
+    with Api(tmp_path_factory.mktemp("contract-api") / "server.db", options=["--no-submit-lock"]) as running:
+        yield running
+
+
+def _prefect1(request: pytest.FixtureRequest) -> Made:
+    api: Api = request.getfixturevalue("api")
+    return lambda: prefect1(api)
+
+
+SIDES: dict[str, Callable[[pytest.FixtureRequest], Made]] = {"prefect1": _prefect1}
+
+
+@pytest.fixture(scope="session", params=SIDES)
+def made(request: pytest.FixtureRequest) -> Made:
+    """What makes the side of a kind of API; what its sides share lives as long as the whole run."""
+    return SIDES[request.param](request)
