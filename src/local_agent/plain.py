@@ -7,6 +7,7 @@ that is too large.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -31,6 +32,18 @@ _UNIX = "unix://"
 def printable(text: str) -> str:
     """Return the text as one line that steers no terminal: "?" for each character that is not to be seen."""
     return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Return JSON in which people can read names: only what steers a terminal or cannot be written is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable() or char == "\n":  # a new line within a text is escaped by now
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else json.dumps(char)[1:-1]
 
 
 def short(text: str, most: int = MOST_NAME) -> str:

@@ -75,7 +75,8 @@ def make_folder(folder: Path, chance: random.Random, *, wild: int = 4) -> None:
 def _as_file(path: Path, record: Record, chance: random.Random) -> None:
     """Write a record in which one to five fields, at any depth, are something else."""
     Store(path.parents[1]).save(replace(record))
-    obj = json.loads(path.read_text())
+    lines = [json.loads(line.removeprefix("+")) for line in path.read_text().split("\n") if line]
+    obj = {name: value for line in lines for name, value in line.items()}
     for _ in range(chance.randint(1, 5)):
         place: Any = obj
         while (

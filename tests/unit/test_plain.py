@@ -38,6 +38,15 @@ def test_the_largest_text_is_a_part_of_what_the_api_takes(char: str) -> None:
     assert len(json.dumps(json.dumps(state))) < 600_000
 
 
+@pytest.mark.parametrize(
+    "text", ["caf\u00e9 \U0001f389", "\ud800", "a\x9b31mb\x7f", "\u2028\u202e\U000e0001", "\x1b[31m\n"]
+)
+def test_json_of_any_text_can_be_written_and_read_again(text: str) -> None:
+    written = plain.json_text({"name": text})
+    assert json.loads(written.encode()) == {"name": text}
+    assert written.isprintable()
+
+
 def test_last_words_are_ten_lines_of_bounded_length() -> None:
     words = plain.last_words(["first", *["\xe4" * 100_000] * 12, "la\0st"])
     assert len(words) == plain.MOST_LAST_LINES

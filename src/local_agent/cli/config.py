@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ import click
 
 from local_agent.cli.options import flags_in, start_options
 from local_agent.linux.procfs import cgroup_of
-from local_agent.plain import printable
+from local_agent.plain import json_text, printable
 from local_agent.settings import load_settings
 from local_agent.settings.show import as_json, as_lines
 from local_agent.systemd.names import service_of
@@ -61,7 +60,7 @@ def _print(told: Mapping[str, object], lines: object, notes: object, *, as_json_
     for warning in warnings if isinstance(warnings, list) else []:
         click.echo(f"warning: {printable(str(warning))}", err=True)
     if as_json_:
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        click.echo(json_text(told, indent=2))
     else:
         for line in lines if isinstance(lines, list | tuple) else []:
             click.echo(printable(line.rstrip()))

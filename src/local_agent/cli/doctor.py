@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
@@ -13,6 +12,7 @@ from local_agent.host.doctor import checkup
 from local_agent.host.doctor.check import Verdict
 from local_agent.host.table import terminal_of
 from local_agent.host.view import this_host
+from local_agent.plain import json_text
 
 
 @click.command("doctor")
@@ -35,5 +35,5 @@ def command(context: click.Context, *, instance: str | None, as_json: bool) -> N
         if not as_json:
             click.echo("\n".join(checkup.shown(finding, terminal)))
     if as_json:
-        click.echo(json.dumps(checkup.as_json(findings, host.now()), ensure_ascii=False))
+        click.echo(json_text(checkup.as_json(findings, host.now())))
     context.exit(1 if any(finding.verdict is Verdict.FAILURE for finding in findings) else 0)

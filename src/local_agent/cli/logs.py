@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 
@@ -15,6 +14,7 @@ from local_agent.host.log import render
 from local_agent.host.log.search import LogsWanted, find_lines
 from local_agent.host.table import terminal_of
 from local_agent.host.view import MAY_NOT_READ, Host, this_host
+from local_agent.plain import json_text
 
 
 @click.command("logs")
@@ -66,7 +66,7 @@ def command(
             is_empty = False
             if names is not None and line.run_name:
                 names[line.flow_run_id] = line.run_name
-            text = json.dumps(render.as_json(line), ensure_ascii=False) if as_json else None
+            text = json_text(render.as_json(line)) if as_json else None
             click.echo(text or render.shown(line, terminal, names))
     if is_empty:
         _explain_nothing(host, instance, may_read=may_read)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from local_agent.cli.show import show_problems
 from local_agent.host.output import ps
 from local_agent.host.table import terminal_of
 from local_agent.host.view import this_host
+from local_agent.plain import json_text
 
 _LOOK_SECONDS = 2.0
 _CLEAR = "\x1b[H\x1b[J"
@@ -53,7 +53,7 @@ def _show_once(ended: int, instance: str | None, *, as_json: bool, clear: bool) 
     host = this_host()
     overview, now = host.overview(instance=instance, ended=ended), host.now()
     if as_json:
-        click.echo(json.dumps(ps.as_json(overview, now), ensure_ascii=False))
+        click.echo(json_text(ps.as_json(overview, now)))
         return
     lines = ps.table(overview.runs, now, terminal_of(sys.stdout, os.environ), with_ended=bool(ended))
     click.echo((_CLEAR if clear else "") + "\n".join(lines))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from local_agent.errors import LocalAgentError
 from local_agent.host.reading.runs import Run, with_figures
 from local_agent.host.table import printable
 from local_agent.host.view import Host
+from local_agent.plain import json_text
 
 FORMAT = 1
 Command = Callable[..., Any]
@@ -47,7 +47,7 @@ def do_to_each(host: Host, words: Sequence[str], action: Callable[[Run], str], *
             said, error = caught.message, caught
             failures.append(caught)
         if as_json:
-            click.echo(json.dumps(deed_as_json(word, run, said, error), ensure_ascii=False))
+            click.echo(json_text(deed_as_json(word, run, said, error)))
         elif error is None:
             click.echo(said)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
@@ -12,6 +11,7 @@ from local_agent.cli.show import show_notes, show_problems
 from local_agent.host.output import status
 from local_agent.host.table import terminal_of
 from local_agent.host.view import this_host
+from local_agent.plain import json_text
 
 
 @click.command("status")
@@ -32,7 +32,7 @@ def command(context: click.Context, *, instance: str | None, as_json: bool) -> N
     instances, problems = host.instances(instance)
     pressure = status.read_pressure()
     if as_json:
-        click.echo(json.dumps(status.as_json(instances, pressure, problems, host.now()), ensure_ascii=False))
+        click.echo(json_text(status.as_json(instances, pressure, problems, host.now())))
     else:
         terminal = terminal_of(sys.stdout, os.environ)
         for line in [*status.table(instances, host.now(), terminal), status.in_words(pressure)]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ from local_agent.host.top.session import TopSession, look_at
 from local_agent.host.top.terminal import opened
 from local_agent.host.top.view import Look, State, frame
 from local_agent.host.view import Host, this_host
+from local_agent.plain import json_text
 
 
 @click.command("top")
@@ -53,7 +53,7 @@ def _once(host: Host, delay: float, instance: str | None, *, as_json: bool) -> N
     time.sleep(delay)  # CPU in use is what was used between two looks
     look = look_at(host, histories, instance)
     if as_json:
-        click.echo(json.dumps(view.as_json(look), ensure_ascii=False))
+        click.echo(json_text(view.as_json(look)))
         return
     click.echo("\n".join(_without_keys(look)))
     show_problems(look.problems)
