@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +17,7 @@ class Limits:
     tasks_max: int | None = None
     runtime_max_seconds: float | None = None
     nice: int | None = None
+
+    def in_cgroup(self) -> dict[str, float]:
+        """Return those that a cgroup enforces and that are set, by name; the shim itself sets the nice value."""
+        return {name: value for name, value in asdict(self).items() if name != "nice" and value is not None}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from local_agent.systemd.names import flow_run_of, is_nobodys
+from local_agent.units.names import flow_run_of, is_nobodys
 from package.conftest import NEXT, Repository
 from support import player, real_flows
 from support.api import Api

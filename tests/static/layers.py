@@ -17,13 +17,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("aio", "linux", "wording"),
     ("model",),
     ("errors", "limits", "plain"),
+    ("dbus", "units"),
     ("",),  # the package's own __init__: its version
 )
 
-# They stand apart: each may import only what it names here, and only the modules named after it may import it.
+# They stand apart: each may import only what it names here and what lies below that name, and only the modules named
+# after it may import it.
 APART: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     # its protocol is written once, and there; whether it would answer us, it tells itself
-    "broker": (frozenset({"linux.proc"}), frozenset({"systemd.broker_client", "service.managers"})),
+    "broker": (frozenset({"dbus", "linux.proc", "units"}), frozenset({"systemd.broker_client", "service.managers"})),
     "server": (frozenset({"", "errors", "net.http_guard"}), frozenset({"cli.server"})),
 }
 
@@ -31,14 +33,15 @@ APART: dict[str, tuple[frozenset[str], frozenset[str]]] = {
 def layer_of(module: str) -> int | None:
     """Given a module's name below the package, return its layer's number, counted from the top. None if it has none."""
     places = {name: number for number, names in enumerate(LAYERS) for name in names}
-    return next((places[name] for name in _longest_first(module) if name in places), None)
+    return next((places[name] for name in longest_first(module) if name in places), None)
 
 
 def apart_name(module: str) -> str | None:
     """Given a module's name, return which of those that stand apart it belongs to, if any."""
-    return next((name for name in _longest_first(module) if name in APART), None)
+    return next((name for name in longest_first(module) if name in APART), None)
 
 
-def _longest_first(module: str) -> list[str]:
+def longest_first(module: str) -> list[str]:
+    """Given a module's name, return it and the names of the packages that it lies in, from the inside."""
     parts = module.split(".")
     return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]

@@ -35,9 +35,9 @@ class _Counted(DBusScopeManager):
 
     asked = 0
 
-    async def _call_at(self, *given: Any) -> Any:  # noqa: ANN401 - as its base has it
+    async def _asked(self, *given: Any) -> Any:  # noqa: ANN401 - as its base has it
         self.asked += 1
-        return await super()._call_at(*given)
+        return await super()._asked(*given)
 
 
 class _Nobody:

@@ -20,7 +20,7 @@ from local_agent.events import Subject
 from local_agent.launchers.handle import ProcessHandle
 from local_agent.linux import cgroup, procfs
 from local_agent.model import Record, Step
-from local_agent.systemd.names import flow_run_of, scope_of
+from local_agent.units.names import flow_run_of, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -16,9 +16,9 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from local_agent.broker.names import instance_in
 from local_agent.broker.protocol import Code, RefusedError
 from local_agent.linux import proc
+from local_agent.units.names import instance_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

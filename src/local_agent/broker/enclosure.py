@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_agent.broker.names import is_in
 from local_agent.broker.protocol import Code, RefusedError
 from local_agent.linux import proc
+from local_agent.units.names import is_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,62 +9,58 @@ from typing import TYPE_CHECKING, Any
 
 from jeepney.wrappers import DBusErrorResponse
 
-from local_agent.broker.bus import SYSTEMD, Bus, BusError
 from local_agent.broker.callers import Caller, held_for
 from local_agent.broker.enclosure import check_enclosed, check_own
 from local_agent.broker.journal import last_lines
 from local_agent.broker.line_limits import LineLimits
-from local_agent.broker.names import identifier_of, instance_of, scope_of, service_of, slice_of
 from local_agent.broker.protocol import Code, RefusedError, Request, Verb
 from local_agent.broker.turns import Turns
+from local_agent.dbus import SYSTEM_BUS, BusError
+from local_agent.dbus.calls import MANAGER_PATH, NOT_LOADED, NOT_THERE, describe
+from local_agent.dbus.systemd import Systemd
+from local_agent.units.names import identifier_of, instance_of, scope_of, service_of, slice_of
+from local_agent.units.properties import AT_START_ONLY, scope_properties
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from local_agent.broker.callers import Process
+    from local_agent.units.properties import Property
 
 Answer = dict[str, Any]
 
-_USEC = 1_000_000
 _TAILS_EACH, _TAILS_TOGETHER = 2, 6  # each is a process, and the broker's unit has few
 _STARTS_EACH, _STARTS_TOGETHER = 8, 64  # PID 1 takes seconds to answer when a hundred units start at once
-# all that a start may take is less than the agent waits for its answer, which is 45 s; bus.py has the rest of it
+# all that a start may take is less than the agent waits for its answer, which is 45 s; the rest is in dbus/systemd.py
 _TURN_SECONDS = 15.0
 _READY_SECONDS, _READY_LOOK_SECONDS = 3.0, 0.1
 _JOB_SECONDS = 8.0
 _PROOF_SECONDS = 20.0
 _PIDFDS_SINCE = 257
 _NO_JOB = 0
-_UNKNOWN = ("UnknownObject", "UnknownMethod", "UnknownInterface", "UnknownProperty")
-# a property of a scope that does not run yet; all others can be set once it is known whom they hit
-_AT_START_ONLY = "RuntimeMaxUSec"
-_NOT_LOADED = (f"{SYSTEMD}.NoSuchUnit", f"{SYSTEMD}.LoadFailed")
-# what systemd says of a unit that it unloads between two questions
-_NOT_THERE = (*_NOT_LOADED, *(f"org.freedesktop.DBus.Error.{name}" for name in _UNKNOWN))
+
+
+async def _to_systemd() -> Systemd:
+    return await Systemd.connect(SYSTEM_BUS, passes_descriptors=True)
 
 
 class Operations:
     """Carries out requests, over one connection to the system bus that is made when it is first needed."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Bus]] = Bus.connect) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Systemd]] = _to_systemd) -> None:
         self._connect = connect
         self._line_limits = LineLimits()
-        self._bus: Bus | None = None
+        self._bus: Systemd | None = None
         self._takes_pidfds = False
         self._connecting = asyncio.Lock()
         self._starts = Turns(each=_STARTS_EACH, together=_STARTS_TOGETHER)
         self._tails = Turns(each=_TAILS_EACH, together=_TAILS_TOGETHER)
-        self._by_verb: dict[Verb, Callable[[Bus, Caller, Request], Awaitable[Answer]]] = {
+        self._by_verb: dict[Verb, Callable[[Systemd, Caller, Request], Awaitable[Answer]]] = {
             Verb.START: self._start,
             Verb.STOP: self._stop,
             Verb.KILL: self._kill,
-            Verb.STATUS: self._status,
             Verb.RESET_FAILED: self._reset_failed,
-            Verb.SET: self._set,
-            Verb.FREEZE: self._freeze,
-            Verb.THAW: self._thaw,
             Verb.TAIL: self._tail,
-            Verb.SHUTTING_DOWN: self._shutting_down,
         }
 
     async def prove(self, caller: Caller) -> None:
@@ -88,7 +84,7 @@ class Operations:
             self._bus.close()
             self._bus = None
 
-    async def _connected(self) -> Bus:
+    async def _connected(self) -> Systemd:
         async with self._connecting:
             if self._bus is not None and self._bus.lost.done():
                 self.close()
@@ -97,7 +93,7 @@ class Operations:
                 self._takes_pidfds = await _systemd_version(self._bus) >= _PIDFDS_SINCE
             return self._bus
 
-    async def _start(self, bus: Bus, caller: Caller, request: Request) -> Answer:
+    async def _start(self, bus: Systemd, caller: Caller, request: Request) -> Answer:
         async with self._starts.turn(caller.instance, _TURN_SECONDS):
             await _until_ready(bus, caller)
             # looked at when nothing is waited for any more: meanwhile its pid may become a stranger's
@@ -106,10 +102,10 @@ class Operations:
                 await self._enclose(bus, caller, request, process)
         return {}
 
-    async def _enclose(self, bus: Bus, caller: Caller, request: Request, process: Process) -> None:
+    async def _enclose(self, bus: Systemd, caller: Caller, request: Request, process: Process) -> None:
         unit = scope_of(request.flow_run)
         # by a pid alone a stranger may be meant by the time that systemd moves it, whom no limit should hit
-        later = [] if self._takes_pidfds else [one for one in request.properties if one[0] != _AT_START_ONLY]
+        later = [] if self._takes_pidfds else [one for one in request.properties if one[0] != AT_START_ONLY]
         properties = [one for one in self._scope_properties(caller, request, process) if one not in later]
         try:
             result = await bus.run_short_job(
@@ -126,80 +122,42 @@ class Operations:
         if later:
             await bus.call("SetUnitProperties", "sba(sv)", (unit, True, later))
 
-    def _scope_properties(self, caller: Caller, request: Request, process: Process) -> list[Any]:
-        whole = ("PIDFDs", ("ah", [process.pidfd])) if self._takes_pidfds else ("PIDs", ("au", [process.pid]))
-        return [
-            whole,
-            ("Description", ("s", request.description)),
-            ("Slice", ("s", slice_of(caller.instance))),
-            # so that at shutdown the scope ends first, and the agent sees and reports it
-            ("After", ("as", [service_of(caller.instance)])),
-            ("TimeoutStopUSec", ("t", int(request.stop_seconds * _USEC))),
-            # stop: the kernel kills one process, systemd the rest with SIGTERM: the shim writes down what happened
-            ("OOMPolicy", ("s", request.oom_policy)),
-            *((f"{kind}Accounting", ("b", True)) for kind in ("CPU", "Memory", "IO", "Tasks")),
-            *request.properties,
-        ]
+    def _scope_properties(self, caller: Caller, request: Request, process: Process) -> list[Property]:
+        whole: Property = ("PIDFDs", ("ah", [process.pidfd])) if self._takes_pidfds else ("PIDs", ("au", [process.pid]))
+        lies_in, after = slice_of(caller.instance), service_of(caller.instance)
+        made = scope_properties(whole, request.description, lies_in, after, request.stop_seconds, request.oom_policy)
+        return [*made, *request.properties]
 
-    async def _stop(self, bus: Bus, caller: Caller, request: Request) -> Answer:
+    async def _stop(self, bus: Systemd, caller: Caller, request: Request) -> Answer:
         if await self._safe(bus, caller, request):
             await _unless_gone(bus.run_job("StopUnit", "ss", (scope_of(request.flow_run), "replace")))
         return {}
 
-    async def _kill(self, bus: Bus, caller: Caller, request: Request) -> Answer:
+    async def _kill(self, bus: Systemd, caller: Caller, request: Request) -> Answer:
         if await self._safe(bus, caller, request):
             await _unless_gone(bus.call("KillUnit", "ssi", (scope_of(request.flow_run), "all", request.signal)))
         return {}
 
-    async def _reset_failed(self, bus: Bus, caller: Caller, request: Request) -> Answer:
+    async def _reset_failed(self, bus: Systemd, caller: Caller, request: Request) -> Answer:
         if await self._own(bus, caller, request):
             await _unless_gone(bus.call("ResetFailedUnit", "s", (scope_of(request.flow_run),)))
         self._line_limits.note_end(scope_of(request.flow_run))
         return {}
 
-    async def _set(self, bus: Bus, caller: Caller, request: Request) -> Answer:
-        if await self._safe(bus, caller, request):
-            body = (scope_of(request.flow_run), True, list(request.properties))
-            await _unless_gone(bus.call("SetUnitProperties", "sba(sv)", body))
-        return {}
-
-    async def _freeze(self, bus: Bus, caller: Caller, request: Request) -> Answer:
-        if await self._safe(bus, caller, request):
-            await _unless_gone(bus.call("FreezeUnit", "s", (scope_of(request.flow_run),)))
-        return {}
-
-    async def _thaw(self, bus: Bus, caller: Caller, request: Request) -> Answer:
-        if await self._own(bus, caller, request):
-            await _unless_gone(bus.call("ThawUnit", "s", (scope_of(request.flow_run),)))
-        return {}
-
-    async def _status(self, bus: Bus, caller: Caller, request: Request) -> Answer:
-        path = await self._own(bus, caller, request)
-        try:
-            active_state = await bus.get(path, "Unit", "ActiveState") if path else ""
-            result = await bus.get(path, "Scope", "Result") if path else ""
-        except DBusErrorResponse:  # unloaded between two of the questions
-            return {"status": None}
-        return {"status": {"active_state": active_state, "result": result} if path else None}
-
-    async def _tail(self, bus: Bus, caller: Caller, request: Request) -> Answer:
+    async def _tail(self, bus: Systemd, caller: Caller, request: Request) -> Answer:
         """The lines of the caller's own user alone: any user can write under any identifier."""
         await self._own(bus, caller, request)
         async with self._tails.turn(caller.instance, _TURN_SECONDS):
             return {"lines": await last_lines(identifier_of(request.flow_run), caller.uid, request.lines)}
 
-    async def _shutting_down(self, bus: Bus, _caller: Caller, _request: Request) -> Answer:
-        state = await bus.get("/org/freedesktop/systemd1", "Manager", "SystemState")
-        return {"shutting_down": state == "stopping"}
-
-    async def _own(self, bus: Bus, caller: Caller, request: Request) -> str:
+    async def _own(self, bus: Systemd, caller: Caller, request: Request) -> str:
         """Return the object path of the caller's scope, "" where it is not loaded. Raise RefusedError for another's."""
         unit = scope_of(request.flow_run)
         try:
             (path,) = await bus.call("GetUnit", "s", (unit,))
             lies_in = await bus.get(path, "Scope", "Slice")
         except DBusErrorResponse as error:
-            if error.name not in _NOT_THERE:
+            if error.name not in NOT_THERE:
                 raise
             return ""
         if lies_in != slice_of(caller.instance):
@@ -208,7 +166,7 @@ class Operations:
             raise RefusedError(Code.NOT_YOURS, f"{unit} is of {whose}: it lies in {lies_in}")
         return str(path)
 
-    async def _safe(self, bus: Bus, caller: Caller, request: Request) -> str:
+    async def _safe(self, bus: Systemd, caller: Caller, request: Request) -> str:
         """The same for what hits every process of a scope: below 257 one may be a stranger, meant by its pid."""
         path = await self._own(bus, caller, request)
         if path and not self._takes_pidfds:
@@ -217,7 +175,7 @@ class Operations:
         return path
 
 
-async def _until_ready(bus: Bus, caller: Caller) -> None:
+async def _until_ready(bus: Systemd, caller: Caller) -> None:
     """Return once the caller's service is up and has no job, which a scope's start job would wait for.
 
     While it waits it names a process by its pid, and at the wish of who lets it wait. Raise RefusedError.
@@ -231,24 +189,24 @@ async def _until_ready(bus: Bus, caller: Caller) -> None:
         raise RefusedError(Code.NOT_NOW, f"{service} is not active, or has a job: see systemctl list-jobs") from error
 
 
-async def _is_ready(bus: Bus, service_path: str) -> bool:
+async def _is_ready(bus: Systemd, service_path: str) -> bool:
     state, (job, _) = await asyncio.gather(
         bus.get(service_path, "Unit", "ActiveState"), bus.get(service_path, "Unit", "Job")
     )
     return bool(state == "active" and job == _NO_JOB)
 
 
-async def _cgroup_of(bus: Bus, path: str) -> str:
+async def _cgroup_of(bus: Systemd, path: str) -> str:
     """Return the cgroup of a scope, given its object; "" where it has none any more."""
     try:
         return str(await bus.get(path, "Scope", "ControlGroup"))
     except DBusErrorResponse as error:
-        if error.name not in _NOT_THERE:
+        if error.name not in NOT_THERE:
             raise
         return ""
 
 
-async def _check_main(bus: Bus, caller: Caller) -> None:
+async def _check_main(bus: Systemd, caller: Caller) -> None:
     service = service_of(caller.instance)
     (caller.service_path,) = await bus.call("GetUnit", "s", (service,))
     if await bus.get(caller.service_path, "Service", "MainPID") != caller.process.pid:
@@ -264,11 +222,11 @@ def _refusals() -> Iterator[None]:
     except TimeoutError as error:
         raise RefusedError(Code.NOT_NOW, "others of this instance take their time; ask again") from error
     except DBusErrorResponse as error:
-        raise RefusedError(Code.REFUSED, f"systemd refuses: {_in_words(error)}") from error
+        raise RefusedError(Code.REFUSED, f"systemd refuses: {describe(error)}") from error
 
 
-async def _systemd_version(bus: Bus) -> int:
-    version = re.match(r"\d+", await bus.get("/org/freedesktop/systemd1", "Manager", "Version"))
+async def _systemd_version(bus: Systemd) -> int:
+    version = re.match(r"\d+", await bus.get(MANAGER_PATH, "Manager", "Version"))
     return int(version[0]) if version else 0
 
 
@@ -276,9 +234,5 @@ async def _unless_gone(call: Awaitable[object]) -> None:
     try:
         await call
     except DBusErrorResponse as error:
-        if error.name not in _NOT_LOADED:
+        if error.name not in NOT_LOADED:
             raise
-
-
-def _in_words(error: DBusErrorResponse) -> str:
-    return str(error.data[0]) if error.data else str(error.name)

@@ -20,15 +20,14 @@ within 10 s is hung up on:
                    oom_policy (stop, continue or kill; may be left out)
     stop           -                                                    {}, once the scope is gone
     kill           signal (a number)                                    {}
-    status         -                                                    {"status": null | {"active_state", "result"}}
     reset-failed   -                                                    {}
-    set            limits (null takes one away)                         {}
-    freeze, thaw   -                                                    {}
     tail           lines                                                {"lines": ["...", ...]}
-    shutting-down  (no flow_run)                                        {"shutting_down": true | false}
 
-`limits` has the keys of `limits.LIMITS` and no others. The scope is always flow-run-<uuid>.scope in the slice of the
-caller's own instance, which is not part of any message. A scope that is not loaded is no error: it has ended.
+How a scope stands, and whether the machine goes down, the bus tells everybody; what is done to a flow run by a person
+(freeze, thaw, new limits) is done by systemctl.
+
+`limits` has the keys of `units.properties.LIMITS` and no others. The scope is always flow-run-<uuid>.scope in the slice
+of the caller's own instance, which is not part of any message. A scope that is not loaded is no error: it has ended.
 
 When the broker ends (it does so after a minute without a packet) it takes no more packets, so that sending fails,
 answers what it has taken, and hangs up. The next connection starts it again.
@@ -43,7 +42,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from local_agent.broker.limits import Properties, limit_properties
+from local_agent.units.names import MAX_DESCRIPTION, description_of
+from local_agent.units.properties import Property, checked_limits, limit_properties
 
 SOCKET_PATH = "/run/local-agent/broker.socket"
 MOST_REQUEST_BYTES = 4096
@@ -52,7 +52,6 @@ MOST_ANSWER_BYTES = 65536
 _MOST_ID = 2**53
 _MOST_PID = 2**22  # the kernel's own (proc(5), pid_max)
 _MOST_STOP_SECONDS = 3600
-_MOST_DESCRIPTION = 200
 _MOST_LINES = 100
 _FLOW_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SIGNALS = frozenset(
@@ -92,13 +91,8 @@ class Verb(Enum):
     START = "start"
     STOP = "stop"
     KILL = "kill"
-    STATUS = "status"
     RESET_FAILED = "reset-failed"
-    SET = "set"
-    FREEZE = "freeze"
-    THAW = "thaw"
     TAIL = "tail"
-    SHUTTING_DOWN = "shutting-down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +107,14 @@ class Request:
     stop_seconds: float = 0.0
     signal: int = 0
     lines: int = 0
-    properties: Properties = ()
+    properties: tuple[Property, ...] = ()
     oom_policy: str = "stop"
 
 
 _PARTS = {
     Verb.START: {"flow_run", "pid", "description", "stop_seconds", "limits"},
     Verb.KILL: {"flow_run", "signal"},
-    Verb.SET: {"flow_run", "limits"},
     Verb.TAIL: {"flow_run", "lines"},
-    Verb.SHUTTING_DOWN: set[str](),
 }
 _FLOW_RUN_ONLY = {"flow_run"}
 _MAY_BE_LEFT_OUT = {Verb.START: {"oom_policy"}}
@@ -154,17 +146,17 @@ def read_request(message: dict[str, Any]) -> Request:
     wanted = _PARTS.get(verb, _FLOW_RUN_ONLY)
     given = message.keys() - {"id", "do"}
     if not wanted <= given <= wanted | _MAY_BE_LEFT_OUT.get(verb, set()):
-        raise _bad(f"{verb.value} takes {', '.join(sorted(wanted)) or 'nothing'} and no other part")
+        raise _bad(f"{verb.value} takes {', '.join(sorted(wanted))} and no other part")
     return Request(
         id=read_id(message),
         verb=verb,
-        flow_run=_flow_run(message["flow_run"]) if "flow_run" in wanted else "",
+        flow_run=_flow_run(message["flow_run"]),
         pid=_whole("pid", message["pid"], 2, _MOST_PID) if "pid" in wanted else 0,
         description=_description(message["description"]) if "description" in wanted else "",
         stop_seconds=_stop_seconds(message["stop_seconds"]) if "stop_seconds" in wanted else 0.0,
         signal=_signal(message["signal"]) if "signal" in wanted else 0,
         lines=_whole("lines", message["lines"], 1, _MOST_LINES) if "lines" in wanted else 0,
-        properties=_properties(verb, message["limits"]) if "limits" in wanted else (),
+        properties=_properties(message["limits"]) if "limits" in wanted else (),
         oom_policy=_oom_policy(message.get("oom_policy", "stop")),
     )
 
@@ -202,14 +194,11 @@ def _flow_run(value: object) -> str:
 
 
 def _description(value: object) -> str:
-    """Printable, and without the name of a unit: needrestart takes the first such word in a description for one.
-
-    At its end no backslash: systemd writes it into a file, where the next line would be taken for more of it.
-    """
-    if not isinstance(value, str) or len(value) > _MOST_DESCRIPTION or not value.isprintable() or ".service" in value:
-        raise _bad(f"description is at most {_MOST_DESCRIPTION} printable characters, without the name of a service")
-    if value.endswith("\\"):
-        raise _bad("description has no backslash at its end")
+    if not isinstance(value, str) or description_of(value) != value:
+        raise _bad(
+            f"description is at most {MAX_DESCRIPTION} printable characters, without the name of a service and without "
+            "a backslash at its end"
+        )
     return value
 
 
@@ -231,9 +220,9 @@ def _signal(value: object) -> int:
     return value
 
 
-def _properties(verb: Verb, value: object) -> Properties:
+def _properties(value: object) -> tuple[Property, ...]:
     try:
-        return limit_properties(value, is_change=verb is Verb.SET)
+        return tuple(limit_properties(checked_limits(value)))
     except ValueError as error:
         raise _bad(str(error)) from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from local_agent.systemd.names import is_nobodys
+from local_agent.units.names import is_nobodys
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _SETTINGS = Path("/etc/local-agent")

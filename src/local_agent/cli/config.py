@@ -13,7 +13,7 @@ from local_agent.linux.procfs import cgroup_of
 from local_agent.plain import json_text, printable
 from local_agent.settings import load_settings
 from local_agent.settings.show import as_json, as_lines
-from local_agent.systemd.names import service_of
+from local_agent.units.names import service_of
 
 
 @click.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from local_agent.errors import StateError
 from local_agent.systemd import journal
-from local_agent.systemd.names import identifier_of
+from local_agent.units.names import identifier_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

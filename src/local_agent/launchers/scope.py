@@ -18,7 +18,7 @@ from local_agent.limits import Limits
 from local_agent.linux import cgroup
 from local_agent.linux.procfs import cgroup_of
 from local_agent.systemd import ScopeRequest
-from local_agent.systemd.names import new_id_of_nobody, scope_of
+from local_agent.units.names import new_id_of_nobody, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

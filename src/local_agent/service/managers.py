@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.broker.line_limits import LineLimits
-from local_agent.broker.names import instance_in
 from local_agent.broker.protocol import SOCKET_PATH
+from local_agent.dbus import SYSTEM_BUS, address_of, bus_of_user
 from local_agent.errors import ConfigError
 from local_agent.linux.procfs import cgroup_of
 from local_agent.systemd.broker_client import BrokerScopeManager
 from local_agent.systemd.manager import DBusScopeManager
-from local_agent.systemd.names import service_of, slice_of
+from local_agent.units.names import instance_in, service_of, slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from local_agent.systemd import ScopeManager
 
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
-_SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,13 @@ def find(uid: int, environ: Mapping[str, str], booted: Path = _BOOTED, broker: P
     if not booted.is_dir():
         return Found(None, reason="systemd does not run this machine")
     if uid == 0:
-        return Found(lambda own: DBusScopeManager(_SYSTEM_BUS, own, LineLimits()), "the system's manager")
+        return Found(lambda own: DBusScopeManager(SYSTEM_BUS, own, LineLimits()), "the system's manager")
     if broker.exists() and instance_in(cgroup_of(os.getpid())) is not None:
         words = "the system's manager through the broker"
-        return Found(lambda own: BrokerScopeManager(broker, DBusScopeManager(_SYSTEM_BUS, own)), words)
-    bus = Path(environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / "bus"
+        return Found(lambda own: BrokerScopeManager(broker, DBusScopeManager(SYSTEM_BUS, own)), words)
+    bus = bus_of_user(uid, environ)
     if bus.exists():
-        return Found(lambda own: DBusScopeManager(f"unix:path={bus}", own), "the user's own manager")
+        return Found(lambda own: DBusScopeManager(address_of(bus), own), "the user's own manager")
     return Found(
         None,
         reason=f"{bus} is missing, so the user's own manager cannot be asked (packages libpam-systemd and "

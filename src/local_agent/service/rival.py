@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from local_agent.errors import ConfigError
 from local_agent.linux import cgroup, procfs
-from local_agent.systemd.names import service_of
+from local_agent.units.names import service_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent.broker.protocol import MOST_ANSWER_BYTES, Code
 from local_agent.errors import ManagerUnreachableError, NoAnswerError
-from local_agent.systemd.names import description_of, flow_run_of
+from local_agent.units.names import description_of, flow_run_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from local_agent.limits import Limits
     from local_agent.systemd import ScopeManager, ScopeRequest, ScopeStatus
 
 # longer than the broker itself waits for systemd (30 s), so that its words arrive; a scope may take its time to stop
@@ -57,7 +56,7 @@ class BrokerScopeManager:
             pid=request.pid,
             description=description_of(request.description),
             stop_seconds=request.stop_seconds,
-            limits=_limits(request.limits),
+            limits=request.limits.in_cgroup(),
             **_more_of(request),
         )
 
@@ -82,18 +81,6 @@ class BrokerScopeManager:
     async def is_shutting_down(self) -> bool:
         """Read the manager's SystemState."""
         return await self._reads.is_shutting_down()
-
-    async def set_limits(self, unit: str, limits: Limits) -> None:
-        """Change the limits of a running scope; those that are None stay as they are."""
-        await self._ask("set", flow_run=flow_run_of(unit), limits=_limits(limits))
-
-    async def freeze(self, unit: str) -> None:
-        """Freeze a scope's processes."""
-        await self._ask("freeze", flow_run=flow_run_of(unit))
-
-    async def thaw(self, unit: str) -> None:
-        """Let a scope's processes go on."""
-        await self._ask("thaw", flow_run=flow_run_of(unit))
 
     async def last_lines(self, unit: str, most: int) -> Sequence[str]:
         """Return the last lines of a flow run from the journal; none where there is no broker to read it.
@@ -257,17 +244,3 @@ def _refusal(what: str, reply: dict[str, Any]) -> ManagerUnreachableError:
 
 def _encoded(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode()
-
-
-def _limits(limits: Limits) -> dict[str, float]:
-    """Return the limits that a cgroup enforces; the agent itself sets the nice value."""
-    named = {
-        "memory_max_bytes": limits.memory_max_bytes,
-        "memory_high_bytes": limits.memory_high_bytes,
-        "cpu_quota_percent": limits.cpu_quota_percent,
-        "cpu_weight": limits.cpu_weight,
-        "io_weight": limits.io_weight,
-        "tasks_max": limits.tasks_max,
-        "runtime_max_seconds": limits.runtime_max_seconds,
-    }
-    return {name: value for name, value in named.items() if value is not None}

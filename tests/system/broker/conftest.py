@@ -10,6 +10,9 @@ import pytest
 from support.machine import Machine
 from support.puppets import Line, Puppets, Remote
 
+# a question that changes nothing: no such scope has failed
+PROBE: dict[str, object] = {"do": "reset-failed", "flow_run": "00000000-0000-4000-8000-000000000000"}
+
 
 @pytest.fixture
 def puppets(machine: Machine) -> Iterator[Puppets]:

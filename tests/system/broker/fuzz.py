@@ -8,7 +8,7 @@ import string
 import uuid
 from collections.abc import Sequence
 
-VERBS = ("start", "stop", "kill", "status", "reset-failed", "set", "freeze", "thaw", "tail", "shutting-down", "exec")
+VERBS = ("start", "stop", "kill", "reset-failed", "tail", "set", "exec")
 PARTS = ("flow_run", "pid", "description", "stop_seconds", "limits", "signal", "lines", "slice", "unit", "do", "id")
 LIMITS = ("memory_max_bytes", "memory_high_bytes", "cpu_quota_percent", "cpu_weight", "io_weight", "tasks_max")
 FEW = 8  # flow runs to choose from, so that requests meet each other's scopes
@@ -63,8 +63,6 @@ class Fuzz:
                 return flow_run | {"limits": self._limits()}
             case "tail":
                 return flow_run | {"lines": choose((1, 100, 101))}
-            case "shutting-down":
-                return {}
         return flow_run
 
     def _limits(self) -> dict[str, object]:

@@ -10,7 +10,7 @@ import pytest
 
 from support.machine import Machine
 from support.puppets import BROKER, Line, Puppets, Remote
-from system.broker.conftest import scope_of, show, start_message, started
+from system.broker.conftest import PROBE, scope_of, show, start_message, started
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -55,6 +55,9 @@ WRONG_PARTS: list[dict[str, object]] = [
     {"pid": 2**31},
     {"do": "exec"},
     {"do": "StartTransientUnit"},
+    {"do": "set", "limits": {"tasks_max": 5}},
+    {"do": "freeze"},
+    {"do": "status"},
     {"do": None},
     {"do": ["start"]},
 ]
@@ -63,14 +66,14 @@ NO_MESSAGES = [
     b"x",
     b"\0",
     b'{"id": 1, "do": "shut',
-    b'{"id": 1, "do": "shutting-down"}' + b" " * 4096,
+    b'{"id": 1, "do": "reset-failed", "flow_run": "00000000-0000-4000-8000-000000000000"}' + b" " * 4096,
     b"[" * 4096,
     b'{"id":' * 600,
-    b'{"id": ' + b"9" * 4000 + b', "do": "shutting-down"}',
-    b'{"id": NaN, "do": "shutting-down"}',
-    b'{"do": "shutting-down"}',
-    b'{"id": -1, "do": "shutting-down"}',
-    b'{"id": 1.0, "do": "shutting-down"}',
+    b'{"id": ' + b"9" * 4000 + b', "do": "reset-failed", "flow_run": "00000000-0000-4000-8000-000000000000"}',
+    b'{"id": NaN, "do": "reset-failed", "flow_run": "00000000-0000-4000-8000-000000000000"}',
+    b"PROBE",
+    b'{"id": -1, "do": "reset-failed", "flow_run": "00000000-0000-4000-8000-000000000000"}',
+    b'{"id": 1.0, "do": "reset-failed", "flow_run": "00000000-0000-4000-8000-000000000000"}',
     b'"\xff\xfe"',
     b"a" * 100_000,
 ]
@@ -82,7 +85,7 @@ def _stays_up(machine: Machine, broker: Line) -> Iterator[None]:
     before = show(machine, "local-agent-broker.service", "MainPID")
     yield
     assert show(machine, "local-agent-broker.service", "MainPID") == before
-    assert "ok" in broker.asked({"do": "shutting-down"})
+    assert "ok" in broker.asked(PROBE)
     assert "Traceback" not in machine.journal("-u", "local-agent-broker.service", "-b")
 
 
@@ -112,7 +115,7 @@ def test_a_flow_run_cannot_leave_its_limits(machine: Machine, puppets: Puppets, 
     heir = puppets.child(agent)
     assert broker.asked(start_message(heir.pid))["ok"] == {}
     line = Line(heir, heir.do("inherit", descriptor))
-    line.send({"id": 1, "do": "set", "flow_run": its_id, "limits": {"tasks_max": None}})
+    line.send({"id": 1, "do": "stop", "flow_run": its_id})
     assert (line.receive() or {})["error"] == "not-allowed"
     assert line.receive() is None
     assert show(machine, scope_of(its_id), "TasksMax") == {"TasksMax": "20"}
@@ -133,7 +136,7 @@ def test_only_the_main_process_of_a_service_is_an_agent(puppets: Puppets, agent:
 
 
 def test_nothing_comes_before_the_greeting(agent: Remote) -> None:
-    wrong: list[object] = [{"hello": "0" * 32}, {"id": 1, "do": "shutting-down"}, {"hello": None}, []]
+    wrong: list[object] = [{"hello": "0" * 32}, {"id": 1, **PROBE}, {"hello": None}, []]
     for first in wrong:
         line = agent.broker(greet=False)
         line.receive()
@@ -213,7 +216,7 @@ def test_a_caller_whose_pid_is_recycled_in_the_same_service(machine: Machine, pu
     child = puppets.child(agent)
     machine.run(["systemctl", "kill", "--signal=STOP", "local-agent-broker.service"])
     silent, hasty = (Line(child, child.do("connect", BROKER)) for _ in range(2))
-    hasty.send({"id": 1, "do": "shutting-down"})
+    hasty.send({"id": 1, **PROBE})
     heir = puppets.child(child)
     heirs = [Line(heir, heir.do("inherit", child.do("fileno", line.number))) for line in (silent, hasty)]
     agent.do("end", child.pid)
@@ -287,8 +290,8 @@ def test_scopes_outside_the_slice_are_out_of_reach(machine: Machine, broker: Lin
 
 
 def _expect_refusals(line: Line, flow_run: str) -> None:
-    parts: dict[str, Answer] = {"kill": {"signal": 9}, "set": {"limits": {"tasks_max": 99}}, "tail": {"lines": 5}}
-    for verb in ("status", "stop", "kill", "reset-failed", "set", "freeze", "thaw", "tail"):
+    parts: dict[str, Answer] = {"kill": {"signal": 9}, "tail": {"lines": 5}}
+    for verb in ("stop", "kill", "reset-failed", "tail"):
         answer = line.asked({"do": verb, "flow_run": flow_run, **parts.get(verb, {})})
         assert answer["error"] == "not-yours", (verb, answer)
 
@@ -320,7 +323,7 @@ def test_what_is_no_message_ends_the_connection(agent: Remote) -> None:
 def test_descriptors_are_not_taken(machine: Machine, agent: Remote) -> None:
     pid = show(machine, "local-agent-broker.service", "MainPID")["MainPID"]
     line = agent.broker()
-    line.send({"id": 1, "do": "shutting-down"}, descriptors=200)
+    line.send({"id": 1, **PROBE}, descriptors=200)
     assert (line.receive() or {})["error"] == "bad-message"
     assert line.receive() is None
     assert int(machine.run(f"ls /proc/{pid}/fd | wc -l").stdout) < 30
@@ -330,9 +333,9 @@ def test_thousands_of_connections(machine: Machine, puppets: Puppets, agent: Rem
     flow_run, _ = _flow_run_of(puppets, agent, broker)
     for _ in range(20):
         assert flow_run.do("knock", BROKER, 100) == 100
-        assert "ok" in broker.asked({"do": "shutting-down"})
+        assert "ok" in broker.asked(PROBE)
     for _ in range(7):
-        assert "ok" in agent.broker().asked({"do": "shutting-down"})
+        assert "ok" in agent.broker().asked(PROBE)
     line = agent.broker(greet=False)
     assert (line.receive() or {})["error"] == "busy"
     assert line.receive() is None
@@ -347,7 +350,7 @@ def test_a_caller_that_vanishes(machine: Machine, puppets: Puppets, broker: Line
         for _ in range(10):
             line.send({"id": 1, **start_message(agent.spawn("sleep", "600"))})
         machine.run(["systemctl", "kill", "--signal=KILL", f"local-agent@gone{number}.service"])
-        assert "ok" in broker.asked({"do": "shutting-down"})
+        assert "ok" in broker.asked(PROBE)
     for unit in _scopes(machine):
         # one that has ended between the list and this look has no slice any more
         where = show(machine, unit, "Slice")["Slice"]
@@ -359,7 +362,7 @@ def test_a_caller_that_does_not_read_is_hung_up_on(agent: Remote, broker: Line) 
     packet = b'{"id": 1, "do": "nothing"}'.hex()
     sent = agent.do("send_until_refused", line.number, packet, 100_000)
     assert sent < 100_000, "a caller can fill the broker's memory"
-    assert "ok" in broker.asked({"do": "shutting-down"})
+    assert "ok" in broker.asked(PROBE)
 
 
 def test_many_tails_at_once_are_all_answered(machine: Machine, broker: Line) -> None:

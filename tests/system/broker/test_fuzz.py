@@ -10,7 +10,7 @@ import pytest
 
 from support.machine import Machine
 from support.puppets import Line, Puppets, Remote
-from system.broker.conftest import scope_of, show, started
+from system.broker.conftest import PROBE, scope_of, show, started
 from system.broker.fuzz import Fuzz
 
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "1000"))
@@ -80,10 +80,10 @@ def attack(machine: Machine, puppets: Puppets, agent: Remote, broker: Line) -> A
 
 def test_fuzz(machine: Machine, attack: Attack, broker: Line) -> None:
     attack.send(MESSAGES // 2)
-    broker.asked({"do": "shutting-down"})
+    broker.asked(PROBE)
     before, pid = attack.broker_kib(), show(machine, SERVICE, "MainPID", "NRestarts")
     attack.send(MESSAGES // 2)
-    assert "ok" in broker.asked({"do": "shutting-down"})
+    assert "ok" in broker.asked(PROBE)
     assert show(machine, SERVICE, "MainPID", "NRestarts") == pid
     assert attack.broker_kib() - before < _MOST_GROWTH_KIB
     assert attack.misplaced() == []

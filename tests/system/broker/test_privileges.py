@@ -9,7 +9,7 @@ import pytest
 from support.checkout import CHECKOUT
 from support.machine import Machine
 from support.puppets import Puppets
-from system.broker.conftest import show
+from system.broker.conftest import PROBE, show
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -65,9 +65,9 @@ def test_the_broker_ends_when_nobody_asks(machine: Machine, puppets: Puppets) ->
     machine.write(f"/etc/systemd/system/{BROKER}.d/quick.conf", quick)
     agent = puppets.agent("prod1")
     broker = agent.broker()
-    broker.asked({"do": "shutting-down"})
+    broker.asked(PROBE)
     assert broker.receive() is None
     machine.wait_until(f"test $(systemctl is-active {BROKER}) = inactive")
     assert show(machine, BROKER, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
     assert show(machine, "local-agent-broker.socket", "ActiveState") == {"ActiveState": "active"}
-    assert "ok" in agent.broker().asked({"do": "shutting-down"})
+    assert "ok" in agent.broker().asked(PROBE)

@@ -8,7 +8,7 @@ import pytest
 
 from support.machine import Machine
 from support.puppets import Line, Puppets, Remote
-from system.broker.conftest import show, start_message, started
+from system.broker.conftest import PROBE, show, start_message, started
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -61,17 +61,13 @@ def test_a_process_is_enclosed(machine: Machine, agent: Remote, broker: Line) ->
     assert "local-agent@prod1.service" in show(machine, unit, "After")["After"].split()
 
 
-def test_status_stop_and_what_is_gone(machine: Machine, agent: Remote, broker: Line) -> None:
+def test_stop_and_what_is_gone(machine: Machine, agent: Remote, broker: Line) -> None:
     flow_run = started(agent, broker, "sh", "-c", f"{_ENCLOSED} sleep 601 & sleep 602")
     machine.wait_until("pgrep -f 'sleep 602'")
-    assert broker.asked({"do": "status", "flow_run": flow_run})["ok"] == {
-        "status": {"active_state": "active", "result": "success"}
-    }
-    assert broker.ask({"do": "stop", "flow_run": flow_run}) == {"id": 3, "ok": {}}
+    assert broker.ask({"do": "stop", "flow_run": flow_run}) == {"id": 2, "ok": {}}
     assert machine.run("pgrep -f 'sleep 60[12]'", check=False).returncode == 1
-    for verb in ("status", "stop", "reset-failed", "freeze", "thaw"):
-        answer = broker.asked({"do": verb, "flow_run": flow_run})
-        assert answer["ok"] == ({"status": None} if verb == "status" else {})
+    for verb, parts in (("stop", {}), ("kill", {"signal": 9}), ("reset-failed", {})):
+        assert broker.asked({"do": verb, "flow_run": flow_run, **parts})["ok"] == {}
 
 
 def test_kill_signals_all_of_it_and_a_failed_scope_is_reset(machine: Machine, agent: Remote, broker: Line) -> None:
@@ -82,25 +78,12 @@ def test_kill_signals_all_of_it_and_a_failed_scope_is_reset(machine: Machine, ag
     assert "ok" in broker.asked({"do": "kill", "flow_run": flow_run, "signal": 9})
     machine.wait_until("! pgrep -f 'sleep 60[34]'")
     assert "ok" in broker.asked({"do": "stop", "flow_run": stubborn})
-    failed = broker.asked({"do": "status", "flow_run": stubborn})
-    assert failed["ok"] == {"status": {"active_state": "failed", "result": "timeout"}}
+    failed = {"ActiveState": "failed", "Result": "timeout"}
+    assert show(machine, f"flow-run-{stubborn}.scope", *failed) == failed
     pid = agent.spawn("sleep", "600")
     assert broker.asked(start_message(pid, stubborn))["error"] == "refused"
     assert "ok" in broker.asked({"do": "reset-failed", "flow_run": stubborn})
     assert "ok" in broker.asked(start_message(pid, stubborn))
-
-
-def test_freeze_thaw_and_new_limits(machine: Machine, agent: Remote, broker: Line) -> None:
-    flow_run = started(agent, broker, limits={"tasks_max": 30, "memory_max_bytes": 1 << 30})
-    unit = f"flow-run-{flow_run}.scope"
-    assert "ok" in broker.asked({"do": "freeze", "flow_run": flow_run})
-    assert show(machine, unit, "FreezerState") == {"FreezerState": "frozen"}
-    assert "ok" in broker.asked({"do": "thaw", "flow_run": flow_run})
-    assert show(machine, unit, "FreezerState") == {"FreezerState": "running"}
-    changed = {"tasks_max": 40, "memory_max_bytes": None, "cpu_quota_percent": 25}
-    assert "ok" in broker.asked({"do": "set", "flow_run": flow_run, "limits": changed})
-    wanted = {"TasksMax": "40", "MemoryMax": "infinity", "MemorySwapMax": "infinity", "CPUQuotaPerSecUSec": "250ms"}
-    assert show(machine, unit, *wanted) == wanted
 
 
 def test_tail_returns_the_last_lines(machine: Machine, agent: Remote, broker: Line) -> None:
@@ -125,14 +108,10 @@ def test_tail_returns_lines_of_its_user_whichever_instance_wrote_them(
         assert broker.asked({"do": "tail", "flow_run": flow_run, "lines": 3})["ok"] == {"lines": expected}, instance
 
 
-def test_shutting_down_is_told(broker: Line) -> None:
-    assert broker.ask({"do": "shutting-down"}) == {"id": 1, "ok": {"shutting_down": False}}
-
-
 def test_requests_are_answered_while_another_takes_its_time(machine: Machine, agent: Remote, broker: Line) -> None:
     slow = _stubborn(machine, agent, broker, 3)
     broker.send({"id": 70, "do": "stop", "flow_run": slow})
-    broker.send({"id": 71, "do": "shutting-down"})
+    broker.send({"id": 71, **PROBE})
     assert (broker.receive() or {})["id"] == 71
     assert (broker.receive() or {})["id"] == 70
 
@@ -159,13 +138,13 @@ def test_a_broker_that_is_stopped_answers_what_it_took(machine: Machine, agent: 
     assert broker.receive() == {"id": 70, "ok": {}}
     assert broker.receive() is None
     again = agent.broker()
-    assert again.ask({"do": "status", "flow_run": slow}) is not None
+    assert again.ask({"do": "stop", "flow_run": slow}) == {"id": 1, "ok": {}}
     assert show(machine, "local-agent-broker.socket", "ActiveState") == {"ActiveState": "active"}
 
 
 def _takes_no_more(line: Line) -> bool:
     try:
-        line.send({"id": 71, "do": "shutting-down"})
+        line.send({"id": 71, **PROBE})
     except OSError:
         return True
     assert (line.receive() or {})["id"] == 71
@@ -176,6 +155,6 @@ def test_it_can_be_started_as_often_as_needed(machine: Machine, agent: Remote) -
     """By default systemd gives up on a socket at its sixth start within 10 s."""
     for _ in range(8):
         line = agent.broker()
-        assert "ok" in line.asked({"do": "shutting-down"})
+        assert "ok" in line.asked(PROBE)
         machine.run(["systemctl", "stop", SERVICE])
     assert show(machine, "local-agent-broker.socket", "Result") == {"Result": "success"}

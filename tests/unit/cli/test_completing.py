@@ -11,7 +11,7 @@ from click.shell_completion import ShellComplete
 
 from local_agent.cli.completing import complete_values
 from local_agent.cli.main import cli
-from local_agent.systemd.names import new_id_of_nobody, scope_of
+from local_agent.units.names import new_id_of_nobody, scope_of
 
 RUNS = ("aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002")
 

@@ -16,7 +16,7 @@ from local_agent.launchers.handle import ProcessHandle
 from local_agent.linux.procfs import identity_of
 from local_agent.model import Cause, End, ProcessIdentity, Record, Step
 from local_agent.store.records import Store
-from local_agent.systemd.names import new_id_of_nobody, scope_of
+from local_agent.units.names import new_id_of_nobody, scope_of
 from unit.host.fakes import FakeReader, add_scope, flowruns_slice, make_cgroup, run_id
 
 Managers = dict[str, Callable[[], AbstractContextManager[UnitReader]]]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent import __version__
 from local_agent.backends import ApiView
+from local_agent.dbus import SYSTEM_BUS
 from local_agent.errors import ManagerUnreachableError, UnavailableError
 from local_agent.host.doctor import machine, services
 from local_agent.host.doctor.canary import check_canary, not_tried
@@ -22,7 +23,7 @@ from local_agent.host.doctor.instance import Surroundings, check_labels
 from local_agent.host.doctor.logins import check_logins
 from local_agent.host.doctor.look import Look, Subject, look_at, not_looked_at
 from local_agent.host.doctor.owner import NotAskedError, owner_of
-from local_agent.host.reading.bus import SYSTEM_BUS, BusReader, buses
+from local_agent.host.reading.bus import BusReader, buses
 from local_agent.host.reading.gaps import limit_is_off, limited
 from local_agent.host.reading.in_use import ask_settings
 from local_agent.host.table import Colour, Terminal, printable

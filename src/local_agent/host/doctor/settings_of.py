@@ -18,7 +18,7 @@ from local_agent.host.doctor.owner import ROOT, NotAskedError, Owner, as_owner, 
 from local_agent.host.reading.in_use import ask_settings
 from local_agent.settings import Source, SourceKind, load_settings
 from local_agent.settings.show import as_json, as_lines
-from local_agent.systemd.names import service_of
+from local_agent.units.names import service_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from local_agent import events
 from local_agent.host.reading import gaps
 from local_agent.host.reading.journal import Group, text_of, uid_matches
 from local_agent.host.reading.scopes import flow_run_of, instance_of
-from local_agent.systemd.names import identifier_of, scope_of
+from local_agent.units.names import identifier_of, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -15,7 +15,7 @@ from local_agent.launchers.handle import cgroup_of, seems_alive
 from local_agent.linux import cgroup
 from local_agent.linux.cgroup import Figures
 from local_agent.model import Step
-from local_agent.systemd.names import scope_of
+from local_agent.units.names import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

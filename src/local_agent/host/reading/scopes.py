@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent.host.reading.bus import Wanted
 from local_agent.linux import cgroup
-from local_agent.systemd.names import is_nobodys
+from local_agent.units.names import is_nobodys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

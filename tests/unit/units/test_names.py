@@ -1,26 +1,52 @@
-"""The broker's names of units: the same as the agent's, and read from cgroups as systemd reads them."""
+"""Names of units, compared with systemd's own where it is installed."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import pytest
 
-from local_agent.broker import names
-from local_agent.systemd import names as agents_names
+from local_agent.units import names
 
-INSTANCES = ["prod1", "prod-1", "a.b:c_d", ".hidden", "-", "a" * 64, "X.service", "9"]
+VALID = ["prod1", "prod-1", "a.b:c_d", ".hidden", "-", "a" * 64, "X.service", "9"]
 TEMPLATE = "/system.slice/system-local\\x2dagent.slice"
+_INSTANCES = ["prod1", "prod-1", "a.b", ".hidden", "a:b_c", "-", "--", "Ä", "x" * 64]
 
 
-@pytest.mark.parametrize("instance", INSTANCES)
-def test_broker_and_agent_agree(instance: str) -> None:
-    assert names.slice_of(instance) == agents_names.slice_of(instance)
-    assert names.service_of(instance) == agents_names.service_of(instance)
-    assert names.scope_of("c0ffee") == agents_names.scope_of("c0ffee")
-    assert names.identifier_of("c0ffee") == agents_names.identifier_of("c0ffee")
-    assert agents_names.flow_run_of(names.scope_of("c0ffee")) == "c0ffee"
+def test_units_of_a_run_and_of_an_instance() -> None:
+    assert names.scope_of("0e5a8f5c-3a55") == "flow-run-0e5a8f5c-3a55.scope"
+    assert names.identifier_of("0e5a8f5c-3a55") == "flow-run-0e5a8f5c-3a55"
+    assert names.service_of("prod-1") == "local-agent@prod-1.service"
 
 
-@pytest.mark.parametrize("instance", INSTANCES)
+@pytest.mark.parametrize(
+    ("instance", "slice_name"),
+    [
+        ("prod1", "flowruns-prod1.slice"),
+        ("prod-1", r"flowruns-prod\x2d1.slice"),
+        ("a.b:c_d", "flowruns-a.b:c_d.slice"),
+        (".x", r"flowruns-\x2ex.slice"),
+    ],
+)
+def test_only_slices_escape_the_instance(instance: str, slice_name: str) -> None:
+    assert names.slice_of(instance) == slice_name
+
+
+def test_escaping_is_systemds_own() -> None:
+    assert shutil.which("systemd-escape"), "systemd-escape is part of systemd"
+    result = subprocess.run(["systemd-escape", "--", *_INSTANCES], capture_output=True, text=True, check=True)
+    assert [names.escaped(instance) for instance in _INSTANCES] == result.stdout.split()
+
+
+@pytest.mark.parametrize("instance", VALID)
+def test_an_instance_is_read_back_from_its_slice(instance: str) -> None:
+    assert names.instance_of(names.slice_of(instance)) == instance
+    assert names.instance_of("system.slice") == ""
+    assert names.flow_run_of(names.scope_of("c0ffee")) == "c0ffee"
+
+
+@pytest.mark.parametrize("instance", VALID)
 def test_an_agent_is_known_by_its_cgroup(instance: str) -> None:
     assert names.instance_in(f"{TEMPLATE}/local-agent@{instance}.service") == instance
     assert names.instance_in(f"/custom.slice/local-agent@{instance}.service") == instance

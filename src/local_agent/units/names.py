@@ -5,11 +5,15 @@ Only slices nest by their dashes, so only there the instance is escaped (systemd
 
 from __future__ import annotations
 
+import re
 import string
 import uuid
 
-_MOST_DESCRIPTION = 200
+MAX_DESCRIPTION = 200
 _PLAIN = frozenset(string.ascii_letters + string.digits + ":_.")
+_SERVICE = re.compile(r"local-agent@(?P<instance>[A-Za-z0-9_.:-]{1,64})\.service")
+_SLICE = re.compile(r"flowruns-(?P<instance>(?:[A-Za-z0-9:_.]|\\x[0-9a-f]{2})+)\.slice")
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 # "nobody" in hexadecimal digits, and a version that no UUID has (RFC 9562, section 4.2): no API makes such an id
 _NOBODYS = "6e6f626f-6479-0000-"
 
@@ -44,9 +48,33 @@ def slice_of(instance: str) -> str:
     return f"flowruns-{escaped(instance)}.slice"
 
 
+def instance_of(slice_name: str) -> str:
+    """Return the instance whose flow runs a slice holds, "" where it is no such slice."""
+    found = _SLICE.fullmatch(slice_name)
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), found["instance"]) if found else ""
+
+
 def service_of(instance: str) -> str:
     """Return the service of an instance."""
     return f"local-agent@{instance}.service"
+
+
+def instance_in(cgroup: str) -> str | None:
+    """Given a process's cgroup, return the instance whose service it is in; None where it is in none.
+
+    As systemd reads it: slices, then the unit. Any user can have a local-agent@x.service in a manager of their own,
+    but below user@1000.service, which is then the first name that is no slice.
+    """
+    names = cgroup.removeprefix("/").split("/")
+    while names and names[0].endswith(".slice"):
+        names.pop(0)
+    found = _SERVICE.fullmatch(names[0]) if len(names) == 1 else None
+    return found["instance"] if found else None
+
+
+def is_in(cgroup: str, unit: str) -> bool:
+    """Tell whether a cgroup is a unit's or below it."""
+    return unit in cgroup.split("/")
 
 
 def description_of(text: str) -> str:
@@ -55,7 +83,7 @@ def description_of(text: str) -> str:
     One line, as systemd writes it into a file; there a backslash at its end would make the next line more of it.
     Without the name of a service: needrestart takes the first such word in a description for one.
     """
-    printable = "".join(char if char.isprintable() else "?" for char in text)[:_MOST_DESCRIPTION]
+    printable = "".join(char if char.isprintable() else "?" for char in text)[:MAX_DESCRIPTION]
     plain = printable.replace(".service", "_service")
     return f"{plain[:-1]}/" if plain.endswith("\\") else plain
 
