@@ -27,8 +27,13 @@ class Process:
     def __init__(self, clock: SkippingClock, failures: int = 0, failure: Exception | None = None) -> None:
         self._failure = failure or ManagerUnreachableError("systemd does not answer")
         self.stopped_at: list[float] = []
+        self.interrupted_at: list[float] = []
         self._clock = clock
         self._failures = failures
+
+    def interrupt(self) -> None:
+        """Note when."""
+        self.interrupted_at.append(self._clock.monotonic() - 1000)
 
     async def stop(self, grace_seconds: float) -> None:
         """Note when; fail the first so many times."""
@@ -85,12 +90,10 @@ class Bed:
         """How much time has passed."""
         return self.clock.monotonic() - 1000
 
-    def add(
-        self, run_id: str, *, sends_heartbeat: bool = True, failures: int = 0, failure: Exception | None = None
-    ) -> Process:
-        """Let a run live here."""
+    def add(self, run_id: str, *, failures: int = 0, failure: Exception | None = None, **more: object) -> Process:
+        """Let a run live here; `more` is of its record."""
         process = Process(self.clock, failures, failure)
-        record = samples.record(id=run_id, sends_heartbeat=sends_heartbeat)
+        record = samples.record(id=run_id, **more)
         self.live[run_id] = Live(record, process)  # type: ignore[arg-type]  # only what the watch asks of it
         return process
 
@@ -105,7 +108,7 @@ class Bed:
 
     async def watch_for(self, seconds: float) -> None:
         """Watch until so much time has passed."""
-        watch = Watch(self, self.live, self.clock, self.log, self._get_settings)  # type: ignore[arg-type]  # as above
+        watch = Watch(self, self.live, self.clock, self.log, self._get_settings)
         self._until, self._is_over = seconds, asyncio.Event()
         watching, over = asyncio.create_task(watch.for_ever()), asyncio.create_task(self._is_over.wait())
         await asyncio.wait([watching, over], return_when=asyncio.FIRST_COMPLETED)
@@ -207,6 +210,50 @@ async def test_a_run_that_was_cancelled_outright_is_stopped_too() -> None:
     bed.views_of = lambda _: {"a": RunView(RunState.CANCELLED, START)}
     await bed.watch_for(60)
     assert len(process.stopped_at) == 1
+
+
+async def test_who_does_not_hear_of_it_is_interrupted_at_once_and_has_its_grace_then() -> None:
+    bed = Bed(cancel_grace_seconds=12)
+    deaf, hears = bed.add("deaf", stops_itself=False), bed.add("hears")
+    bed.views_of = lambda _: {"deaf": RunView(RunState.CANCELLING), "hears": RunView(RunState.CANCELLING)}
+    await bed.watch_for(100)
+    assert deaf.interrupted_at == [bed.asked[0]], "once, and at the first look"
+    assert 12 <= deaf.stopped_at[0] - bed.asked[0] < 13
+    assert hears.interrupted_at == []
+
+
+async def test_what_the_api_does_not_know_any_more_ends_where_its_process_cannot_know_that() -> None:
+    bed = Bed(cancel_grace_seconds=12)
+    deaf, hears = bed.add("deaf", stops_itself=False), bed.add("hears")
+    other = bed.add("other", stops_itself=False, backend="of another kind")
+    bed.views_of = lambda _: {run_id: RunView(RunState.MISSING) for run_id in ("deaf", "hears", "other")}
+    await bed.watch_for(100)
+    assert (len(deaf.interrupted_at), len(deaf.stopped_at)) == (1, 1)
+    assert hears.stopped_at == other.stopped_at == []
+
+
+async def test_a_word_of_the_api_makes_a_look_at_once() -> None:
+    bed = Bed()
+    bed.add("a")
+    watch = Watch(bed, bed.live, bed.clock, bed.log, samples.settings)
+    sleeping = asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        sleeping.set()
+        await asyncio.Event().wait()
+
+    bed.clock.on_sleep = sleep
+    watching = asyncio.create_task(watch.for_ever())
+    try:
+        async with asyncio.timeout(30):
+            for looks in range(3):
+                await sleeping.wait()
+                assert len(bed.asked) == looks
+                sleeping.clear()
+                watch.poke()
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def test_a_cancellation_that_was_taken_back_stops_nothing() -> None:

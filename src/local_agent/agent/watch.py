@@ -38,6 +38,7 @@ class _Seen:
     heartbeat_since: float
     state: RunState
     cancelling_since: float | None = None
+    was_interrupted: bool = False
     stopping: asyncio.Task[None] | None = None
 
 
@@ -142,13 +143,16 @@ class Watch:
         if _is_to_end(live, view):
             seen.cancelling_since = now if seen.cancelling_since is None else seen.cancelling_since
         else:
-            seen.cancelling_since = None
+            seen.cancelling_since, seen.was_interrupted = None, False
         return seen
 
     def _enforce_cancel(self, live: Live, seen: _Seen, now: float) -> None:
-        """Prefect's own process gets the first chance; after the grace its scope is stopped."""
+        """Its own process gets the first chance, once it knows; after the grace everything of it is stopped."""
         if seen.cancelling_since is None or seen.stopping is not None:
             return
+        if not live.record.stops_itself and not seen.was_interrupted:
+            seen.was_interrupted = True
+            live.process.interrupt()
         if now - seen.cancelling_since >= self._settings().cancel_grace_seconds:
             self._log.say(events.CANCELLING, _subject(live))
             seen.stopping = asyncio.create_task(self._stop(live))

@@ -138,8 +138,8 @@ class Claims(ApiTime, RunLog, Protocol):
         """
 
 
-class LiveRuns(RunLog, Protocol):
-    """What is asked about the flow runs that live here."""
+class LiveRuns(Protocol):
+    """What the watch asks about the flow runs that live here."""
 
     @property
     def name(self) -> str:
@@ -154,12 +154,6 @@ class LiveRuns(RunLog, Protocol):
     async def send_heartbeats(self, ids: Sequence[str]) -> None:
         """Tell the API that these runs live, as their own processes fail to: only of those that send a heartbeat."""
 
-    async def cancel(self, flow_run_id: str) -> str:
-        """Ask the API to cancel a run, and return its state then, in the API's own word.
-
-        Raise ApiRefusedError where it refuses. The run's own process learns of it from the API, or else the agent does.
-        """
-
 
 class Backend(RunQueue, Claims, LiveRuns, Protocol):
     """An API that flow runs come from.
@@ -167,6 +161,12 @@ class Backend(RunQueue, Claims, LiveRuns, Protocol):
     Every method but those that queue may raise ApiUnreachableError (no answer: what was asked may have been done) and
     CredentialError.
     """
+
+    async def cancel(self, flow_run_id: str) -> str:
+        """Ask the API to cancel a run, and return its state then, in the API's own word.
+
+        Raise ApiRefusedError where it refuses. The run's own process learns of it from the API, or else the agent does.
+        """
 
     async def attend(self, on_work: Callable[[], None], on_change: Callable[[], None]) -> None:
         """Do, for as long as the agent lives, what is to be done beside: send what is queued, tell that it lives.
