@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from local_agent import backends, launchers
 from local_agent.agent.admission import Admission
 from local_agent.agent.fitness import Fitness
 from local_agent.agent.flow_run import Stories
@@ -289,19 +290,29 @@ class Backend:
 
 
 class Bed:
-    """Stories over a real disk, an API and a launcher of the plot."""
+    """Stories over a real disk, an API and a launcher of the plot, or others in the place of these."""
 
-    def __init__(self, folder: Path, disk: Workers, plot: Plot, settings: Settings) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        disk: Workers,
+        plot: Plot,
+        settings: Settings,
+        *,
+        api: tuple[backends.Backend, SkippingClock] | None = None,
+        launcher: launchers.Launcher | None = None,
+    ) -> None:
         self.settings = lambda: settings
         self.plot = plot
         self.trail = plot.trail
         self.log = samples.ListLog()
-        self.clock = SkippingClock()
+        clock = SkippingClock()
+        self.plots = Backend(plot, clock)
+        self.backend, self.clock = api or (self.plots, clock)
         self.store = Disk(folder, plot.trail)
         self.admission = Admission(lambda: settings)
-        launcher = Launcher(plot)
+        launcher = launcher or Launcher(plot)
         self.fitness = Fitness((), self.clock)
-        self.backend = Backend(plot, self.clock)
         self.stories = Stories(
             backend=self.backend,
             launcher=launcher,
@@ -326,9 +337,17 @@ class Bed:
 
 
 @asynccontextmanager
-async def story_bed(folder: Path, plot: Plot | None = None, **settings: object) -> AsyncIterator[Bed]:
+async def story_bed(
+    folder: Path,
+    plot: Plot | None = None,
+    *,
+    api: tuple[backends.Backend, SkippingClock] | None = None,
+    launcher: launchers.Launcher | None = None,
+    **settings: object,
+) -> AsyncIterator[Bed]:
+    """Make a bed whose disk is a folder; `api` and `launcher` are others than the plot's."""
     workers = Workers("test-disk", 1)
-    bed = Bed(folder, workers, plot or Plot(), samples.settings(**settings))
+    bed = Bed(folder, workers, plot or Plot(), samples.settings(**settings), api=api, launcher=launcher)
     try:
         with opened(bed.store):
             yield bed

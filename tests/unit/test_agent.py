@@ -60,7 +60,7 @@ async def test_a_fault_in_a_poll_is_said_and_the_queue_asked_again(tmp_path: Pat
             await asyncio.Event().wait()
             raise AssertionError
 
-        bed.backend.due_runs = due_runs  # type: ignore[method-assign,assignment]  # an API that finds a fault
+        bed.plots.due_runs = due_runs  # type: ignore[method-assign,assignment]  # an API that finds a fault
         one = _agent(bed)
         one._nap = bed.clock.sleep  # type: ignore[method-assign]  # its pauses take no time
         agent = asyncio.create_task(one.run([]))
@@ -97,13 +97,13 @@ async def test_what_is_wrong_between_agent_and_api_is_said_once_and_stands_in_th
             naps += 1
             if naps == 3:
                 assert "; this machine's clock is 2d ahead of the API's; claims and ends do not get " in one.status()
-                bed.backend.clock_ahead_seconds, bed.backend.trouble = -1.0, ""
+                bed.plots.clock_ahead_seconds, bed.plots.trouble = -1.0, ""
             if naps == 6:
                 seen.set()
                 await asyncio.Event().wait()
 
         one._nap = nap  # type: ignore[method-assign,assignment]  # its pauses are counted
-        bed.backend.clock_ahead_seconds, bed.backend.trouble = 172_800.0, "too large (HTTP 413)"
+        bed.plots.clock_ahead_seconds, bed.plots.trouble = 172_800.0, "too large (HTTP 413)"
         agent = asyncio.create_task(one.run([]))
         try:
             async with asyncio.timeout(30):
