@@ -50,6 +50,14 @@ polkit.addRule(function(action, subject) {
     if (action.id == "org.freedesktop.systemd1.manage-units") return polkit.Result.YES;
 });
 """
+# by each way in which a Python takes in code from its user's home; told of by files, and nobody else's
+_PLANT_IMPORTS = """\
+folder=$(python3 -m site --user-site)
+mkdir -p "$folder"
+echo 'open("/tmp/reached", "w")' | tee "$folder/usercustomize.py" "$folder/sitecustomize.py" >/dev/null
+echo 'import os; open("/tmp/reached", "w")' >"$folder/planted.pth"
+python3 -c '' && rm /tmp/reached
+"""
 _OURS = "-name '*local-agent*' -o -name '*flowruns*' -o -name '*flow-run-*'"
 _NOT_OURS = "/proc /sys /srv /tmp /var/log /run/log /var/lib/apt /var/cache/apt /etc/apt"
 _ADMINS = "/etc/systemd/system/local-agent@prod1.service.d"
@@ -202,6 +210,18 @@ def test_an_instance_with_nothing_written(machine: Machine) -> None:
     assert "http://localhost:4200" in text
     assert '"prod1"' in text
     machine.wait_until("systemctl show -P StatusText local-agent@prod1 | grep -q API")
+
+
+def test_agents_import_nothing_from_the_home_of_flow_runs(machine: Machine) -> None:
+    """What is installed is looked at: Debian's tools write a program's first line anew, each release in its own way."""
+    as_its_user = ["env", "HOME=/var/lib/local-agent-home", "runuser", "-u", "local-agent", "--", "sh", "-euc"]
+    machine.run([*as_its_user, _PLANT_IMPORTS])
+    try:
+        machine.run("systemctl restart local-agent@prod1 && systemctl reload local-agent@prod1")
+        machine.run("local-agent doctor --instance prod1", check=False, timeout_seconds=120)
+        assert machine.run("ls /tmp/reached", check=False).stdout == ""
+    finally:
+        machine.run("rm -rf /var/lib/local-agent-home/.local /tmp/reached")
 
 
 def test_a_real_flow_run(machine: Machine, api: Api | ServerInside) -> None:

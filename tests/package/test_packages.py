@@ -47,6 +47,13 @@ def _scripts(package: Path, folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
+def _text_of(package: Path, name: str) -> str:
+    unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], check=True, stdout=subprocess.PIPE).stdout
+    return subprocess.run(
+        ["tar", "-xO", f".{name}"], input=unpacked, check=True, stdout=subprocess.PIPE
+    ).stdout.decode()
+
+
 def _package(packages: Packages, number: int, name: str) -> Path:
     (package,) = packages[number].glob(f"{name}_*.deb")
     return package
@@ -55,6 +62,13 @@ def _package(packages: Packages, number: int, name: str) -> Path:
 @pytest.mark.parametrize("number", RELEASES)
 def test_lintian_finds_nothing(packages: Packages, number: int) -> None:
     assert lint(packages[number]) == []
+
+
+@pytest.mark.parametrize("number", RELEASES)
+def test_the_program_imports_nothing_of_its_users(packages: Packages, number: int) -> None:
+    """Agents have the home of their flow runs, who would have them run what they put there."""
+    program = _text_of(_package(packages, number, "local-agent"), "/usr/bin/local-agent")
+    assert program.splitlines()[0] == "#!/usr/bin/python3 -I"
 
 
 @pytest.mark.parametrize("number", RELEASES)
