@@ -17,8 +17,23 @@ _PYTHON = """\
 : >/srv/mine/ran/uid-$(id -u)
 if ( : </dev/tty ) 2>/dev/null; then : >/srv/mine/ran/terminal; fi
 if [ -n "$ROOTS_SECRET" ]; then : >/srv/mine/ran/environment; fi
+if ! grep -q '^NoNewPrivs:.1$' /proc/self/status; then : >/srv/mine/ran/privileges; fi
+if ! grep -q '^0::/flowruns.slice/flowruns-prod1.slice/.*\\.scope$' /proc/self/cgroup; then : >/srv/mine/ran/outside; fi
+if /usr/bin/python3 -I /srv/mine/key.py; then : >/srv/mine/ran/key; fi
+setsid sleep 4321 </dev/null >/dev/null 2>&1 &
 echo 1.4.1 3.11.2
 """
+# a key of root's session, such as a ticket of Kerberos (session-keyring(7)): x86_64's numbers, as this machine's
+_KEYRING = "import ctypes; libc = ctypes.CDLL(None); own = ctypes.c_int(-3)\n"
+_FIND_KEY = _KEYRING + "import sys; sys.exit(libc.syscall(250, 10, own, b'user', b'ticket', 0) < 0)\n"
+_WITH_KEY = (
+    _KEYRING
+    + """\
+import os, sys
+assert libc.syscall(250, 1, None) > 0 and libc.syscall(248, b'user', b'ticket', b'secret', 6, own) > 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+)
 _NO_BUS = "mount -t tmpfs tmpfs /run/dbus"
 
 
@@ -28,6 +43,7 @@ def owned(host: Host) -> Iterator[Host]:
     machine = host.machine
     machine.run("mkdir -p /srv/mine/ran && chmod 0777 /srv/mine/ran")
     machine.write("/srv/mine/python", _PYTHON, mode=0o755)
+    machine.write("/srv/mine/key.py", _FIND_KEY)
     machine.run("chown -R local-agent: /srv/mine/python")
     host.instance.configure(python="/srv/mine/python")
     host.instance.start()
@@ -50,6 +66,23 @@ def _agent_uid(host: Host) -> str:
 
 def test_a_users_interpreter_runs_as_its_user_and_out_of_reach_of_roots_terminal(owned: Host) -> None:
     done = owned.machine.run("ROOTS_SECRET=1 script -qec 'local-agent doctor' /dev/null", timeout_seconds=120)
+    assert "prefect 1.4.1" in done.stdout
+    assert _traces(owned) == {f"uid-{_agent_uid(owned)}"}
+
+
+def test_what_a_user_runs_for_doctor_stays_in_limits_and_ends(owned: Host) -> None:
+    """It is in a scope of its instance's, cannot gain privileges, and leaves nothing behind in root's session."""
+    owned.machine.run("pkill -f '[s]leep 4321'", check=False)
+    assert "prefect 1.4.1" in owned.type("doctor", check=False).stdout
+    assert _traces(owned) == {f"uid-{_agent_uid(owned)}"}
+    assert owned.machine.run(["pgrep", "-f", "sleep 4321"], check=False).stdout == ""
+    assert owned.machine.run("systemctl list-units --plain --no-legend --all 'local-agent-look-*'").stdout == ""
+
+
+def test_a_users_interpreter_does_not_reach_the_keys_of_roots_session(owned: Host) -> None:
+    with_key = [owned.machine.agent_python, "-I", "-c", _WITH_KEY]
+    assert owned.machine.run([*with_key, "/usr/bin/python3", "-I", "/srv/mine/key.py"]).returncode == 0, "it is there"
+    done = owned.machine.run([*with_key, "local-agent", "doctor"], check=False, timeout_seconds=120)
     assert "prefect 1.4.1" in done.stdout
     assert _traces(owned) == {f"uid-{_agent_uid(owned)}"}
 

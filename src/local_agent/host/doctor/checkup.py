@@ -6,7 +6,9 @@ import asyncio
 import os
 import socket
 import textwrap
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +19,26 @@ from local_agent.errors import ManagerUnreachableError, UnavailableError
 from local_agent.host.doctor import machine, services
 from local_agent.host.doctor.canary import check_canary, not_tried
 from local_agent.host.doctor.check import Finding, Verdict, failure, ok
+from local_agent.host.doctor.enclosure import enclosed
 from local_agent.host.doctor.given import given_to, read_given
 from local_agent.host.doctor.in_use import check_in_use
 from local_agent.host.doctor.instance import Surroundings, check_labels
 from local_agent.host.doctor.logins import check_logins
-from local_agent.host.doctor.look import Look, Subject, look_at, not_looked_at
+from local_agent.host.doctor.look import LOOK_SECONDS, Look, Subject, look_at, not_looked_at
 from local_agent.host.doctor.owner import NotAskedError, owner_of
 from local_agent.host.reading.bus import BusReader, buses
 from local_agent.host.reading.gaps import limit_is_off, limited
 from local_agent.host.reading.in_use import ask_settings
 from local_agent.host.table import Colour, Terminal, printable
 from local_agent.systemd.manager import DBusScopeManager
+from local_agent.units.names import slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from local_agent.host.doctor.given import FlagsOf
+    from local_agent.host.doctor.owner import Enclosed
     from local_agent.host.reading.agents import StateFolder
     from local_agent.host.reading.instances import Instance
     from local_agent.host.view import Host
@@ -110,9 +115,19 @@ def _look(host: Host, instance: Instance, problems: Sequence[str], flags_of: Fla
     try:
         around = _surroundings(host, instance, folder, problems, flags_of)
         owner = owner_of(around.user, around.groups)
-        return look_at(Subject(instance.name, socket.gethostname(), around, folder), owner, host.uid)
+        subject = Subject(instance.name, socket.gethostname(), around, folder)
+        return look_at(subject, owner, host.uid, _enclosure(host, instance))
     except (UnavailableError, NotAskedError) as error:
         return not_looked_at(instance.name, str(error))
+
+
+def _enclosure(host: Host, instance: Instance) -> Enclosed:
+    """Return what encloses what root has an instance's user run; where there is no systemd, nothing can."""
+    address = buses(host.uid, os.environ).get("system")
+    if address is None:
+        return lambda _pid: nullcontext()
+    is_packaged = instance.service is not None and instance.service.manager == "system"
+    return partial(enclosed, address, slice_of(instance.name) if is_packaged else "", LOOK_SECONDS)
 
 
 def _surroundings(
@@ -163,7 +178,8 @@ def shown(finding: Finding, terminal: Terminal) -> list[str]:
     indent = " " * (_VERDICT_WIDTH + _CHECK_WIDTH)
     lines = [f"{head}{check:<{_CHECK_WIDTH - 1}} {first}", *(indent + line for line in more)]
     if finding.fix:
-        lines.append(f"{' ' * _VERDICT_WIDTH}{terminal.coloured('fix: ' + finding.fix, Colour.BOLD)}")
+        fix = f"fix: {printable(finding.fix)}"
+        lines.append(f"{' ' * _VERDICT_WIDTH}{terminal.coloured(fix, Colour.BOLD)}")
     return lines
 
 

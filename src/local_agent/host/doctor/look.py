@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from local_agent.host.doctor.instance import Surroundings
+    from local_agent.host.doctor.owner import Enclosed
     from local_agent.host.reading.agents import StateFolder
     from local_agent.settings import Settings
 
-_LOOK_SECONDS = 180.0  # longer than all that is asked in it takes by itself
+LOOK_SECONDS = 180.0  # longer than all that is asked in it takes by itself
 _MOST_KEY_BYTES = 1 << 16
 _NOT_ITS_USER = "its user and root can: others would run it with rights of their own"
 _AS_ROOT = "it would run as root, and it may be another user's; nothing of the kind is run as root"
@@ -70,8 +71,11 @@ def not_looked_at(name: str, why: str) -> Look:
     return Look((warning("instance", evidence, "systemctl status dbus; systemctl list-jobs # then ask again", name),))
 
 
-def look_at(subject: Subject, owner: Owner, uid: int) -> Look:
-    """Given the uid that looks, look with the rights of the instance's owner. Raise NotAskedError."""
+def look_at(subject: Subject, owner: Owner, uid: int, enclosed: Enclosed) -> Look:
+    """Given the uid that looks, look with the rights of the instance's owner.
+
+    `enclosed` is for what root has that user run. Raise NotAskedError, and whatever `enclosed` raises.
+    """
     folder = subject.folder
     if folder is not None and folder.uid != owner.uid:
         stranger = folder_of_another(folder, folder.path, user_name(folder.uid), owner.name)
@@ -84,9 +88,11 @@ def look_at(subject: Subject, owner: Owner, uid: int) -> Look:
     around = subject.around
     with readable_key(around.key_file, owner) as path:
         seen = replace(subject, around=replace(around, key_file=path))
-        found = as_owner(
-            owner, around.environ or {}, lambda: _told(_look(seen, owner.name, as_another=True)), _LOOK_SECONDS
-        )
+
+        def look() -> dict[str, Any]:
+            return _told(_look(seen, owner.name, as_another=True))
+
+        found = as_owner(owner, around.environ or {}, look, LOOK_SECONDS, enclosed)
     return _understood(found, subject.name, {path: around.key_file} if path != around.key_file else {})
 
 

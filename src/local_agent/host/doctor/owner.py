@@ -14,19 +14,30 @@ import resource
 import select
 import signal
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from local_agent.host.doctor.groups import groups_of
+from local_agent.linux.inherited import forbid_new_privileges, leave_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 ROOT = 0
 
 _MOST_BYTES = 1 << 20
 _CHUNK_BYTES = 65536
 _PATH = "/usr/local/bin:/usr/bin:/bin"
+_OPEN = b"o"
+
+# given the pid of a process at its gate, has it in a scope of its own for the length of the context
+Enclosed = Callable[[int], AbstractContextManager[None]]
+
+
+def _not_enclosed(_pid: int) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
 
 class NotAskedError(Exception):
@@ -66,21 +77,33 @@ def entry_of(user: str) -> pwd.struct_passwd | None:
 
 
 def as_owner(
-    owner: Owner, environ: Mapping[str, str], look: Callable[[], dict[str, Any]], seconds: float
+    owner: Owner,
+    environ: Mapping[str, str],
+    look: Callable[[], dict[str, Any]],
+    seconds: float,
+    enclosed: Enclosed = _not_enclosed,
 ) -> dict[str, Any]:
     """Have a child of root become a user and look; return what it found, which is to be taken as that user's word.
 
     The child has a session of its own (a terminal can be typed into by any process of its session), none of root's
-    environment, and ends with the call. Raise NotAskedError where it does not tell within `seconds`.
+    environment and keys, no way to gain privileges, and ends with the call. What it starts ends with it only where it
+    is `enclosed`, as it must be for a look that runs a program of the user's: it begins when that has been entered.
+    Raise NotAskedError where it does not tell within `seconds`, and whatever `enclosed` raises.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    gate, opening = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
-        _be(owner, environ, look, writing)
+        os.close(opening)
+        _be(owner, environ, look, writing, gate)
     os.close(writing)
+    os.close(gate)
     try:
-        told = _read(reading, seconds)
+        with enclosed(child):
+            os.write(opening, _OPEN)
+            told = _read(reading, seconds)
     finally:
+        os.close(opening)
         os.close(reading)
         for kill in (os.killpg, os.kill):  # it may not have got as far as a group of its own
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -89,9 +112,13 @@ def as_owner(
     return _understood(told, owner)
 
 
-def _be(owner: Owner, environ: Mapping[str, str], look: Callable[[], dict[str, Any]], writing: int) -> NoReturn:
+def _be(
+    owner: Owner, environ: Mapping[str, str], look: Callable[[], dict[str, Any]], writing: int, gate: int
+) -> NoReturn:
     code = 1
     try:
+        if os.read(gate, 1) != _OPEN:
+            os._exit(code)
         _become(owner, environ)
         found = json.dumps(look()).encode()
         while found:
@@ -114,6 +141,8 @@ def _become(owner: Owner, environ: Mapping[str, str]) -> None:
     os.chdir("/")
     os.environ.clear()
     os.environ.update({"PATH": _PATH, "HOME": owner.home, "USER": owner.name, "LANG": "C.UTF-8", **environ})
+    forbid_new_privileges()
+    leave_keys()
     os.setgroups(owner.groups)
     os.setresgid(owner.gid, owner.gid, owner.gid)
     os.setresuid(owner.uid, owner.uid, owner.uid)
