@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent import __version__, events
 from local_agent.agent.admission import Admission
-from local_agent.agent.capacity import raise_descriptors, shortage_of_tasks
 from local_agent.agent.fitness import Fitness
 from local_agent.agent.flow_run import Stories
-from local_agent.agent.interpreter import Enclosed, Interpreter
+from local_agent.agent.interpreter import Interpreter
 from local_agent.agent.loop import Agent
 from local_agent.agent.progress import Progress
 from local_agent.agent.reachability import Reachability
@@ -29,17 +28,15 @@ from local_agent.aio.outbox import DescriptorSink, complaints_never_block
 from local_agent.aio.threads import Workers
 from local_agent.backends import kind
 from local_agent.events import ConsoleLog, JournalLog, priority_of
+from local_agent.launchers import registry
 from local_agent.launchers.belongings import Belongings
 from local_agent.launchers.follow import Follower
 from local_agent.launchers.output import FileOutput, JournalOutput, Output
-from local_agent.launchers.process import ProcessLauncher
-from local_agent.launchers.scope import Place, ScopeLauncher
-from local_agent.linux.procfs import cgroup_of
+from local_agent.linux.capacity import raise_descriptors
 from local_agent.net import control
-from local_agent.service import health, managers, metering, own_service
+from local_agent.service import health, metering
 from local_agent.service.commands import Operations
 from local_agent.service.lifecycle import Current, Service
-from local_agent.service.own_service import OwnService
 from local_agent.service.reaper import reap_orphans
 from local_agent.service.settings_in_force import InForce
 from local_agent.settings import SourceKind
@@ -54,6 +51,7 @@ if TYPE_CHECKING:
     from local_agent.agent.fitness import Check
     from local_agent.events import EventLog
     from local_agent.launchers import Launcher
+    from local_agent.launchers.own_service import OwnService
     from local_agent.model import Record
     from local_agent.settings import Settings
 
@@ -89,61 +87,30 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
 
         follower, output = _output(settings, event_log)
         say_left = functools.partial(_say_left, log)
-        found = managers.find(os.geteuid(), environ)
-        has_scopes = settings.launcher == "scope" or (settings.launcher == "auto" and found.open is not None)
-        service_of_ours = (
-            OwnService() if has_scopes else await disk.run(lambda: own_service.find(cgroup_of(os.getpid())))
-        )
         files = Belongings(store.base_of, disk, say_left)
-        process = ProcessLauncher(
-            *(files, output, clock),
-            open_files=descriptors.given_on,
-            dies_with_service=service_of_ours.takes_all_along,
-        )
-        launcher: Launcher = process
-        manager_words, own_slice = "no scopes", ""
-        enclosed: Enclosed | None = None
-        checks: list[Check] = [
-            lambda _: disk.run(descriptors.shortage),
-            lambda _: disk.run(lambda: shortage_of_tasks(os.geteuid())),
-            lambda _: disk.run(store.shortage),
-            lambda _: disk.run(output.reason_against),
-        ]
-        if has_scopes:
-            manager = managers.required(found, settings.instance)
-            stack.push_async_callback(manager.close)
-            place = managers.place_of(settings.instance, environ, Place)
-            launcher = scopes = ScopeLauncher(
-                manager,
-                place,
-                files,
-                output,
-                clock,
-                descriptors.given_on,
-                lambda: current.now.oom_policy,
-            )
-            enclosed = scopes.enclosed
-            manager_words, own_slice = found.words, place.slice
-            checks.append(lambda in_doubt: manager.reason_against(thoroughly=in_doubt))
-
-        launcher = metering.metered_launcher(launcher, counters)
-        # without scopes plain processes take up what lives of those that were in one
-        launchers = {"process": process, "scope": launcher}
+        needs = registry.Needs(current, environ, files, output, clock, descriptors)
+        starting = await stack.enter_async_context(registry.opened(needs))
+        launcher = metering.metered_launcher(starting.launcher, counters)
 
         api = kind(settings.protocol)
         observed = metering.observer(counters)
         backend = metering.metered_backend(api.make(current, environ, clock, observed), counters)
         stack.callback(backend.close)
-        interpreter = Interpreter(current, api.needs, disk, clock, log, enclosed)
-        fitness = Fitness([*checks, lambda _: interpreter.reason_against()], clock)
-        admission = Admission(current, most_live=descriptors.live_runs, unfit=fitness.reason_against)
+        interpreter = Interpreter(current, api.needs, disk, clock, log, starting.enclosed)
+        checks: list[Check] = [
+            lambda in_doubt: launcher.reason_against(in_doubt=in_doubt),
+            lambda _: disk.run(store.shortage),
+            lambda _: interpreter.reason_against(),
+        ]
+        fitness = Fitness(checks, clock)
+        admission = Admission(current, launcher, fitness.reason_against)
         admission.draining = store.draining
         reachability = Reachability(log, clock)
         progress = Progress(clock.monotonic)
         stories = Stories(
             backend=backend,
             launcher=launcher,
-            launchers=launchers,
+            launchers=starting.takes_up,
             store=store,
             disk=disk,
             admission=admission,
@@ -164,8 +131,8 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             log=log,
             settings=current,
             fitness=fitness,
-            shut_down=process.shut_down if os.getpid() == 1 else None,
-            ends_with=service_of_ours.unit if service_of_ours.takes_all_along else "",
+            shut_down=launcher.shut_down if os.getpid() == 1 else None,
+            ends_with=launcher.ends_with,
         )
         service = Service(current, read_again, agent, admission, store, notifier, clock, log)
         if settings.agent_address is not None:
@@ -191,14 +158,14 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
                 on_fault=lambda trace: log.say(events.INTERNAL_ERROR, reason=trace),
             )
         )
-        _say_start(log, settings, store.folder, launcher, manager_words)
-        _say_what_ends(log, service_of_ours, found.reason or "launcher is process")
-        records = remembered(store, launchers, log)
-        records += forgotten(store, own_slice if settings.leftovers == "stop" else "", log)
+        _say_start(log, settings, store.folder, launcher, starting.words)
+        _say_what_ends(log, starting.service, starting.because)
+        records = remembered(store, starting.takes_up.keys(), log)
+        records += forgotten(store, launcher, log, leftovers=settings.leftovers == "stop")
         notifier.notify("READY=1", f"STATUS={agent.status()}")
         beside = [follower.for_ever, lambda: service.keep_telling(progress)]
         if os.getpid() == 1:
-            beside.append(lambda: _reap_for_ever(process))
+            beside.append(lambda: _reap_for_ever(starting.pids))
         await service.run_until_stopped(lambda: agent.run(records, store.ids()), beside)
 
 
@@ -263,7 +230,7 @@ def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     loop.call_soon_threadsafe(call)
 
 
-async def _reap_for_ever(process: ProcessLauncher) -> None:
+async def _reap_for_ever(waited_for: Callable[[], set[int]]) -> None:
     while True:
-        reap_orphans(lambda: process.pids)
+        reap_orphans(waited_for)
         await asyncio.sleep(1)

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # after it may import it.
 APART: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     # its protocol is written once, and there; whether it would answer us, it tells itself
-    "broker": (frozenset({"dbus", "linux.proc", "units"}), frozenset({"systemd.broker_client", "service.managers"})),
+    "broker": (frozenset({"dbus", "linux.proc", "units"}), frozenset({"systemd.broker_client", "launchers.managers"})),
     "server": (frozenset({"", "errors", "net.http_guard"}), frozenset({"cli.server"})),
 }
 

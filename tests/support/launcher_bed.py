@@ -12,7 +12,9 @@ from local_agent.launchers import LiveRun
 from local_agent.launchers.belongings import Belongings
 from local_agent.launchers.handle import handle_in
 from local_agent.launchers.output import FileOutput
+from local_agent.launchers.parts import Parts
 from local_agent.launchers.process import ProcessLauncher
+from local_agent.launchers.room import MachineRoom
 from local_agent.launchers.shim import PERL
 from local_agent.limits import Limits
 from local_agent.model import Child, End, Record
@@ -51,7 +53,8 @@ class Bed:
     def launcher_with(self, perl: str) -> ProcessLauncher:
         """Return a launcher that has this perl."""
         files = Belongings(self.folder.joinpath, self.disk, self.note_left)
-        return ProcessLauncher(files, FileOutput(Nobody()), SystemClock(), perl)
+        parts = Parts(files, FileOutput(Nobody()), SystemClock(), MachineRoom(samples.settings))
+        return ProcessLauncher(parts, perl)
 
     def note_left(self, record: Record, left: str) -> None:
         """Keep what is said to be left."""

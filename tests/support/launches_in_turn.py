@@ -18,12 +18,19 @@ from local_agent.aio.threads import Workers
 from local_agent.errors import LocalAgentError
 from local_agent.launchers.belongings import Belongings
 from local_agent.launchers.output import FileOutput
+from local_agent.launchers.parts import Parts
+from local_agent.launchers.room import MachineRoom
 from local_agent.launchers.scope import Place, ScopeLauncher
 from local_agent.limits import Limits
 from local_agent.model import Child, Record, Step
+from local_agent.settings import Settings
 from local_agent.systemd.manager import DBusScopeManager
 
 _NOW = datetime.now(UTC)
+
+
+def _nothing_is_set() -> Settings:
+    raise AssertionError
 
 
 class _Nobody:
@@ -53,7 +60,8 @@ async def _one(launcher: ScopeLauncher, folder: Path) -> tuple[float, str]:
 async def _in_turn(folder: Path, seconds: float) -> list[tuple[float, str]]:
     manager = DBusScopeManager("SYSTEM")
     files = Belongings(folder.joinpath, Workers("files", 1), lambda *_: None)
-    launcher = ScopeLauncher(manager, Place("turn.slice", ""), files, FileOutput(_Nobody()), SystemClock())
+    parts = Parts(files, FileOutput(_Nobody()), SystemClock(), MachineRoom(_nothing_is_set))
+    launcher = ScopeLauncher(manager, Place("turn.slice", ""), parts)
     until, outcomes = time.monotonic() + seconds, []
     while time.monotonic() < until:
         outcomes.append(await _one(launcher, folder))

@@ -22,9 +22,12 @@ from local_agent.aio.threads import Workers
 from local_agent.launchers import LiveRun
 from local_agent.launchers.belongings import Belongings
 from local_agent.launchers.output import FileOutput
+from local_agent.launchers.parts import Parts
+from local_agent.launchers.room import MachineRoom
 from local_agent.launchers.scope import Place, ScopeLauncher
 from local_agent.limits import Limits
 from local_agent.model import Child, End, Record, Step
+from local_agent.settings import Settings
 from local_agent.systemd.manager import DBusScopeManager
 
 _NOW = datetime.now(UTC)
@@ -38,6 +41,10 @@ class _Counted(DBusScopeManager):
     async def _asked(self, *given: Any) -> Any:  # noqa: ANN401 - as its base has it
         self.asked += 1
         return await super()._asked(*given)
+
+
+def _nothing_is_set() -> Settings:
+    raise AssertionError
 
 
 class _Nobody:
@@ -66,7 +73,8 @@ async def _see_through(process: LiveRun) -> tuple[End, float]:
 async def _many(folder: Path, count: int) -> dict[str, object]:
     manager = _Counted("SYSTEM")
     files = Belongings(folder.joinpath, Workers("files", 1), lambda *_: None)
-    launcher = ScopeLauncher(manager, Place("many.slice", ""), files, FileOutput(_Nobody()), SystemClock())
+    parts = Parts(files, FileOutput(_Nobody()), SystemClock(), MachineRoom(_nothing_is_set))
+    launcher = ScopeLauncher(manager, Place("many.slice", ""), parts)
     wait = 'exec 9>/dev/null; flock -s "$1/lock" sh -c "echo told; $2"'
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,7 @@ from local_agent.agent.flow_run import Stories
 from local_agent.aio.threads import Workers
 from local_agent.backends import NearMiss, QueuePage
 from local_agent.errors import ApiUnreachableError, LocalAgentError, StateError
+from local_agent.launchers import Lost
 from local_agent.limits import Limits
 from local_agent.linux.cgroup import Figures
 from local_agent.linux.procfs import boot_id
@@ -151,6 +153,7 @@ class Launcher:
     """Launches processes of the plot."""
 
     name = "test"
+    ends_with = ""
     outlives_reboot = False
 
     def __init__(self, plot: Plot) -> None:
@@ -165,6 +168,25 @@ class Launcher:
             self._plot.stuck_in_launch.set()
             await asyncio.Event().wait()
         return Process(self._plot)
+
+    def room(self, held: int) -> str:
+        """There is always some."""
+        return ""
+
+    def note_taken(self) -> None:
+        """Nothing follows from it."""
+
+    async def reason_against(self, *, in_doubt: bool) -> str:
+        """It can always be used."""
+        return ""
+
+    def lost(self, known: AbstractSet[str], *, leftovers: bool) -> Sequence[Lost]:
+        """It loses none."""
+        return ()
+
+    async def shut_down(self, grace_seconds: float) -> None:
+        """Nobody asks for it here."""
+        raise AssertionError(grace_seconds)
 
     def may_live(self, record: Record) -> bool:
         """It does not outlive its boot."""

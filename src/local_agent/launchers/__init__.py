@@ -1,14 +1,19 @@
-"""Starting a flow run's process, watching it, ending it.
+"""Starting a flow run, watching it, ending it.
 
 A launcher is one way to do so: `scope` puts each flow run into a systemd scope of its own, `process` into a session of
-its own where there is no systemd. A new way is a new file that fulfils `Launcher`.
+its own where there is no systemd. A new way fulfils `Launcher`, passes tests/contract, and has its line in
+`registry.py`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
+
     from local_agent.limits import Limits
     from local_agent.linux.cgroup import Figures
     from local_agent.model import Child, End, Handle, Record
@@ -66,12 +71,50 @@ class LiveRun(Protocol):
         """Let go of everything that is held for it: descriptors, the failed scope's name, the exit record."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A flow run that lives and has no record; `launcher` is the one to say in a new one, `where` is for people."""
+
+    id: str
+    launcher: str
+    handle: Handle
+    where: str
+
+
 class Launcher(Protocol):
-    """One way to run flow runs."""
+    """One way to run flow runs. None of its methods blocks for longer than a file of this machine takes."""
 
     @property
     def name(self) -> str:
         """What the setting `launcher` calls it; stands in each record."""
+
+    @property
+    def ends_with(self) -> str:
+        """The unit with which systemd ends its flow runs, "" where they outlive the agent's service."""
+
+    def room(self, held: int) -> str:
+        """Return why no flow run can be taken beside those `held` at the moment, "" where one can be.
+
+        What is scarce where they run: pressure, memory, places in a queue. Asked for each flow run and each poll.
+        """
+
+    def note_taken(self) -> None:
+        """Note that one more is about to be claimed and launched, whose load does not show yet."""
+
+    async def reason_against(self, *, in_doubt: bool) -> str:
+        """Return why none could be started at all, "" where nothing is known against it, or raise LocalAgentError.
+
+        `in_doubt`: a launch failed, so look closer than is cheap.
+        """
+
+    def lost(self, known: AbstractSet[str], *, leftovers: bool) -> Sequence[Lost]:
+        """Return the flow runs of this agent that live and are not `known`, by id. `leftovers`: and what others left.
+
+        Asked once, at the start.
+        """
+
+    async def shut_down(self, grace_seconds: float) -> None:
+        """End every flow run that ends with this process anyway, which is process 1 of a container."""
 
     @property
     def outlives_reboot(self) -> bool:
@@ -90,6 +133,8 @@ class Launcher(Protocol):
 
     async def adopt(self, record: Record) -> LiveRun | End:
         """Take up a flow run of an earlier life of this agent, or end what it left behind and return how it ended.
+
+        Its name may be another launcher's, for which this one stands in (registry.py).
 
         A record that is still claiming has no handle, and its gate was never opened unless a trace says otherwise: what
         waits at a gate is ended, and the end is NEVER_STARTED. To be asked again is harmless. Raise

@@ -44,6 +44,11 @@ class Belongings:
     disk: Workers
     on_left: OnLeft
 
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self.base_of("x").parent
+
     def prepared(self, record: Record, child: Child) -> Child:
         """Make what a child asks for, and return it with the folder and the variable that tell it where that is.
 

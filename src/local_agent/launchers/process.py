@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 from local_agent.launchers import evidence
 from local_agent.launchers.group import Member, end_group, environment_of
 from local_agent.launchers.handle import handle_in
-from local_agent.launchers.output import Output
+from local_agent.launchers.lost import shims_without_record
 from local_agent.launchers.run import ShimRun, may_live, traces_left
 from local_agent.launchers.shim import PERL, Conditions, Shim, keep_descriptors
 from local_agent.linux.procfs import boot_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from local_agent.aio.clock import Clock
-    from local_agent.launchers import LiveRun
+    from local_agent.launchers import LiveRun, Lost
     from local_agent.launchers.belongings import Belongings, OnLeft
+    from local_agent.launchers.output import Output
+    from local_agent.launchers.parts import Parts
     from local_agent.limits import Limits
     from local_agent.model import Child, End, Record
 
@@ -29,38 +32,41 @@ _SWEEP_GRACE_SECONDS = 2.0
 
 
 class ProcessLauncher:
-    """Starts shims in process groups.
-
-    `dies_with_service` tells whether flow runs end when the agent's service does: they are in its cgroup.
-    `open_files` is the limit of open files that flow runs get, soft and hard; None for this process's own.
-    """
+    """Starts shims in process groups. `ends_with` is the service that they end with, as they are in its cgroup."""
 
     name = "process"
     outlives_reboot = False
 
-    def __init__(
-        self,
-        files: Belongings,
-        output: Output,
-        clock: Clock,
-        perl: str = PERL,
-        open_files: tuple[int, int] | None = None,
-        *,
-        dies_with_service: bool = False,
-    ) -> None:
-        self._dies_with_service = dies_with_service
+    def __init__(self, parts: Parts, perl: str = PERL, ends_with: str = "") -> None:
         keep_descriptors()
+        self.ends_with = ends_with
         self._perl = perl
-        self._open_files = open_files
-        self._files = files
-        self._output = output
-        self._clock = clock
+        self._parts = parts
+        self._files = parts.files
+        self._output = parts.output
+        self._clock = parts.clock
         self._runs: set[ProcessRun] = set()
 
     @property
     def pids(self) -> set[int]:
         """The processes that this launcher waits for itself."""
         return {run.identity.pid for run in self._runs}
+
+    def room(self, held: int) -> str:
+        """Look at this machine."""
+        return self._parts.room.reason_against(held)
+
+    def note_taken(self) -> None:
+        """Count it."""
+        self._parts.room.note_taken()
+
+    async def reason_against(self, *, in_doubt: bool) -> str:  # noqa: ARG002 - the Protocol's
+        """Look at this machine's limits and at the output."""
+        return await self._files.disk.run(self._parts.shortage)
+
+    def lost(self, known: AbstractSet[str], *, leftovers: bool) -> Sequence[Lost]:  # noqa: ARG002 - the Protocol's
+        """Look for shims of the agent's folder, wherever they are."""
+        return shims_without_record(self._files.folder, known)
 
     async def shut_down(self, grace_seconds: float) -> None:
         """End every flow run because the machine, or the container, is going down: nothing outlives its process 1."""
@@ -75,7 +81,7 @@ class ProcessLauncher:
             perl=self._perl,
             runtime_max_seconds=limits.runtime_max_seconds,
             nice=limits.nice,
-            open_files=self._open_files,
+            open_files=self._parts.open_files,
         )
         with self._output.open(record, base) as descriptor:
             shim = Shim.spawn(base, child, descriptor, conditions)
@@ -96,7 +102,7 @@ class ProcessLauncher:
 
     def _run(self, shim: Shim, record: Record, limits: Limits | None) -> ProcessRun:
         run = ProcessRun(shim, record, self._files, limits, self._output, self._clock, self._runs.discard)
-        run.dies_with_service = self._dies_with_service
+        run.dies_with_service = self.ends_with != ""
         self._runs.add(run)
         return run
 
@@ -109,7 +115,7 @@ class ProcessLauncher:
             )
             _say(left, record, self._files.on_left)
         traces = traces_left(record, self._files.base_of(record.id), self._output)
-        return evidence.conclude(replace(traces, dies_with_service=self._dies_with_service))
+        return evidence.conclude(replace(traces, dies_with_service=self.ends_with != ""))
 
     async def forget(self, record: Record) -> None:
         """Remove the run's files."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from local_agent.errors import LauncherUnavailableError, LocalAgentError, ManagerUnreachableError, NoAnswerError
 from local_agent.launchers import evidence
 from local_agent.launchers.handle import handle_in
-from local_agent.launchers.output import LAST_LINES, Output
+from local_agent.launchers.lost import leftovers_without_record, shims_without_record
+from local_agent.launchers.output import LAST_LINES
 from local_agent.launchers.run import ShimRun, may_live, traces_left
 from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
 from local_agent.launchers.stray import end_session, place_outside
@@ -21,11 +22,14 @@ from local_agent.systemd import ScopeRequest
 from local_agent.units.names import new_id_of_nobody, scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from local_agent.aio.clock import Clock
-    from local_agent.launchers import LiveRun
+    from local_agent.launchers import LiveRun, Lost
     from local_agent.launchers.belongings import Belongings
+    from local_agent.launchers.output import Output
+    from local_agent.launchers.parts import Parts
     from local_agent.linux.cgroup import Figures
     from local_agent.model import Child, End, ProcessIdentity, Record
     from local_agent.systemd import ScopeManager
@@ -50,35 +54,51 @@ class Place:
 
 
 class ScopeLauncher:
-    """Starts shims and moves each into a scope before its gate opens. `open_files` is as for ProcessLauncher."""
+    """Starts shims and moves each into a scope before its gate opens."""
 
     name = "scope"
+    ends_with = ""
     outlives_reboot = False
 
     def __init__(
-        self,
-        manager: ScopeManager,
-        place: Place,
-        files: Belongings,
-        output: Output,
-        clock: Clock,
-        open_files: tuple[int, int] | None = None,
-        oom_policy: Callable[[], str] = lambda: "stop",
+        self, manager: ScopeManager, place: Place, parts: Parts, oom_policy: Callable[[], str] = lambda: "stop"
     ) -> None:
         keep_descriptors()
-        self._open_files = open_files
-        self._oom_policy = oom_policy
         self._manager = manager
         self._place = place
-        self._files = files
-        self._output = output
-        self._clock = clock
+        self._parts = parts
+        self._files = parts.files
+        self._output = parts.output
+        self._clock = parts.clock
+        self._oom_policy = oom_policy
+
+    def room(self, held: int) -> str:
+        """Look at this machine."""
+        return self._parts.room.reason_against(held)
+
+    def note_taken(self) -> None:
+        """Count it."""
+        self._parts.room.note_taken()
+
+    async def reason_against(self, *, in_doubt: bool) -> str:
+        """Look at this machine's limits, at the output and at systemd."""
+        shortage = await self._files.disk.run(self._parts.shortage)
+        return shortage or await self._manager.reason_against(thoroughly=in_doubt)
+
+    def lost(self, known: AbstractSet[str], *, leftovers: bool) -> Sequence[Lost]:
+        """Look for shims of the agent's folder, and for scopes of its slice that have none."""
+        shims = shims_without_record(self._files.folder, known)
+        ids = known | {shim.id for shim in shims}
+        return (*shims, *(leftovers_without_record(self._place.slice, ids) if leftovers else ()))
+
+    async def shut_down(self, grace_seconds: float) -> None:
+        """Scopes are systemd's, which ends them itself where it goes down."""
 
     async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
         """Start a shim at its gate and a scope around it."""
         base, child = self._files.base_of(record.id), self._files.prepared(record, child)
         with self._output.open(record, base) as descriptor:
-            conditions = Conditions(record.nonce, own_cgroup=True, nice=limits.nice, open_files=self._open_files)
+            conditions = Conditions(record.nonce, own_cgroup=True, nice=limits.nice, open_files=self._parts.open_files)
             shim = Shim.spawn(base, child, descriptor, conditions)
         try:
             await self._enclose(shim.identity, record, limits)

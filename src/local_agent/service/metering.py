@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from local_agent.events import Event, EventLog, Subject
     from local_agent.launchers import Launcher, LiveRun
     from local_agent.limits import Limits
-    from local_agent.model import Child, Claim, End, FlowRun, Record
+    from local_agent.model import Child, Claim, FlowRun, Record
     from local_agent.service.metrics import Metrics
     from local_agent.settings import Settings
 
@@ -87,38 +87,19 @@ class MeteredBackend:
 
 
 class MeteredLauncher:
-    """A launcher whose launches are timed."""
+    """A launcher whose launches are timed; all else goes to it as it is."""
 
     def __init__(self, launcher: Launcher, counters: Metrics) -> None:
         self._launcher = launcher
         self._counters = counters
 
-    @property
-    def name(self) -> str:
-        """The launcher's own."""
-        return self._launcher.name
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of whatever type the launcher has it
+        return getattr(self._launcher, name)
 
     async def launch(self, record: Record, child: Child, limits: Limits) -> LiveRun:
         """Start a process, and time it."""
         with _timed(self._counters.launch_seconds):
             return await self._launcher.launch(record, child, limits)
-
-    @property
-    def outlives_reboot(self) -> bool:
-        """The launcher's own."""
-        return self._launcher.outlives_reboot
-
-    def may_live(self, record: Record) -> bool:
-        """Pass on."""
-        return self._launcher.may_live(record)
-
-    async def adopt(self, record: Record) -> LiveRun | End:
-        """Pass on."""
-        return await self._launcher.adopt(record)
-
-    async def forget(self, record: Record) -> None:
-        """Pass on."""
-        await self._launcher.forget(record)
 
 
 def counters_for(settings: Settings) -> Metrics | None:
@@ -155,7 +136,7 @@ def metered_backend(backend: Backend, counters: Metrics | None) -> Backend:
 
 def metered_launcher(launcher: Launcher, counters: Metrics | None) -> Launcher:
     """Return a launcher whose launches are timed, where there is something to count with."""
-    return MeteredLauncher(launcher, counters) if counters is not None else launcher
+    return cast("Launcher", MeteredLauncher(launcher, counters)) if counters is not None else launcher
 
 
 def page_of(

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import pytest
 
 from local_agent.agent.admission import Admission
 from local_agent.settings import Settings
 from support.samples import settings
 
-_MIB = 1024**2
-
 
 @dataclass
 class Host:
-    """A machine whose pressure and free memory a test sets."""
+    """A launcher and settings that a test sets."""
 
-    pressure: dict[str, float | None] = field(default_factory=dict)
-    available: int | None = None
     rules: Settings = field(default_factory=settings)
+    against: Callable[[int], str] = lambda _: ""
+    taken: int = 0
 
     def admission(self) -> Admission:
-        """Return what decides on this machine."""
-        return Admission(lambda: self.rules, self.pressure.get, lambda: self.available)
+        """Return what decides here."""
+        return Admission(lambda: self.rules, self)
+
+    def room(self, held: int) -> str:
+        """Say as the test does."""
+        return self.against(held)
+
+    def note_taken(self) -> None:
+        """Count."""
+        self.taken += 1
 
 
 def test_without_a_limit_everything_is_taken() -> None:
@@ -131,34 +136,12 @@ def test_draining_takes_none() -> None:
     assert not admission.take("a")
 
 
-@pytest.mark.parametrize("resource", ["memory", "cpu"])
-def test_pressure_stops_intake_until_it_has_fallen_well_below(resource: str) -> None:
-    host = Host(rules=settings(**{f"pressure_{resource}_percent": 50}))
+def test_where_the_launcher_has_no_room_none_is_taken() -> None:
+    """It is told how many are held, and of each that is taken."""
+    host = Host(against=lambda held: "the queue is full" if held >= 2 else "")
     admission = host.admission()
-    reasons = []
-    for pressure in (50, 51, 49, 41, 40, 49, 51):
-        host.pressure[resource] = pressure
-        reasons.append(admission.reason_against())
-    assert [bool(reason) for reason in reasons] == [False, True, True, True, False, False, True]
-    assert reasons[1] == f"{resource} pressure is 51 % (at most 50 %)"
-
-
-def test_little_free_memory_stops_intake_until_there_is_well_more() -> None:
-    host = Host(rules=settings(min_free_memory_bytes=100 * _MIB))
-    admission = host.admission()
-    reasons = []
-    for mebibytes in (100, 99, 101, 124, 125, 101):
-        host.available = mebibytes * _MIB
-        reasons.append(admission.reason_against())
-    assert [bool(reason) for reason in reasons] == [False, True, True, True, False, False]
-    assert reasons[1] == "only 99.0 MiB of memory are free (at least 100.0 MiB)"
-
-
-def test_a_kernel_that_does_not_say_stops_nothing() -> None:
-    rules = settings(pressure_memory_percent=1, pressure_cpu_percent=1, min_free_memory_bytes=1)
-    assert Host(rules=rules).admission().reason_against() == ""
-
-
-def test_the_machine_is_not_looked_at_where_nobody_asked() -> None:
-    host = Host(pressure={"memory": 100.0, "cpu": 100.0}, available=0)
-    assert host.admission().take("a")
+    admission.hold("an earlier one")
+    assert admission.take("a")
+    assert not admission.take("b")
+    assert admission.reason_against() == "the queue is full"
+    assert host.taken == 1

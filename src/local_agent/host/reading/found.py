@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from local_agent.errors import ExhaustedError
 from local_agent.host.reading.agents import StateFolder
+from local_agent.launchers.own_service import unit_in
 from local_agent.linux import proc, procfs
 from local_agent.linux.untrusted import open_folder
 from local_agent.plain import printable
-from local_agent.service.own_service import unit_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from local_agent.errors import ExhaustedError
 from local_agent.host.reading.found import user_name
+from local_agent.launchers.own_service import unit_in
 from local_agent.linux import proc, procfs
-from local_agent.service.own_service import unit_in
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from local_agent.errors import StateError
-from local_agent.launchers.handle import handle_in
+from local_agent.launchers.registry import is_sound
 from local_agent.linux.untrusted import open_folder, read_regular
 from local_agent.store.record_format import record_in
 
@@ -91,19 +90,11 @@ def _record(name: str, inside: int) -> Record:
         and isinstance(record.flow_name, str)
         and isinstance(record.launcher, str)
         and record.claimed_at.tzinfo is not None
-        and _has_sound_handle(record)
+        and is_sound(record)
     )
     if not sound:
         raise ValueError("its fields are not of the kinds that they should be")
     return record
-
-
-def _has_sound_handle(record: Record) -> bool:
-    try:
-        handle_in(record)
-    except StateError:
-        return False
-    return True
 
 
 def _words(error: OSError | ValueError) -> str:

@@ -11,7 +11,7 @@ from local_agent.host.reading.agents import AgentRun, ask_agents
 from local_agent.host.reading.records import records_of
 from local_agent.host.reading.scopes import read_scopes, scan_scopes
 from local_agent.host.table import printable
-from local_agent.launchers.handle import cgroup_of, seems_alive
+from local_agent.launchers.registry import cgroup_of, seems_alive
 from local_agent.linux import cgroup
 from local_agent.linux.cgroup import Figures
 from local_agent.model import Step

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_agent.agent.capacity import Descriptors, raise_descriptors, shortage_of_tasks
+from local_agent.linux.capacity import Descriptors, raise_descriptors, shortage_of_tasks
 
 
 @pytest.mark.parametrize(("most", "claims", "live"), [(524288, 100, 131031), (1024, 100, 215), (256, 32, 40)])

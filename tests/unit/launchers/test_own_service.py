@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from local_agent.service import own_service
-from local_agent.service.own_service import OwnService
+from local_agent.launchers import own_service
+from local_agent.launchers.own_service import OwnService
 
 
 @pytest.mark.parametrize(
