@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("backends", "systemd"),
     ("net", "settings", "store"),
     ("aio", "linux", "wording"),
-    ("model",),
+    ("model", "report"),
     ("errors", "limits", "plain"),
     ("dbus", "units"),
     ("",),  # the package's own __init__: its version

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from local_agent import __version__
 from local_agent.errors import StateError
 from local_agent.plain import shown_url
+from local_agent.report import AgentReport, ApiReport, RunReport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -44,50 +45,51 @@ class Operations:
         return {"cancel": self._cancel}
 
     async def _inspect(self) -> str:
-        return json.dumps(self.as_json())
+        return json.dumps(self.report().to_json())
 
-    def as_json(self) -> dict[str, Any]:
-        """Return how the agent stands; `FORMAT` grows when a key changes its meaning or goes."""
+    def report(self) -> AgentReport:
+        """Return how the agent stands."""
         settings = self.settings()
-        return {
-            "format": FORMAT,
-            "version": __version__,
-            "instance": settings.instance,
-            "name": settings.name,
-            "labels": list(settings.effective_labels),
-            "launcher": self.launcher,
-            "ends_with": self.agent.ends_with,
-            "api": self._api(settings.api),
-            "slots": {"limit": settings.limit, "taken": self.admission.held, "free": self.admission.free()},
-            "draining": self.admission.draining,
-            "takes_none_because": self.agent.paused_for,
-            "unfit_because": self.agent.unfit_because,
-            "runs": [self._run(live) for live in list(self.stories.live.values())],
-        }
+        return AgentReport(
+            instance=settings.instance,
+            version=__version__,
+            name=settings.name,
+            labels=tuple(settings.effective_labels),
+            launcher=self.launcher,
+            ends_with=self.agent.ends_with,
+            api=self._api(settings.api),
+            slots_limit=settings.limit,
+            slots_taken=self.admission.held,
+            slots_free=self.admission.free(),
+            draining=self.admission.draining,
+            takes_none_because=self.agent.paused_for,
+            unfit_because=self.agent.unfit_because,
+            runs=tuple(self._run(live) for live in list(self.stories.live.values())),
+        )
 
-    def _api(self, url: str) -> dict[str, Any]:
+    def _api(self, url: str) -> ApiReport:
         lost = self.reachability.lost_for_seconds
-        return {
-            "url": shown_url(url),
-            "reachable": lost is None,
-            "for_seconds": self.reachability.reachable_for_seconds if lost is None else lost,
-            "reason": self.reachability.reason,
-            "answered_seconds_ago": self.reachability.answered_seconds_ago,
-            "problem": self.agent.api_problem,
-            "clock_ahead_seconds": self.backend.clock_ahead_seconds,
-        }
+        return ApiReport(
+            url=shown_url(url),
+            reachable=lost is None,
+            for_seconds=self.reachability.reachable_for_seconds if lost is None else lost,
+            reason=self.reachability.reason,
+            answered_seconds_ago=self.reachability.answered_seconds_ago,
+            problem=self.agent.api_problem,
+            clock_ahead_seconds=self.backend.clock_ahead_seconds,
+        )
 
-    def _run(self, live: Live) -> dict[str, Any]:
+    def _run(self, live: Live) -> RunReport:
         record = live.record
         state = self.agent.api_states().get(record.id)
-        return {
-            "id": record.id,
-            "name": record.name,
-            "flow": record.flow_name,
-            "where": live.process.where,
-            "since": record.claimed_at.isoformat(),
-            "api_state": state.value if state else None,
-        }
+        return RunReport(
+            id=record.id,
+            name=record.name,
+            flow_name=record.flow_name,
+            where=live.process.where,
+            since=record.claimed_at,
+            api_state=state.value if state else "",
+        )
 
     async def _cancel(self, flow_run_id: str) -> str:
         """Cancel at the API: the run's own process has the first chance to end itself, then this agent ends it."""

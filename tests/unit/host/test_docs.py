@@ -14,17 +14,17 @@ from local_agent.host.doctor.check import ok
 from local_agent.host.log import render
 from local_agent.host.log.timeline import Line, Source
 from local_agent.host.output import ps, status
-from local_agent.host.reading.agents import agent_view
 from local_agent.host.reading.instances import Instance, Service
 from local_agent.host.reading.place import Place
 from local_agent.host.reading.runs import Overview, Run
 from local_agent.host.top import view
 from local_agent.host.top.history import Histories
+from local_agent.report import AgentReport
 from support.commands_docs import COMMANDS, DOCS, command_named, documented_keys, help_of, undocumented
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _SERVICE = Service("u", "system", "active", "running", "success", 0, "", 0, _NOW, is_enabled=True)
-_AGENT = agent_view(
+_AGENT = AgentReport.from_json(
     {
         "instance": "a",
         "version": "1",

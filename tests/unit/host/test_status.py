@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from local_agent.host.output.status import Pressure, as_json, in_words, is_well, table
-from local_agent.host.reading.agents import AgentView, StateFolder, agent_view
+from local_agent.host.reading.agents import StateFolder
 from local_agent.host.reading.instances import Instance, Service, enabled_names, find_instances, read_services
 from local_agent.host.table import Terminal, width_of
+from local_agent.report import AgentReport
 from unit.host.fakes import USEC, FakeReader
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -47,8 +48,8 @@ def _answer(**changes: object) -> dict[str, Any]:
     }
 
 
-def _agent(**changes: object) -> AgentView:
-    return agent_view(_answer(**changes))
+def _agent(**changes: object) -> AgentReport:
+    return AgentReport.from_json(_answer(**changes))
 
 
 def _lost(**changes: object) -> dict[str, Any]:

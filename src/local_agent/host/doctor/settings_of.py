@@ -77,7 +77,7 @@ def _instance(host: Host, name: str) -> Instance | None:
 
 
 def _process(instance: Instance) -> str:
-    return f", process {instance.agent.pid}" if instance.agent else ""
+    return f", process {instance.agent_pid}" if instance.agent else ""
 
 
 def _around(
@@ -94,7 +94,7 @@ def _around(
             if path:
                 around = read_given(reader, path, flags_of, _state_home(manager))
                 return (replace(around, user=str(host.uid)) if manager == "user" else around), unit
-    pid = (instance.agent.pid if instance and instance.agent else 0) or (folder.pid if folder else 0)
+    pid = (instance.agent_pid if instance else 0) or (folder.pid if folder else 0)
     if folder is not None and pid:
         return given_to(pid, folder.uid, flags_of), f"process {pid}"
     return None, ""

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from local_agent.host.reading.agents import AgentView
     from local_agent.host.reading.instances import Instance, Service
     from local_agent.host.reading.place import Place
     from local_agent.host.table import Terminal
+    from local_agent.report import AgentReport
 
 FORMAT = 1
 
@@ -72,7 +72,7 @@ def _row(instance: Instance, now: datetime) -> list[Cell]:
         _service_cell(service),
         Cell(compact_seconds((now - since).total_seconds() if since else None)),
         _api_cell(instance),
-        Cell(compact_seconds(agent.answered_seconds_ago) if agent else "-"),
+        Cell(compact_seconds(agent.api.answered_seconds_ago) if agent else "-"),
         Cell(", ".join(agent.labels) or "(none)" if agent else "-"),
         Cell(_slots(agent)),
         Cell(str(instance.runs)),
@@ -90,15 +90,15 @@ def _service_cell(service: Service | None) -> Cell:
 
 def _api_cell(instance: Instance) -> Cell:
     if instance.agent is not None:
-        if instance.agent.api_reachable:
-            return Cell(f"answers {compact_seconds(instance.agent.api_for_seconds)}", Colour.GOOD)
-        return Cell(f"lost {compact_seconds(instance.agent.api_for_seconds)}", Colour.BAD)
+        if instance.agent.api.reachable:
+            return Cell(f"answers {compact_seconds(instance.agent.api.for_seconds)}", Colour.GOOD)
+        return Cell(f"lost {compact_seconds(instance.agent.api.for_seconds)}", Colour.BAD)
     if "API unreachable" in instance.words:
         return Cell("lost", Colour.BAD)
     return Cell("answers", Colour.GOOD) if "API answered" in instance.words else Cell("-")
 
 
-def _slots(agent: AgentView | None) -> str:
+def _slots(agent: AgentReport | None) -> str:
     if agent is None:
         return "-"
     if agent.draining:
@@ -175,19 +175,14 @@ def _service_as_json(service: Service) -> dict[str, Any]:
     }
 
 
-def _agent_as_json(agent: AgentView) -> dict[str, Any]:
+def _agent_as_json(agent: AgentReport) -> dict[str, Any]:
     return {
         "version": agent.version,
         "labels": list(agent.labels),
-        "api": {
-            "url": agent.api_url,
-            "reachable": agent.api_reachable,
-            "for_seconds": agent.api_for_seconds,
-            "reason": agent.api_reason or None,
-            "answered_seconds_ago": agent.answered_seconds_ago,
-        },
+        "api": {**agent.api.to_json(), "reason": agent.api.reason or None, "problem": agent.api.problem or None},
         "slots_limit": agent.slots_limit,
         "slots_taken": agent.slots_taken,
         "draining": agent.draining,
         "takes_none_because": agent.takes_none_because or None,
+        "unfit_because": agent.unfit_because or None,
     }

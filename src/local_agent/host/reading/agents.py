@@ -6,12 +6,13 @@ Each belongs to its own user; what this user may not read is simply not there.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from local_agent.errors import LocalAgentError
 from local_agent.net import control
+from local_agent.report import AgentReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,6 @@ SERVICES_STATE = Path("/var/lib/local-agent")
 # an agent answers within milliseconds; one whose loop hangs must not hang a listing
 _ANSWER_SECONDS = 1.0
 _MOST_AT_ONCE = 64
-_MOST_COUNT = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +47,11 @@ class StateFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentRun:
-    """A live flow run, as its agent tells of it; `api_state` is what the API said last, "" before it did."""
+class Met:
+    """An agent that answered: what it told, and the process that did, as the kernel knows it."""
 
-    id: str
-    name: str
-    flow_name: str
-    api_state: str
-
-
-@dataclass(frozen=True, slots=True)
-class AgentView:
-    """How an agent stands, in its own words (service/commands.py)."""
-
-    instance: str
-    version: str
-    labels: tuple[str, ...]
-    api_url: str
-    api_reachable: bool
-    api_for_seconds: float | None
-    api_reason: str
-    answered_seconds_ago: float | None
-    slots_limit: int | None
-    slots_taken: int
-    draining: bool
-    takes_none_because: str
-    unfit_because: str
-    runs: tuple[AgentRun, ...]
-    api_problem: str = ""  # what is not well although the API answers
-    ends_with: str = ""  # the unit with which systemd ends its flow runs
-    pid: int = 0  # as the kernel tells, not the agent
+    report: AgentReport
+    pid: int
 
 
 def state_folders(environ: Mapping[str, str], services: Path = SERVICES_STATE) -> list[StateFolder]:
@@ -93,14 +68,14 @@ def _in_place(place: Path) -> list[StateFolder]:
         return []
 
 
-def ask_agents(folders: Sequence[StateFolder]) -> dict[Path, AgentView]:
+def ask_agents(folders: Sequence[StateFolder]) -> dict[Path, Met]:
     """Ask the agents of several state folders at once how they stand. Left out is who does not answer this user."""
     return ask_each(folders, ask_agent)
 
 
-def ask_agent(folder: StateFolder) -> AgentView | None:
+def ask_agent(folder: StateFolder) -> Met | None:
     """Ask the agent of a state folder how it stands; None where none answers, or not to this user."""
-    return answered(folder, "inspect", _ANSWER_SECONDS, lambda answer, pid: replace(agent_view(answer), pid=pid))
+    return answered(folder, "inspect", _ANSWER_SECONDS, lambda answer, pid: Met(AgentReport.from_json(answer), pid))
 
 
 def ask_each(folders: Sequence[StateFolder], ask: Callable[[StateFolder], _Answer | None]) -> dict[Path, _Answer]:
@@ -135,90 +110,3 @@ def answered(
         return read(json.loads(answer), met[0])
     except (LocalAgentError, OSError, ValueError, RecursionError):
         return None
-
-
-def agent_view(answer: object) -> AgentView:
-    """Given what an agent answered, return it. Raise ValueError where it is not of our format: its user may be any."""
-    told = _Told(answer)
-    api, slots = told.below("api"), told.below("slots")
-    return AgentView(
-        instance=told.text("instance"),
-        version=told.text("version"),
-        labels=tuple(_as_text(label) for label in told.list("labels")),
-        api_url=api.text("url"),
-        api_reachable=api.flag("reachable"),
-        api_for_seconds=api.seconds("for_seconds"),
-        api_reason=api.text("reason"),
-        answered_seconds_ago=api.seconds("answered_seconds_ago"),
-        slots_limit=slots.count("limit") if slots.has("limit") else None,
-        slots_taken=slots.count("taken"),
-        draining=told.flag("draining"),
-        takes_none_because=told.text("takes_none_because"),
-        unfit_because=told.text("unfit_because"),
-        runs=tuple(_run(_Told(run)) for run in told.list("runs")),
-        # which agents of 0.1 do not tell
-        api_problem=api.text("problem") if api.has("problem") else "",
-        ends_with=told.text("ends_with") if told.has("ends_with") else "",
-    )
-
-
-def _run(told: _Told) -> AgentRun:
-    api_state = told.text("api_state") if told.has("api_state") else ""
-    return AgentRun(told.text("id"), told.text("name"), told.text("flow"), api_state)
-
-
-class _Told:
-    """An object of an agent's answer; whatever is of another kind than it must be raises ValueError."""
-
-    def __init__(self, value: object) -> None:
-        if not isinstance(value, dict):
-            raise ValueError("not an object")  # noqa: TRY004 - one error for all that is not of our format
-        self._fields: dict[str, object] = value
-
-    def has(self, name: str) -> bool:
-        """Whether a field is there and not null."""
-        return self._fields.get(name) is not None
-
-    def below(self, name: str) -> _Told:
-        """Return the object in a field."""
-        return _Told(self._fields.get(name))
-
-    def text(self, name: str) -> str:
-        """Return the text in a field."""
-        return _as_text(self._fields.get(name))
-
-    def flag(self, name: str) -> bool:
-        """Return the truth value in a field."""
-        value = self._fields.get(name)
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} is neither true nor false")  # noqa: TRY004 - as above
-        return value
-
-    def count(self, name: str) -> int:
-        """Return the whole number in a field."""
-        value = self._fields.get(name)
-        if type(value) is not int or not 0 <= value < _MOST_COUNT:
-            raise ValueError(f"{name} is no count")
-        return value
-
-    def seconds(self, name: str) -> float | None:
-        """Return the span in a field, None where there is none."""
-        value = self._fields.get(name)
-        if value is None:
-            return None
-        if type(value) not in (int, float) or not 0 <= float(str(value)) < _MOST_COUNT:
-            raise ValueError(f"{name} is no span of time")
-        return float(str(value))
-
-    def list(self, name: str) -> list[object]:
-        """Return the list in a field."""
-        value = self._fields.get(name)
-        if not isinstance(value, list):
-            raise ValueError(f"{name} is no list")  # noqa: TRY004 - as above
-        return value
-
-
-def _as_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a text")  # noqa: TRY004 - as above
-    return value

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from local_agent.host.reading.agents import AgentView, StateFolder
+    from local_agent.host.reading.agents import Met, StateFolder
     from local_agent.host.reading.bus import Unit, UnitReader
     from local_agent.host.reading.place import Place
+    from local_agent.report import AgentReport
 
     Managers = Mapping[str, Callable[[], AbstractContextManager[UnitReader]]]
 
@@ -65,15 +66,17 @@ class Instance:
     """An instance: its service, None where it runs without one; its agent, None where it does not answer this user.
 
     `place` is where the agent runs if it is no packaged instance, `waiting` what changed since it read its settings.
+    `agent_pid` is the process that answered as its agent, as the kernel knows it.
     """
 
     name: str
     service: Service | None
-    agent: AgentView | None
+    agent: AgentReport | None
     may_ask: bool
     runs: int = 0
     place: Place | None = None
     waiting: Waiting = NOTHING_WAITS
+    agent_pid: int = 0
 
     @property
     def is_wanted(self) -> bool:
@@ -123,10 +126,10 @@ class Instance:
             is_up = is_active if self.place is None else not self.place.is_new
             silent = self.may_ask and is_up
             return "its agent does not answer on its control socket" if silent else ""
-        if not self.agent.api_reachable:
-            lost_for = in_time(self.agent.api_for_seconds or 0.0)
-            return f"API unreachable for {lost_for}: {self.agent.api_reason}"
-        return self.agent.unfit_because or self.agent.api_problem
+        if not self.agent.api.reachable:
+            lost_for = in_time(self.agent.api.for_seconds or 0.0)
+            return f"API unreachable for {lost_for}: {self.agent.api.reason}"
+        return self.agent.unfit_because or self.agent.api.problem
 
 
 def enabled_names(units: Path) -> set[str]:
@@ -154,21 +157,22 @@ def find_instances(
     instances = []
     for name in dict.fromkeys([*services, *by_name]):
         folder, service, place = by_name.get(name), services.get(name), places.get(name)
-        agent = agents.get(folder.path) if folder else None
+        met = agents.get(folder.path) if folder else None
+        agent, pid = (met.report, met.pid) if met else (None, 0)
         if service or agent or place or (folder and folder.is_anybodys and runs.get(name)):
             may_ask = folder is not None and os.access(folder.path, os.X_OK)
             waiting = told[folder.path].waiting if folder and folder.path in told else NOTHING_WAITS
-            instances.append(Instance(name, service, agent, may_ask, runs.get(name, 0), place, waiting))
+            instances.append(Instance(name, service, agent, may_ask, runs.get(name, 0), place, waiting, pid))
     return sorted(instances, key=lambda instance: instance.name), problems
 
 
-def _places(folders: Sequence[StateFolder], agents: Mapping[Path, AgentView]) -> dict[str, Place]:
+def _places(folders: Sequence[StateFolder], agents: Mapping[Path, Met]) -> dict[str, Place]:
     """Return where the agents run that are no packaged instances."""
     places = {}
     for folder in folders:
-        agent = agents.get(folder.path)
-        pid = agent.pid if agent else folder.pid
-        place = place_of(folder, pid, agent.ends_with if agent else "") if pid else None
+        met = agents.get(folder.path)
+        pid = met.pid if met else folder.pid
+        place = place_of(folder, pid, met.report.ends_with if met else "") if pid else None
         if place and not (_NAME.fullmatch(place.unit) and place.unit == f"local-agent@{folder.instance}.service"):
             places[folder.instance] = place
     return places

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_agent.errors import ExhaustedError, ManagerUnreachableError
-from local_agent.host.reading.agents import AgentRun, ask_agents
+from local_agent.host.reading.agents import ask_agents
 from local_agent.host.reading.records import records_of
 from local_agent.host.reading.scopes import read_scopes, scan_scopes
 from local_agent.host.table import printable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from local_agent.host.reading.bus import UnitReader
     from local_agent.host.reading.scopes import Scope
     from local_agent.model import Record
+    from local_agent.report import RunReport
 
     Managers = Mapping[str, Callable[[], AbstractContextManager[UnitReader]]]
 
@@ -81,10 +82,10 @@ def find_runs(managers: Managers, folders: Sequence[StateFolder], root: Path = c
         problems += [problem] if problem else []
     for folder in folders:
         problems += _add_records(runs, folder, root)
-    views = ask_agents(folders)
+    answers = ask_agents(folders)
     for folder in folders:
-        if view := views.get(folder.path):
-            _add_words(runs, folder.instance, view.runs)
+        if met := answers.get(folder.path):
+            _add_words(runs, folder.instance, met.report.runs)
     return Overview(_ordered(runs.values()), tuple(problems))
 
 
@@ -170,7 +171,7 @@ def _state_of(record: Record) -> str:
     return "running" if seems_alive(record) else "ended"
 
 
-def _add_words(runs: dict[str, Run], instance: str, told: Iterable[AgentRun]) -> None:
+def _add_words(runs: dict[str, Run], instance: str, told: Iterable[RunReport]) -> None:
     for one in told:
         if one.id in runs and runs[one.id].instance == instance:
             runs[one.id] = replace(runs[one.id], name=one.name, flow_name=one.flow_name, api_state=one.api_state)
