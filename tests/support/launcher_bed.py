@@ -15,7 +15,7 @@ from local_agent.launchers.output import FileOutput
 from local_agent.launchers.parts import Parts
 from local_agent.launchers.process import ProcessLauncher
 from local_agent.launchers.room import MachineRoom
-from local_agent.launchers.shim import PERL
+from local_agent.launchers.starter import PERL, ShellStarter, Starter
 from local_agent.limits import Limits
 from local_agent.model import Child, End, Record
 from support import samples
@@ -52,9 +52,13 @@ class Bed:
 
     def launcher_with(self, perl: str) -> ProcessLauncher:
         """Return a launcher that has this perl."""
+        return self.launcher_starting(ShellStarter(perl))
+
+    def launcher_starting(self, starter: Starter) -> ProcessLauncher:
+        """Return a launcher that starts shims in this way."""
         files = Belongings(self.folder.joinpath, self.disk, self.note_left)
-        parts = Parts(files, FileOutput(Nobody()), SystemClock(), MachineRoom(samples.settings))
-        return ProcessLauncher(parts, perl)
+        parts = Parts(files, FileOutput(Nobody()), SystemClock(), MachineRoom(samples.settings), starter)
+        return ProcessLauncher(parts)
 
     def note_left(self, record: Record, left: str) -> None:
         """Keep what is said to be left."""

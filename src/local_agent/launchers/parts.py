@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from local_agent.launchers.starter import ShellStarter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from local_agent.launchers.belongings import Belongings
     from local_agent.launchers.output import Output
     from local_agent.launchers.room import MachineRoom
+    from local_agent.launchers.starter import Starter
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +28,6 @@ class Parts:
     output: Output
     clock: Clock
     room: MachineRoom
+    starter: Starter = field(default_factory=ShellStarter)
     open_files: tuple[int, int] | None = None
     shortage: Callable[[], str] = str

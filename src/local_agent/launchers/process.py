@@ -13,7 +13,8 @@ from local_agent.launchers.group import Member, end_group, environment_of
 from local_agent.launchers.handle import handle_in
 from local_agent.launchers.lost import shims_without_record
 from local_agent.launchers.run import ShimRun, may_live, traces_left
-from local_agent.launchers.shim import PERL, Conditions, Shim, keep_descriptors
+from local_agent.launchers.shim import Shim, keep_descriptors
+from local_agent.launchers.starter import Conditions
 from local_agent.linux.procfs import boot_id
 
 if TYPE_CHECKING:
@@ -37,10 +38,9 @@ class ProcessLauncher:
     name = "process"
     outlives_reboot = False
 
-    def __init__(self, parts: Parts, perl: str = PERL, ends_with: str = "") -> None:
+    def __init__(self, parts: Parts, ends_with: str = "") -> None:
         keep_descriptors()
         self.ends_with = ends_with
-        self._perl = perl
         self._parts = parts
         self._files = parts.files
         self._output = parts.output
@@ -78,13 +78,12 @@ class ProcessLauncher:
         conditions = Conditions(
             record.nonce,
             own_cgroup=False,
-            perl=self._perl,
             runtime_max_seconds=limits.runtime_max_seconds,
             nice=limits.nice,
             open_files=self._parts.open_files,
         )
         with self._output.open(record, base) as descriptor:
-            shim = Shim.spawn(base, child, descriptor, conditions)
+            shim = await Shim.launch(self._parts.starter, base, child, descriptor, conditions)
         return self._run(shim, record, limits)
 
     def may_live(self, record: Record) -> bool:

@@ -13,7 +13,8 @@ from local_agent.launchers.handle import handle_in
 from local_agent.launchers.lost import leftovers_without_record, shims_without_record
 from local_agent.launchers.output import LAST_LINES
 from local_agent.launchers.run import ShimRun, may_live, traces_left
-from local_agent.launchers.shim import Conditions, Shim, keep_descriptors
+from local_agent.launchers.shim import Shim, keep_descriptors
+from local_agent.launchers.starter import Conditions
 from local_agent.launchers.stray import end_session, place_outside
 from local_agent.limits import Limits
 from local_agent.linux import cgroup
@@ -99,7 +100,7 @@ class ScopeLauncher:
         base, child = self._files.base_of(record.id), self._files.prepared(record, child)
         with self._output.open(record, base) as descriptor:
             conditions = Conditions(record.nonce, own_cgroup=True, nice=limits.nice, open_files=self._parts.open_files)
-            shim = Shim.spawn(base, child, descriptor, conditions)
+            shim = await Shim.launch(self._parts.starter, base, child, descriptor, conditions)
         try:
             await self._enclose(shim.identity, record, limits)
         except BaseException:

@@ -7,90 +7,54 @@ import contextlib
 import os
 import resource
 import signal
-import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_agent.errors import ExhaustedError
-from local_agent.launchers.environment import environment_file, is_plain
 from local_agent.launchers.evidence import Gate
+from local_agent.launchers.starter import SHIM
 from local_agent.linux.procfs import children_of, identity_of, is_alive, is_gone, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
+    from local_agent.launchers.starter import Conditions, Started, Starter
     from local_agent.model import Child, ProcessIdentity
 
-SHIM = Path(__file__).with_name("shim.sh")
-# nothing of the agent's environment or the flow run's acts on the shim: no BASH_ENV, no LD_PRELOAD, no other PATH
-SHIM_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-_SHELL = "/bin/sh"
-PERL = "/usr/bin/perl"
 _ABANDON_SECONDS = 5.0
 # how long an execve(2) may take; a shim whose files are still shut only keeps this process's rank with the OOM killer
 _SEEN_SECONDS, _OPEN_SECONDS = 5.0, 0.25
 _EXECUTING_SECONDS = 0.0002
-# whatever this agent ignores, or was told to ignore by who started it, the flow run gets as if from a login; but a
-# write to a journal that is gone for a moment must not end it: SIGPIPE is ignored, as for every service of systemd
-_DEFAULT_SIGNALS = frozenset(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE})
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """Under which the shim runs the flow run: in a cgroup of its own or not, for how long at most, how nice.
-
-    `token` is a word that nobody knows but the agent, its record and the shim. Where `perl` is none, Python does its
-    part. `open_files` is the limit of open files, soft and hard; None leaves this process's own, which was raised.
-    """
-
-    token: str
-    own_cgroup: bool
-    perl: str = PERL
-    runtime_max_seconds: float | None = None
-    nice: int | None = None
-    open_files: tuple[int, int] | None = None
-
-    def as_words(self) -> tuple[str, str]:
-        """Return them as the shim takes them."""
-        allowed = self.runtime_max_seconds
-        return "own" if self.own_cgroup else "shared", f"{allowed:.3f}" if allowed is not None else ""
 
 
 class Shim:
     """One shim, of this life of the agent or adopted from an earlier one. Holds descriptors until `close`."""
 
-    def __init__(self, identity: ProcessIdentity, pidfd: int, gate: int | None, *, is_child: bool) -> None:
+    def __init__(self, identity: ProcessIdentity, pidfd: int, gate: int | None, started: Started | None) -> None:
         self.identity = identity
-        self.gate = Gate.SHUT if is_child else Gate.UNKNOWN
+        self.gate = Gate.SHUT if started else Gate.UNKNOWN
         self._pidfd = pidfd
         self._gate = gate
-        self._is_child = is_child
+        self._started = started
+        self._is_reaped = False
         self._status: int | None = None
         self._ended = asyncio.Event()
         asyncio.get_running_loop().add_reader(pidfd, self._note_end)
 
     @classmethod
-    def spawn(cls, base: Path, child: Child, output: int, conditions: Conditions) -> Shim:
+    async def launch(cls, starter: Starter, base: Path, child: Child, output: int, conditions: Conditions) -> Shim:
         """Start a shim that waits at its gate, in a session of its own. When this raises, nothing is left of it.
 
         `base` is the path of the run's record without its suffix; `output` takes the flow run's stdout and stderr.
         Raise LaunchError where no process can have the flow run's environment, ExhaustedError where this machine is at
         a limit.
         """
-        assert child.working_dir is not None  # belongings.py has made one
         spare = []  # no ExitStack: in a burst it is felt
         try:
             gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
             spare += [gate_read, gate_write]
             os.write(gate_write, f"{conditions.token}\n".encode())
-            way, *command = _enter(child.env, conditions)
-            environment = environment_file(child.env, for_shell=way == "plain")
-            spare.append(environment)
-            how = (*conditions.as_words(), way, *command)
-            pid = _spawn(base, (str(child.working_dir), *child.argv), (gate_read, output, output, environment), how)
-            shim = cls._watched(pid, gate_write)
+            shim = cls._watched(await starter.start(base, child, conditions, gate_read, output), gate_write)
             spare.remove(gate_write)
         except OSError as error:
             raise ExhaustedError(
@@ -100,23 +64,24 @@ class Shim:
         finally:
             for descriptor in spare:
                 os.close(descriptor)
-        _reset_priorities(pid, conditions)
+        _reset_priorities(shim.identity.pid, conditions)
         return shim
 
     @classmethod
-    def _watched(cls, pid: int, gate: int) -> Shim:
+    def _watched(cls, started: Started, gate: int) -> Shim:
         """Hold a shim that was just started, or see it off. Nobody else reaps it: until then its pid is its own, even
         at its end."""
         try:
-            return cls._holding(_identity_at_start(pid), os.pidfd_open(pid), gate, is_child=True)
+            return cls._holding(_identity_at_start(started), os.pidfd_open(started.pid), gate, started)
         except BaseException:
-            _see_off(pid)
+            os.kill(started.pid, signal.SIGKILL)  # it is not reaped yet: the pid is its own
+            started.reap()
             raise
 
     @classmethod
-    def _holding(cls, identity: ProcessIdentity, pidfd: int, gate: int | None, *, is_child: bool) -> Shim:
+    def _holding(cls, identity: ProcessIdentity, pidfd: int, gate: int | None, started: Started | None) -> Shim:
         try:
-            return cls(identity, pidfd, gate, is_child=is_child)
+            return cls(identity, pidfd, gate, started)
         except BaseException:
             os.close(pidfd)
             raise
@@ -143,15 +108,15 @@ class Shim:
             os.close(pidfd)
             return None
         try:
-            return cls._holding(identity, pidfd, None, is_child=False)
+            return cls._holding(identity, pidfd, None, None)
         except OSError as error:
             raise ExhaustedError(f"cannot watch process {identity.pid}: {error.strerror}") from error
 
     @property
     def holds_its_pid(self) -> bool:
         """Whether its pid, and so the number of its group, is certainly not somebody else's."""
-        if self._is_child:
-            return self._status is None
+        if self._started is not None:
+            return not self._is_reaped
         return not self._ended.is_set() and identity_of(self.identity.pid) == self.identity
 
     def terminate_child(self) -> None:
@@ -190,9 +155,9 @@ class Shim:
         await self._ended.wait()
 
     def reap(self) -> int | None:
-        """After the end, take the exit status; None where this agent is not its parent. Negative for a signal."""
-        if self._is_child and self._status is None:
-            self._status = _wait(self.identity.pid)
+        """After the end, take the exit status; None where this agent has not started it. Negative for a signal."""
+        if self._started is not None and not self._is_reaped:
+            self._status, self._is_reaped = self._started.reap(), True
         return self._status
 
     async def abandon(self) -> None:
@@ -236,51 +201,16 @@ def keep_descriptors() -> None:
                 os.set_inheritable(int(name), False)  # noqa: FBT003 - it takes no keyword
 
 
-def _spawn(base: Path, command: tuple[str, ...], descriptors: tuple[int, int, int, int], how: tuple[str, ...]) -> int:
-    """Start the shim with these descriptors as 0 to 3; `command` begins with its folder. Raise OSError."""
-    words = [_SHELL, str(SHIM), str(base), *how, *command]
-    # half the cost of subprocess.Popen (Python 3.11); other descriptors: keep_descriptors
-    return os.posix_spawn(
-        words[0],
-        words,
-        SHIM_ENV,
-        file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(descriptors)],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=_DEFAULT_SIGNALS,
-    )
-
-
-def _enter(env: Mapping[str, str], conditions: Conditions) -> tuple[str, ...]:
-    """Return how the shim becomes the flow run: the way, and the command for it (shim.sh).
-
-    The plain way costs nothing more than the shell that is there already. It knows no errno by itself, so it needs
-    perl behind it; and timeout(1) starts programs only.
-    """
-    if not os.access(conditions.perl, os.X_OK):
-        return "entered", sys.executable, "-I", "-S", str(SHIM.with_name("enter.py"))
-    is_simple = _is_dash() and conditions.runtime_max_seconds is None and is_plain(env)
-    return "plain" if is_simple else "entered", conditions.perl, str(SHIM.with_name("enter.pl"))
-
-
-def _is_dash() -> bool:
-    """Tell whether the shell is dash, as on every Debian."""
-    try:
-        return os.readlink(_SHELL) in ("dash", "/bin/dash", "/usr/bin/dash")  # noqa: PTH115 - for each launch
-    except OSError:
-        return False
-
-
-def _identity_at_start(pid: int) -> ProcessIdentity:
-    """Return the identity of a child that was just started and is not reaped yet.
+def _identity_at_start(started: Started) -> ProcessIdentity:
+    """Return the identity of a process that was just started and is not reaped yet.
 
     posix_spawn returns while its execve(2) still goes on, and for so long the child is as shut as this process
     (dumps.forbid): where /proc hides what may not be traced (ProtectProc=invisible, hidepid=2) it is not there yet, and
     elsewhere its files are root's.
     """
-    began = time.monotonic()
+    began, pid = time.monotonic(), started.pid
     while (identity := identity_of(pid)) is None:
-        if _has_ended(pid):
+        if started.has_ended():
             raise ExhaustedError("the flow run's shim ended at once", hint=f"is {SHIM} readable, and /bin/sh whole?")
         if time.monotonic() - began > _SEEN_SECONDS:
             raise ExhaustedError(
@@ -298,21 +228,6 @@ def _is_open(pid: int) -> bool:
         return os.stat(f"/proc/{pid}/stat").st_uid == os.geteuid()  # noqa: PTH116 - for each launch
     except OSError:
         return False
-
-
-def _has_ended(pid: int) -> bool:
-    """Tell whether a child that nobody reaped has ended; its status stays to be taken."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _see_off(pid: int) -> None:
-    """End a shim at its gate that cannot be held, and take its status."""
-    os.kill(pid, signal.SIGKILL)  # it is not reaped yet: the pid is its own
-    _wait(pid)
-
-
-def _wait(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _reset_priorities(pid: int, conditions: Conditions) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_agent.launchers import LiveRun
-from local_agent.launchers.shim import PERL, SHIM_ENV
+from local_agent.launchers.starter import PERL, SHIM_ENV
 from local_agent.limits import Limits
 from local_agent.model import Child
 from support.api_client import wait_until
