@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import random
+from bisect import bisect_right
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from api.server.local import LocalApi, local_api
+from local_agent.server.data import labels
+from local_agent.server.input.json_text import to_json
+from local_agent.server.input.refusals import RefusedError
 
 
 @pytest.mark.parametrize(
@@ -154,3 +161,67 @@ def test_agents_are_the_same_by_name_type_version_and_labels(api: LocalApi) -> N
     others = [register("b", ["x", "y"], "1.4.1"), register("a", ["x"], "1.4.1"), register("a", ["x", "y"], "1.4.0")]
     assert len({first, *others}) == 4
     assert register("c", None, "1.4.1") == register("c", [], "1.4.1")
+
+
+class Words:
+    """An index in memory, which counts the looks."""
+
+    def __init__(self, sets: Iterable[list[str]]) -> None:
+        self.words = sorted({to_json(labels.sorted_once(each)) for each in sets})
+        self.looks = 0
+
+    def first_after(self, text: str) -> str | None:
+        """Return the next word."""
+        self.looks += 1
+        place = bisect_right(self.words, text)
+        return self.words[place] if place < len(self.words) else None
+
+
+# What stands beside quotation marks, commas and brackets in the order of texts.
+_LETTERS = ["a", "b", "c", "-", ",", '"', "\\", " ", "!", "]", "[", "ü", "\U0001f600", "\x7f", "#", "~"]
+
+
+def test_the_sets_that_fit_are_found_whatever_the_labels() -> None:
+    chance = random.Random(14)
+    for _ in range(400):
+        known = ["".join(chance.choices(_LETTERS, k=chance.randint(0, 3))) for _ in range(chance.randint(1, 8))]
+        words = Words(
+            [chance.sample(known, chance.randint(0, min(4, len(known)))) for _ in range(chance.randint(0, 40))]
+        )
+        own = chance.sample(known, chance.randint(0, len(known)))
+        fits = [each for each in words.words if set(json.loads(each)) <= set(own) and bool(own) == (each != "[]")]
+        assert sorted(labels.fitting_sets(own, words)) == (fits if own else ["[]"])
+
+
+def test_a_poll_looks_for_no_more_than_fits() -> None:
+    chance = random.Random(14)
+    own = [f"l{number:03}" for number in range(300)]
+    mine = [chance.sample(own, 6) for _ in range(500)]
+    others = [[chance.choice(own), f"{chance.choice('kmz')}{number}"] for number in range(3000)]
+    words = Words([*mine, *others])
+    found = list(labels.fitting_sets(own, words))
+    assert len(found) == len({to_json(sorted(each)) for each in mine})
+    # of each beginning that fits at most: a look at where it ends
+    assert words.looks < 5 * len(found)
+
+
+def test_a_poll_that_would_look_for_too_long() -> None:
+    words = Words([[f"a{number:04}", f"b{number:04}", "z"] for number in range(300)] * 10)
+    own = [*(f"a{number:04}" for number in range(150)), *(f"b{number:04}" for number in range(150))]
+    assert list(labels.fitting_sets(own, words)) == []
+    assert words.looks < 1000
+    many = Words([[f"a{one:03}", f"b{two:03}", "z"] for one in range(80) for two in range(80)])
+    own = [*(f"a{number:03}" for number in range(100)), *(f"b{number:03}" for number in range(100))]
+    with pytest.raises(RefusedError, match="more sets"):
+        list(labels.fitting_sets(own, many))
+
+
+def test_a_page_of_many_sets_has_the_earliest(api: LocalApi) -> None:
+    flow = api.create_flow()
+    names = [f"l{number}" for number in range(8)]
+    runs = []
+    for number in range(60):
+        start = api.time.text(-600 + (number * 37) % 60)
+        chosen = [names[number % 8], names[(number // 8) % 8]]
+        runs.append((start, api.create_flow_run(flow, labels=chosen, scheduled_start_time=start)))
+    assert api.queue(names) == [run for _, run in sorted(runs)[:25]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -33,33 +34,53 @@ def normalise_all(connection: sqlite3.Connection) -> None:
 
 
 class Looks(Protocol):
-    """Looks into an index over label sets."""
+    """A look into an index over label sets."""
 
-    def has(self, text: str) -> bool:
-        """Say whether a run has just these labels, as JSON."""
+    def first_after(self, text: str) -> str | None:
+        """Return the first set of labels, as JSON, that comes after this text; None if there is no more."""
 
-    def has_longer(self, text: str) -> bool:
-        """Say whether a run has labels that begin with this text (`["a"`) and go on."""
+
+# What a poll may hold up the others for: 5000 looks take about 50 ms. An agent has some labels, and few sets fit.
+MOST_LOOKS = 5000
 
 
 def fitting_sets(agent_labels: Iterable[str], looks: Looks) -> Iterator[str]:
     """Yield the label sets (as JSON) of runs that an agent may take: subsets of its own, and [] only if it has none.
 
-    Only beginnings that are there are followed: with runs labelled ["a","b"] and ["x"], an agent with a, b, c looks
-    for ["a" ..., then ["a","b" ..., ["a","c" ...; then for ["b" ... and ["c" .... However many sets others have, they
-    cost nothing.
+    The index is read like a dictionary, from one word that may fit to the next. Example: an agent with a, b, c, runs
+    with ["a","b"], ["a","x"], ["a","y"] and ["b"]. After `["a"` and `["a","b"]` comes ["a","x"]; no c can follow before
+    it, so all that begins with ["a", is passed over, and the next look is for ["b". However many sets others have, they
+    cost nothing: each look finds a set that fits, or ends a beginning that does. Raise RefusedError after MOST_LOOKS.
     """
-    own = sorted_once(agent_labels)
+    own = sorted(map(to_json, sorted_once(agent_labels)))
     if not own:
         yield "[]"
         return
-    yield from _fitting(own, "[", looks)
+    place: str | None = "["
+    for _ in range(MOST_LOOKS):
+        found = None if place is None else looks.first_after(place)
+        if found is None:
+            return
+        there = [to_json(label) for label in json.loads(found)]
+        strange = next((number for number, label in enumerate(there) if not _is_in(own, label)), None)
+        if there and strange is None:
+            yield found
+        place = found if strange is None else _place_after(there[:strange], there[strange], own)
+    raise RefusedError(f"The labels fit the beginnings of more sets of runs' labels than {MOST_LOOKS} looks find")
 
 
-def _fitting(own: list[str], begun: str, looks: Looks) -> Iterator[str]:
-    for number, label in enumerate(own):
-        text = begun + to_json(label)
-        if looks.has(f"{text}]"):
-            yield f"{text}]"
-        if looks.has_longer(f"{text},"):
-            yield from _fitting(own[number + 1 :], f"{text},", looks)
+def _is_in(own: list[str], label: str) -> bool:
+    place = bisect_left(own, label)
+    return place < len(own) and own[place] == label
+
+
+def _place_after(begun: list[str], strange: str, own: list[str]) -> str | None:
+    """Return the text after which the next set may fit, given labels that fit and one after them that does not.
+
+    No label is the beginning of another, as each ends with a quotation mark: so they are in the order of their sets.
+    """
+    later = bisect_left(own, strange)
+    if later < len(own):
+        return "[" + ",".join([*begun, own[later]])
+    # All that go on after a comma are over; the set that ends here is left, with a bracket, and "-" lies between both.
+    return "[" + ",".join(begun) + "-" if begun else None

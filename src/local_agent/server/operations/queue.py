@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,16 +38,13 @@ class _Looks:
     tenant_id: str
     states: str
 
-    def has(self, text: str) -> bool:
-        return self._is_there("labels = ?", text)
-
-    def has_longer(self, text: str) -> bool:
-        # All texts that begin with this one, which ends with a comma: a minus sign comes after that.
-        return self._is_there("labels > ? AND labels < ?", text, f"{text[:-1]}-")
-
-    def _is_there(self, condition: str, *parameters: str) -> bool:
-        sql = f"SELECT 1 FROM flow_run WHERE tenant_id = ? AND {self.states} AND {condition} LIMIT 1"  # noqa: S608 - as above
-        return self.reads.value(sql, (self.tenant_id, *parameters)) is not None
+    def first_after(self, text: str) -> str | None:
+        sql = (
+            f"SELECT labels FROM flow_run WHERE tenant_id = ? AND {self.states} AND labels > ?"  # noqa: S608 - as above
+            " ORDER BY labels LIMIT 1"
+        )
+        found = self.reads.value(sql, (self.tenant_id, text))
+        return None if found is None else str(found)
 
 
 def get_runs_in_queue(request: Request, given: dict[str, Any]) -> dict[str, Any]:
@@ -58,16 +54,25 @@ def get_runs_in_queue(request: Request, given: dict[str, Any]) -> dict[str, Any]
     before = given.get("before") or database.now()
     found = [
         *_runs(database, _DUE, WAITING_SQL, given["tenant_id"], own, before),
+        # Running flow runs have no time of their own: they come last.
         *_runs(database, _RESUMABLE, RUNNING_SQL, given["tenant_id"], own, before),
     ]
-    # Running flow runs have no time of their own: they come last.
-    found.sort(key=lambda row: (row["state_start_time"] is None, row["state_start_time"]))
     if request.agent_id:
         # Asking is the only sign of life that an agent gives.
         database.write("UPDATE agent SET last_queried = ? WHERE id = ?", (database.now(), request.agent_id))
     return {"flow_run_ids": [row["id"] for row in found[:PAGE]]}
 
 
-def _runs(reads: Reads, sql: str, states: str, tenant_id: str, own: list[str], before: str) -> Iterator[Row]:
+def _runs(reads: Reads, sql: str, states: str, tenant_id: str, own: list[str], before: str) -> list[Row]:
+    """Return a page of runs, the earliest first."""
+    found: list[Row] = []
     for fitting in labels.fitting_sets(own, _Looks(reads, tenant_id, states)):
-        yield from reads.rows(sql, {"tenant_id": tenant_id, "labels": fitting, "before": before, "page": PAGE})
+        given = {"tenant_id": tenant_id, "labels": fitting, "before": before, "page": PAGE}
+        found += reads.rows(sql, given)
+        if len(found) > PAGE:
+            found.sort(key=lambda row: row["state_start_time"] or "")
+            del found[PAGE:]
+            # those of other sets have to be earlier
+            before = found[-1]["state_start_time"] or before
+    found.sort(key=lambda row: row["state_start_time"] or "")
+    return found
