@@ -7,7 +7,7 @@ import sqlite3
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cache
@@ -75,7 +75,11 @@ class _Job:
     kept: int = 0
     result: Result = field(default_factory=Result)
     spent_seconds: float = 0.0
+    # of the first of `rest`, if that was begun
+    steps: Iterator[None] | None = None
 
+
+_OVER = object()
 
 # However many come together, the first of them gets its answer soon.
 _MOST_SECONDS_BEFORE_COMMIT = 0.05
@@ -295,20 +299,24 @@ class Engine:
         with self._database.transaction(writes=True):
             self._keys.check_tenant(headers, self._database)
             while job.rest:
-                self._write_one(job, request)
+                self._write_some(job, request)
                 if time.monotonic() > turn_ends:
                     return
 
-    def _write_one(self, job: _Job, request: Request) -> None:
-        name = job.rest.popleft()
-        job.done.append(name)
-        most = self._budget.write_seconds
-        if job.spent_seconds > most:
-            job.result.fail(name, TooLargeError(f"The mutations before this one took more than {most} s"))
-            return
+    def _write_some(self, job: _Job, request: Request) -> None:
+        """Do a mutation, or a step of one."""
+        name, most = job.rest[0], self._budget.write_seconds
+        if job.steps is None:
+            job.steps = self._executor.steps(name, job.order, request, job.result)
+            if job.spent_seconds > most:
+                job.result.fail(name, TooLargeError(f"The mutations before this one took more than {most} s"))
+                job.steps = iter(())
         begun = time.thread_time()
-        self._executor.execute_field(name, job.order, request, job.result)
+        is_over = next(job.steps, _OVER) is _OVER
         job.spent_seconds += time.thread_time() - begun
+        if is_over:
+            job.steps = None
+            job.done.append(job.rest.popleft())
 
     def _explained(self, result: Result) -> list[dict[str, Any]]:
         return [{**self._explain(error), "path": [name]} for name, error in result.errors]

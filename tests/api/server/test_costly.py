@@ -278,3 +278,43 @@ def test_memory_for_documents_is_bounded() -> None:
 
 def test_tools_may_ask_for_the_schema(api: LocalApi) -> None:
     assert len(api.graphql(get_introspection_query())["__schema"]["types"]) > 100
+
+
+MUTATIONS: dict[str, Callable[[str], dict[str, object]]] = {
+    "set_flow_run_states": lambda run: {"states": [{"flow_run_id": run, "state": {"type": "Running"}}] * 300},
+    "set_task_run_states": lambda run: {"states": [{"task_run_id": run, "state": {"type": "Failed"}}] * 300},
+    "write_run_logs": lambda run: {"logs": [{"flow_run_id": run, "message": "m"}] * 3000},
+    "cancel_flow_run": lambda run: {"flow_run_id": run},
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_one_long_mutation_gives_way(in_turns: LocalApi, name: str) -> None:
+    flow = in_turns.create_flow(tasks=[f"t-{number}" for number in range(300)])
+    run = in_turns.create_flow_run(flow)
+    given = MUTATIONS[name](in_turns.task_runs(run)[0]["id"] if "task" in name else run)
+    document = f"mutation($i: {name}_input!) {{ {name}(input: $i) {{ __typename }} }}"
+    asked = Asked(json.dumps({"query": document, "variables": {"i": given}}).encode(), {})
+    turns = 0
+    # In each pause somebody else is answered, and finds kept what was done.
+    while not isinstance(answer := in_turns._engine.answer_all([asked])[0], Answer):
+        if answer is Next.SLOWLY:
+            answer = in_turns._engine.answer_slowly(asked)
+        assert answer is Next.AGAIN
+        turns += 1
+        in_turns.graphql("{ hello }")
+    assert '"errors"' not in answer.body
+    assert turns >= 60
+    if name == "cancel_flow_run":
+        assert {each["state"] for each in in_turns.task_runs(run)} == {"Cancelled"}
+
+
+def test_what_is_refused_in_steps_leaves_the_others(in_turns: LocalApi) -> None:
+    run = in_turns.create_flow_run(in_turns.create_flow())
+    given = [{"flow_run_id": run, "state": {"type": kind}} for kind in ("Running", "No type", "Failed")]
+    document = "mutation($i: set_flow_run_states_input!) { set_flow_run_states(input: $i) { states { id } } }"
+    status, answer = in_turns.post({"query": document, "variables": {"i": {"states": given}}})
+    assert (status, answer["data"]) == (200, {"set_flow_run_states": None})
+    assert "Unsupported value: No type" in answer["errors"][0]["message"]
+    found = in_turns.graphql("{ flow_run_state(order_by: { version: asc }) { state } }")["flow_run_state"]
+    assert [each["state"] for each in found] == ["Scheduled", "Running", "Failed"]

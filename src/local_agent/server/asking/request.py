@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from local_agent.server.data.database import Database
@@ -23,6 +23,17 @@ class Asked:
     client: str = ""
     is_allowed: bool = False
     progress: object = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A mutation that may take long, in steps. After each, what it did is kept, and others may have their turn.
+
+    `answer` is called when there are no more, and returns what an operation that needs no steps returns at once.
+    """
+
+    each: Iterator[None]
+    answer: Callable[[], object]
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def fitting_sets(agent_labels: Iterable[str], looks: Looks) -> Iterator[str]:
     it, so all that begins with ["a", is passed over, and the next look is for ["b". However many sets others have, they
     cost nothing: each look finds a set that fits, or ends a beginning that does. Raise RefusedError after MOST_LOOKS.
     """
-    own = sorted(map(to_json, sorted_once(agent_labels)))
+    own: list[str] = sorted(map(to_json, sorted_once(agent_labels)))
     if not own:
         yield "[]"
         return
@@ -61,7 +61,7 @@ def fitting_sets(agent_labels: Iterable[str], looks: Looks) -> Iterator[str]:
         found = None if place is None else looks.first_after(place)
         if found is None:
             return
-        there = [to_json(label) for label in json.loads(found)]
+        there: list[str] = [to_json(label) for label in json.loads(found)]
         strange = next((number for number, label in enumerate(there) if not _is_in(own, label)), None)
         if there and strange is None:
             yield found

@@ -7,7 +7,7 @@ would only be taken apart and put together again value by value.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from graphql import (
     is_object_type,
 )
 
-from local_agent.server.asking.request import Request
+from local_agent.server.asking.request import Request, Steps
 from local_agent.server.data.descriptions import Table
 from local_agent.server.data.tables import TABLES
 from local_agent.server.graphql.arguments import Reader
@@ -38,6 +38,8 @@ from local_agent.server.input.refusals import OutOfTimeError
 
 Handler = Callable[[Request, dict[str, Any]], object]
 """Answers an operation, given its request and its input."""
+
+_OVER = object()
 
 Read = Callable[[Query, list[FieldNode]], str]
 """Answers a field that reads a table, with JSON text."""
@@ -87,11 +89,16 @@ class Executor:
 
     def execute_field(self, name: str, order: Order, request: Request, result: Result) -> None:
         """Do one field of an order and add what came of it to the result."""
+        for _ in self.steps(name, order, request, result):
+            pass
+
+    def steps(self, name: str, order: Order, request: Request, result: Result) -> Iterator[None]:
+        """Do one field in steps, after each of which others may have their turn."""
         root = self._schema.get_root_type(order.operation.operation)
         assert root is not None
         nodes = order.fields[name]
         try:
-            text = self._field(root, nodes, order, request)
+            text = yield from self._field(root, nodes, order, request)
         except OutOfTimeError:
             raise
         except Exception as error:
@@ -101,7 +108,9 @@ class Executor:
         else:
             result.add(name, text)
 
-    def _field(self, root: GraphQLObjectType, nodes: list[FieldNode], order: Order, request: Request) -> str:
+    def _field(
+        self, root: GraphQLObjectType, nodes: list[FieldNode], order: Order, request: Request
+    ) -> Generator[None, None, str]:
         name = nodes[0].name.value
         if name in self._reads:
             return self._reads[name](Query(request.reads, order.reader), nodes)
@@ -110,14 +119,21 @@ class Executor:
         if name.startswith("__"):
             return self._introspected(nodes, order)
         given = get_argument_values(root.fields[name], nodes[0], order.values)
-        found = self._operation(name, given, request)
+        found = yield from self._operation(name, given, request)
         return to_json(_shaped(found, root.fields[name].type, nodes, order.reader))
 
-    def _operation(self, name: str, given: dict[str, Any], request: Request) -> object:
+    def _operation(self, name: str, given: dict[str, Any], request: Request) -> Generator[None, None, object]:
         if name in self._queries:
             return self._queries[name](request, given)
         with request.database.savepoint():
-            return self._mutations[name](request, given["input"])
+            found = self._mutations[name](request, given["input"])
+        if not isinstance(found, Steps):
+            return found
+        while True:
+            yield
+            with request.database.savepoint():
+                if next(found.each, _OVER) is _OVER:
+                    return found.answer()
 
     def _introspected(self, nodes: list[FieldNode], order: Order) -> str:
         """Let graphql-core answer what it alone knows: a question about the schema itself."""

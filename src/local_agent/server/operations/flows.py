@@ -189,7 +189,10 @@ def archive_flow(request: Request, given: dict[str, Any]) -> dict[str, Any]:
     _forget_scheduled(request, flow_id)
     waiting = database.rows("SELECT id FROM flow_run WHERE flow_id = ? AND state = 'Scheduled'", (flow_id,))
     for run in waiting:
-        states.cancel(request, run["id"], f"Flow {flow_id} was archived.")
+        _, following = states.cancel(request, run["id"], f"Flow {flow_id} was archived.")
+        # At once, and all or nothing: a run that is left would be started.
+        for _ in following:
+            pass
     return {"success": True}
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from local_agent.server.asking.request import Request
+from local_agent.server.asking.request import Request, Steps
 from local_agent.server.data import timestamps
 from local_agent.server.data.reads import Row
 from local_agent.server.data.tables import WAITING
@@ -125,29 +125,45 @@ def made(kind: str, message: str, now: str, **more: object) -> State:
     return parse({"type": kind, "message": message, **more}, now)
 
 
-def set_flow_run_states(request: Request, given: dict[str, Any]) -> dict[str, Any]:
+def set_flow_run_states(request: Request, given: dict[str, Any]) -> object:
     """Set states of flow runs. One that is refused fails the answer; the others are set all the same."""
     return _set_each(request, given["states"], _set_flow_run_state)
 
 
-def set_task_run_states(request: Request, given: dict[str, Any]) -> dict[str, Any]:
+def set_task_run_states(request: Request, given: dict[str, Any]) -> object:
     """Set states of task runs, in the same way."""
     return _set_each(request, given["states"], _set_task_run_state)
 
 
-def _set_each(
-    request: Request, states: Sequence[dict[str, Any]], set_one: Callable[[Request, dict[str, Any]], str]
-) -> dict[str, Any]:
+_SetOne = Callable[[Request, dict[str, Any]], tuple[str, Iterator[None] | None]]
+"""Sets a state; returns the run's id, and what follows from the state, if anything does."""
+
+
+def _set_each(request: Request, states: Sequence[dict[str, Any]], set_one: _SetOne) -> object:
     if len(states) == 1:
         # As both Prefect and this agent send them: there are no others to be kept.
-        return {"states": [_done(set_one(request, states[0]))]}
-    done, refused = [], []
-    for each in states:
-        try:
-            with request.database.savepoint():
-                done.append(_done(set_one(request, each)))
-        except RefusedError as error:
-            refused.append(error)
+        run_id, following = set_one(request, states[0])
+        answer = {"states": [_done(run_id)]}
+        return answer if following is None else Steps(following, lambda: answer)
+    done: list[dict[str, Any]] = []
+    refused: list[RefusedError] = []
+
+    def set_all() -> Iterator[None]:
+        for each in states:
+            try:
+                with request.database.savepoint():
+                    run_id, following = set_one(request, each)
+            except RefusedError as error:
+                refused.append(error)
+            else:
+                done.append(_done(run_id))
+                yield from following or ()
+            yield
+
+    return Steps(set_all(), lambda: _all_done(done, refused))
+
+
+def _all_done(done: list[dict[str, Any]], refused: list[RefusedError]) -> dict[str, Any]:
     if refused:
         raise PartlyRefusedError(str(refused[0])) from refused[0]
     return {"states": done}
@@ -157,28 +173,29 @@ def _done(run_id: str) -> dict[str, Any]:
     return {"id": run_id, "status": "SUCCESS", "message": None}
 
 
-def _set_flow_run_state(request: Request, given: dict[str, Any]) -> str:
-    state = parse(given["state"], request.database.now())
-    set_flow_run_state(request, given["flow_run_id"], state)
-    return str(given["flow_run_id"])
+def _set_flow_run_state(request: Request, given: dict[str, Any]) -> tuple[str, Iterator[None] | None]:
+    state, run_id = parse(given["state"], request.database.now()), str(given["flow_run_id"])
+    set_flow_run_state(request, run_id, state)
+    return run_id, _cancelling_task_runs(request, run_id, state) if state.type == "Cancelled" else None
 
 
-def _set_task_run_state(request: Request, given: dict[str, Any]) -> str:
+def _set_task_run_state(request: Request, given: dict[str, Any]) -> tuple[str, None]:
     state = parse(given["state"], request.database.now())
     set_task_run_state(request, given["task_run_id"], state)
-    return str(given["task_run_id"])
+    return str(given["task_run_id"]), None
 
 
 def set_flow_run_state(request: Request, flow_run_id: str, state: State) -> None:
-    """Set a flow run's state. Raise RefusedError if there is none, or if it was submitted less than 30 s ago."""
+    """Set a flow run's state, and nothing of what follows from it.
+
+    Raise RefusedError if there is none, or if it was submitted less than 30 s ago.
+    """
     database = request.database
     run = database.row("SELECT id, tenant_id, version, start_time, end_time FROM flow_run WHERE id = ?", (flow_run_id,))
     if run is None:
         raise RefusedError(f"State update failed for flow run ID {flow_run_id}")
     if state.type == "Submitted":
         _lock(request, flow_run_id)
-    if state.type == "Cancelled":
-        _cancel_task_runs(request, flow_run_id, state)
     changes = _append(request, "flow_run", run, state)
     if state.type in RUNNING or state.type == "Submitted":
         changes["heartbeat"] = changes["state_timestamp"]
@@ -198,11 +215,14 @@ def _is_agent(request: Request) -> bool:
     return bool(request.agent_id and request.database.value("SELECT 1 FROM agent WHERE id = ?", (request.agent_id,)))
 
 
-def _cancel_task_runs(request: Request, flow_run_id: str, state: State) -> None:
+def _cancelling_task_runs(request: Request, flow_run_id: str, state: State) -> Iterator[None]:
+    """Cancel the task runs of a flow run that is cancelled, by which nobody can set them Running meanwhile."""
     sql = "SELECT id, state FROM task_run WHERE flow_run_id = ?"
     for run in request.database.rows(sql, (flow_run_id,)):
-        if run["state"] not in FINISHED:
+        # some may have ended, or be gone, while others had their turn
+        if request.database.value("SELECT state FROM task_run WHERE id = ?", (run["id"],)) not in {*FINISHED, None}:
             set_task_run_state(request, run["id"], state)
+            yield
 
 
 def set_task_run_state(request: Request, task_run_id: str, state: State) -> None:
@@ -270,23 +290,25 @@ def insert_state(request: Request, table: str, tenant_id: str, run_id: str, stat
     return now
 
 
-def cancel_flow_run(request: Request, given: dict[str, Any]) -> dict[str, Any]:
+def cancel_flow_run(request: Request, given: dict[str, Any]) -> object:
     """Cancel a flow run: at once if it has not begun, by way of Cancelling if it runs, not if it is finished."""
-    return {"state": cancel(request, given["flow_run_id"], "Flow run is cancelled")}
+    kind, following = cancel(request, given["flow_run_id"], "Flow run is cancelled")
+    return Steps(following, lambda: {"state": kind})
 
 
-def cancel(request: Request, flow_run_id: str, message: str) -> str:
-    """Cancel a flow run and return its state. Raise RefusedError if there is none."""
+def cancel(request: Request, flow_run_id: str, message: str) -> tuple[str, Iterator[None]]:
+    """Cancel a flow run; return its state, and the steps that follow. Raise RefusedError if there is none."""
     database = request.database
     current = database.value("SELECT state FROM flow_run WHERE id = ?", (flow_run_id,))
     if current is None:
         raise RefusedError(f"Invalid flow run ID: {flow_run_id}.")
     if current in FINISHED:
-        return str(current)
+        return str(current), iter(())
     state = (
         made("Cancelling", "Flow run is cancelling", database.now())
         if current in RUNNING
         else made("Cancelled", message, database.now())
     )
     set_flow_run_state(request, flow_run_id, state)
-    return state.type
+    is_cancelled = state.type == "Cancelled"
+    return state.type, _cancelling_task_runs(request, flow_run_id, state) if is_cancelled else iter(())
