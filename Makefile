@@ -45,6 +45,11 @@ test-setup: venv
 prefect: venv
 	@PYTHONPATH=tests $(PYTHON) tests/support/prefect_venv.py >/dev/null
 
+# Virtual environments of Prefect 3 and 2.20, and empty data files of their servers
+.PHONY: prefect3
+prefect3: venv
+	@PYTHONPATH=tests $(PYTHON) tests/support/prefect3_server.py >/dev/null
+
 .PHONY: debians
 debians: test-setup prefect
 	@[ "$$(id -u)" -ne 0 ] || PYTHONPATH=tests $(PYTHON) tests/support/debian.py >/dev/null
@@ -73,7 +78,7 @@ browser: test-setup
 	@packaging/setup/install.sh run test browser
 
 .PHONY: test
-test: test-setup prefect browser debians kernel unpacked packages
+test: test-setup prefect prefect3 browser debians kernel unpacked packages
 	$(PYTEST) $(call side_by_side,$(JOBS)) $(ARGS)
 
 # All that needs no root, no network and no prefect, but for what is measured
@@ -85,6 +90,7 @@ check: test-setup
 test-static test-unit test-api test-contract test-process test-chaos: test-setup
 test-process: unpacked
 test-prefect test-bench: test-setup prefect unpacked
+test-prefect3: test-setup prefect3 unpacked
 test-browser: browser
 test-system: debians
 test-vm: debians kernel

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,7 +49,9 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def loudly(doing: str, command: Sequence[object], *, tries: int = 1) -> None:
+def loudly(
+    doing: str, command: Sequence[object], *, tries: int = 1, environment: Mapping[str, str] | None = None
+) -> None:
     """Given what to tell and a command, run it. Raise SetUpError with the end of its output when it fails.
 
     A command that needs the network gets several tries: registries have hiccups.
@@ -58,7 +60,12 @@ def loudly(doing: str, command: Sequence[object], *, tries: int = 1) -> None:
     words = [str(word) for word in command]
     for left in reversed(range(tries)):
         result = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
         )
         if result.returncode == 0:
             return

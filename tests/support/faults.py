@@ -5,7 +5,8 @@
         proxy.answer(503, "get_runs_in_queue", times=3)
         agent = start_agent(proxy.url)
 
-A rule matches requests whose query contains a text ("" is every request). The newest rule that matches wins; one
+A rule matches requests whose query contains a text ("" is every request): of GraphQL its document, of anything else
+"METHOD /path BODY". The newest rule that matches wins; one
 with `times` is used up. One thread accepts, one serves each connection; `close` ends them all.
 """
 
@@ -265,7 +266,7 @@ class FaultyProxy:
 
     def serve(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Return what is answered to a request, or None to close the connection."""
-        query = _query(body)
+        query = _query(method, path, body)
         with self._lock:
             self._requests[query] += 1
             rule = next((rule for rule in reversed(self._rules) if rule.take(query)), None)
@@ -303,12 +304,15 @@ def passed_on(exchange: Exchange) -> Answer:
     return status, "application/json", body
 
 
-def _query(body: bytes) -> str:
+def _query(method: str, path: str, body: bytes) -> str:
+    text = body.decode(errors="replace")
     try:
         parsed: Any = json.loads(body)
     except ValueError:
-        return body.decode(errors="replace")
-    return str(parsed.get("query", "")) if isinstance(parsed, dict) else ""
+        return f"{method} {path} {text}"
+    if isinstance(parsed, dict) and "query" in parsed:
+        return str(parsed["query"])
+    return f"{method} {path} {text}"
 
 
 class _Server(ThreadingHTTPServer):
@@ -354,6 +358,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
+    def do_PATCH(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
@@ -377,4 +387,5 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-_HOP_BY_HOP = frozenset(("connection", "content-length", "host", "transfer-encoding", "keep-alive"))
+# what is packed could not be told from what is not: no answer's Content-Encoding is handed back
+_HOP_BY_HOP = frozenset(("accept-encoding", "connection", "content-length", "host", "transfer-encoding", "keep-alive"))

@@ -31,20 +31,22 @@ _HINT = "prefect 1.4.1 comes from PyPI: check the network, or point pip at a mir
 
 def prefect_python() -> Path:
     """Return the interpreter of a virtual environment with prefect 1.4.1, made at the first call."""
-    folder = made_once(f"prefect-{_key(_system_version(), *REQUIREMENTS)}", _make_venv)
+    folder = made_once(f"prefect-{environment_key(system_version(), *REQUIREMENTS)}", _make_venv)
     return folder / "venv/bin/python"
 
 
 def prefect_wheels(python: str = "3.13") -> Path:
     """Given a Python version, return a folder of wheels for it: prefect and the embedded API's needs."""
-    return made_once(f"wheels-{_key(python, *_WHEELS)}", partial(_download, python)) / "wheels"
+    return made_once(f"wheels-{environment_key(python, *_WHEELS)}", partial(_download, python)) / "wheels"
 
 
-def _key(python: str, *wanted: str) -> str:
+def environment_key(python: str, *wanted: str) -> str:
+    """Given a Python version and what is installed, return what an environment is known by in the cache."""
     return f"{python}-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
 
 
-def _system_version() -> str:
+def system_version() -> str:
+    """Return the version of this machine's own Python: 3.11."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     return subprocess.run([_SYSTEM_PYTHON, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
