@@ -219,7 +219,10 @@ class Kind:
 
 
 # name -> where its `Kind` is; imported when it is used
-KINDS: Mapping[str, str] = {"prefect1": "local_agent.backends.prefect1.kind:KIND"}
+KINDS: Mapping[str, str] = {
+    "prefect1": "local_agent.backends.prefect1.kind:KIND",
+    "prefect3": "local_agent.backends.prefect3.kind:KIND",
+}
 
 
 def kind(name: str) -> Kind:

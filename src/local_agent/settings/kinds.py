@@ -134,6 +134,13 @@ def _parse_secret(value: object) -> Secret:
     return Secret(text)
 
 
+def _parse_auth_string(value: object) -> Secret:
+    text = _text_of(value).strip()
+    if ":" not in text or not text.isprintable():
+        raise ValueError("it is not USER:PASSWORD")
+    return Secret(text)
+
+
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -212,6 +219,7 @@ TEXT = Kind("a text", "agent", _parse_text)
 URL = Kind("a URL, or unix:// and the path of a socket", "http://localhost:4200", _parse_url, show=show_url)
 UUID = Kind("a UUID", "11111111-1111-4111-8111-111111111111", _parse_uuid)
 SECRET = Kind("an API key", "pcu_...", _parse_secret)
+AUTH_STRING = Kind("USER:PASSWORD", "admin:...", _parse_auth_string)
 BOOL = Kind("true or false", "true", _parse_bool, (bool,))
 INSTANCE = Kind("1 to 64 letters, digits, _ . : or -", "prod1", _parse_instance)
 PATH = Kind("a path", "/srv/flows", _parse_path)

@@ -27,6 +27,7 @@ from local_agent.settings.model import (
 from local_agent.settings.option import Given, Layer, Option, Source, SourceKind
 from local_agent.settings.places import file_layer, flags_layer, variables_layer
 from local_agent.settings.prefect import PrefectConfig, expand_home, load_auth, load_prefect
+from local_agent.settings.prefect3 import DEFAULT_API, variables_of_prefect3
 
 CLOUD_HOST = "api.prefect.io"
 _DEFAULT = Source(SourceKind.DEFAULT)
@@ -53,7 +54,8 @@ def load_settings(
     table.settle((flags_given, variables), only=("instance", "config_dir"))
     files, paths = _own_files(table, config_dir, findings)
     prefect = load_prefect(environ, home, findings)
-    above, below = _prefect_layers(table, prefect, (flags_given, variables), files)
+    table.settle((flags_given, variables, *files), only=("protocol",))
+    above, below = _layers_of_prefect(table, prefect, environ, (flags_given, variables), files)
     table.settle((flags_given, variables, above, *files, below))
     _settle_api(table, prefect)
     auth = load_auth(prefect, str(table.values["api"]), findings)
@@ -138,6 +140,19 @@ def _own_files(table: _Table, config_dir: Path, findings: Findings) -> tuple[lis
     return [layer for _, layer in found if layer is not None], [path for path, layer in found if layer is not None]
 
 
+def _layers_of_prefect(
+    table: _Table,
+    prefect: PrefectConfig,
+    environ: Mapping[str, str],
+    stronger: Sequence[Layer],
+    files: Sequence[Layer],
+) -> tuple[Layer, Layer]:
+    """What the variables of the Prefect that is asked say, and what its files say; of Prefect 3 these are not read."""
+    if table.values["protocol"] == "prefect3":
+        return variables_of_prefect3(environ), {}
+    return _prefect_layers(table, prefect, stronger, files)
+
+
 def _prefect_layers(
     table: _Table, prefect: PrefectConfig, stronger: Sequence[Layer], files: Sequence[Layer]
 ) -> tuple[Layer, Layer]:
@@ -167,7 +182,9 @@ def _says_server(prefect: PrefectConfig) -> bool:
 
 def _settle_api(table: _Table, prefect: PrefectConfig) -> None:
     """The API follows from the backend where only that was said, and the other way round."""
-    if "api" in table.sources and "backend" not in table.sources:
+    if table.values["protocol"] == "prefect3":
+        table.derive("api", DEFAULT_API, "a server on this machine")
+    elif "api" in table.sources and "backend" not in table.sources:
         if urlsplit(str(table.values["api"])).hostname == CLOUD_HOST:
             table.derive("backend", "cloud", "the API is Prefect Cloud's")
     elif "api" not in table.sources:
@@ -186,6 +203,7 @@ def _derive(table: _Table, environ: Mapping[str, str], home: Path) -> None:
     instance = str(table.values["instance"])
     if instance != DEFAULT_INSTANCE:
         table.derive("name", instance, "the instance's name")
+        table.derive("pool", instance, "the instance's name")
         if "labels" not in table.sources:
             table.derive("labels", (instance,), "the instance's name")
             table.derive("hostname_label", value=False, why="no labels are configured for the instance")
@@ -205,6 +223,8 @@ def _check(table: _Table, environ: Mapping[str, str], findings: Findings) -> Non
     api = urlsplit(str(table.values["api"]))
     if table.values["api_key"] and api.scheme == "http" and not _is_local(api.hostname or ""):
         findings.warn(f"the API key goes over the network unencrypted: {shown_url(api.geturl())} is not https")
+    if table.values["auth_string"]:
+        _check_auth_string(table.sources["auth_string"], api, findings)
     if "@" in api.netloc:
         _check_password(table.sources["api"], api, has_key=bool(table.values["api_key"]), findings=findings)
 
@@ -215,6 +235,12 @@ def warn_of_strangers(protocol: str, sources: Mapping[str, Source], findings: Fi
         source = sources.get(option.key)
         if option.only not in ("", protocol) and source is not None and source.kind is not SourceKind.DEFAULT:
             findings.warn(f"{source}: it means nothing where protocol is {protocol}, only where it is {option.only}")
+
+
+def _check_auth_string(source: Source, api: SplitResult, findings: Findings) -> None:
+    if api.scheme == "http" and not _is_local(api.hostname or ""):
+        findings.warn(f"the auth string goes over the network unencrypted: {shown_url(api.geturl())} is not https")
+    warn_if_public(source.path, findings, "the auth string")
 
 
 def _check_password(source: Source, api: SplitResult, *, has_key: bool, findings: Findings) -> None:

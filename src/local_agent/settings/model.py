@@ -59,8 +59,10 @@ class Settings:
         default_text="the backend's: http://localhost:4200, or https://api.prefect.io for cloud",
         help="URL of the Prefect API; a user and a password in it are sent as Basic credentials.",
         )] = field(default="http://localhost:4200", repr=False)
-    protocol: Annotated[str, Option(kind=choice("prefect1"), reloadable=False, flag="--protocol", metavar="prefect1",
-        help="Kind of API that flow runs come from.")] = "prefect1"
+    protocol: Annotated[str, Option(kind=choice("prefect1", "prefect3"), reloadable=False, flag="--protocol",
+        metavar="prefect1|prefect3",
+        help="Kind of API that flow runs come from: prefect1 is Prefect 0.13 to 1.4, prefect3 is 2.20 and 3.",
+        )] = "prefect1"
     backend: Annotated[str, Option(only="prefect1",
         kind=choice("server", "cloud"), reloadable=False, flag="--backend",
         metavar="server|cloud", prefect_key="backend", default_text="server, or cloud if the API is Prefect Cloud's",
@@ -76,6 +78,9 @@ class Settings:
         kind=optional(kinds.UUID), reloadable=False, flag="--tenant-id",
         metavar="UUID", prefect_key="cloud.tenant_id", default_text="the one that the API names",
         help="Tenant to take flow runs of.")] = None
+    auth_string: Annotated[Secret | None, Option(only="prefect3", kind=optional(kinds.AUTH_STRING),
+        flag="--auth-string", metavar="USER:PASSWORD", secret=True,
+        help="What a Prefect 3 server of your own asks for; other users can read it on a command line.")] = None
     agent_config_id: Annotated[str | None, Option(only="prefect1",
         kind=optional(kinds.TEXT), reloadable=False, flag="--agent-config-id",
         metavar="ID", example="agent-config-1",
@@ -99,6 +104,14 @@ class Settings:
         kind=kinds.LABELS, flag="--label", short="-l", metavar="LABEL",
         multiple=True, prefect_key="cloud.agent.labels", default_text="the instance's name if it has one",
         help="Label of the flow runs to take.")] = ()
+    pool: Annotated[str, Option(only="prefect3",
+        kind=kinds.TEXT, reloadable=False, flag="--pool", metavar="NAME", example="lab",
+        default_text="the instance's name if it has one",
+        help="Work pool to take flow runs of.")] = ""
+    work_queues: Annotated[tuple[str, ...], Option(only="prefect3",
+        kind=kinds.LABELS, reloadable=False, flag="--work-queue", metavar="QUEUE", multiple=True, example="default",
+        default_text="every queue of the pool",
+        help="Queue of the work pool to take flow runs of.")] = ()
     hostname_label: Annotated[bool, Option(only="prefect1",
         kind=kinds.BOOL, flag="--hostname-label", off="--no-hostname-label",
         default_text="true, or false for an instance without configured labels",
