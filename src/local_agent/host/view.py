@@ -44,7 +44,13 @@ class Host:
         """The flow runs that ended. The user's own agents are believed, and those that have a state folder here."""
         others = {(folder.uid, folder.name): folder.instance for folder in self.folders if folder.is_anybodys}
         owners = {folder.instance: folder.uid for folder in self.folders}
-        return Past(self.journal, self.uids_of(None), others, owners, self.uid)
+        return Past(self.journal, self.uids_of(None), others, owners, self.uid, self._packaged)
+
+    @property
+    def _packaged(self) -> set[str]:
+        """The instances of the packaged service: those that have a state folder, or start at boot."""
+        remembered = {folder.instance for folder in self.folders if folder.path.parent == SERVICES_STATE}
+        return remembered | set(self.known.get("system", ()))
 
     def uids_of(self, instance: str | None) -> set[int]:
         """Return the users whose word about an instance's flow runs, or about all, is believed."""

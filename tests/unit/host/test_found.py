@@ -184,7 +184,7 @@ def test_others_are_believed_about_their_own_runs_only(tmp_path: Path) -> None:
         (run_id(1), "a lie about what is alice's"),
         (run_id(2), "of her own"),
     }
-    believed, others = asked_of(tmp_path)
+    _, believed, others = asked_of(tmp_path)
     assert believed.count("_UID=0 _UID=990") == 3
     assert "1000" not in believed
     assert "_UID=1000" in others

@@ -172,6 +172,9 @@ def test_state_folders_are_the_services_and_ones_own(tmp_path: Path) -> None:
     folders = state_folders({"XDG_STATE_HOME": str(tmp_path / "own")}, tmp_path / "services")
     assert [folder.instance for folder in folders] == ["prod1", "prod2", "default"]
     assert state_folders({"HOME": str(tmp_path / "nobody")}, tmp_path / "nothing") == []
+    # as where its user has mounted what not even root may look at
+    (tmp_path / "services/odd").symlink_to("x" * 300)
+    assert len(state_folders({"XDG_STATE_HOME": str(tmp_path / "own")}, tmp_path / "services")) == 3
 
 
 def test_runs_are_ordered_by_instance_and_age(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Each belongs to its own user; what this user may not read is simply not there.
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -63,9 +64,22 @@ def state_folders(environ: Mapping[str, str], services: Path = SERVICES_STATE) -
 
 def _in_place(place: Path) -> list[StateFolder]:
     try:
-        return [StateFolder(path.name, path, path.stat().st_uid) for path in sorted(place.iterdir()) if path.is_dir()]
+        paths = sorted(place.iterdir())
     except OSError:
         return []
+    return [folder for path in paths if (folder := _state_folder(path))]
+
+
+def _state_folder(path: Path) -> StateFolder | None:
+    """Return what lies there, None where it is none or cannot be looked at: one hides no others.
+
+    Its user may have mounted something over it that not even root may look at (FUSE).
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return StateFolder(path.name, path, status.st_uid) if stat.S_ISDIR(status.st_mode) else None
 
 
 def ask_agents(folders: Sequence[StateFolder]) -> dict[Path, Met]:

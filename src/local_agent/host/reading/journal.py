@@ -47,11 +47,13 @@ class Journal:
             finally:
                 process.terminate()
 
-    def values(self, field: str) -> list[str]:
-        """Return every value that a field has anywhere in the journal."""
+    def values(self, field: str, most_characters: int) -> list[str] | None:
+        """Return every value that a field has anywhere in the journal, None where that is more than so much."""
         with self._started([*self.command, "--quiet", "--no-pager", f"--field={field}"]) as process:
             assert process.stdout is not None
-            return process.stdout.read().splitlines()
+            text = process.stdout.read(most_characters + 1)
+            process.terminate()
+            return text.splitlines() if len(text) <= most_characters else None
 
     def can_be_read(self) -> bool:
         """Tell whether this user may read what the system's users wrote, and not only what is their own."""

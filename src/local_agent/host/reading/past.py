@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 from local_agent import events
 from local_agent.host.reading.journal import text_of, uid_matches
 from local_agent.host.reading.runs import Run
+from local_agent.host.reading.scopes import flow_run_of
+from local_agent.units.names import service_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from local_agent.host.reading.journal import Journal
+    from local_agent.host.reading.journal import Group, Journal
 
 _ENDS = (events.ENDED, events.CRASHED, events.LAUNCH_FAILED)
-_FIELDS = ("_UID", "MESSAGE", "FLOW_RUN_ID", "FLOW_RUN_NAME", "FLOW_NAME", "LOCAL_AGENT")
+_FIELDS = ("_UID", "_SYSTEMD_UNIT", "MESSAGE", "FLOW_RUN_ID", "FLOW_RUN_NAME", "FLOW_NAME", "LOCAL_AGENT")
 _HOW = re.compile(r" (?:ended|could not be started): (.*)", re.DOTALL)
 _PART_OF_ID = re.compile(r"[0-9a-f-]+")
 _MOST_EVENTS = 200
 _MOST_CANDIDATES = 10
+_MOST_VALUES_CHARACTERS = 8 << 20
 _USEC = 1_000_000
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOBODY_ELSE: Mapping[tuple[int, str], str] = MappingProxyType({})
@@ -33,9 +36,14 @@ NO_OWNERS: Mapping[str, int] = MappingProxyType({})
 class Past:
     """The flow runs that the journal remembers. `uids` are the users whose agents are believed.
 
+    A flow run has its agent's user, and may write whatever an agent does; but journald itself says which unit a process
+    is in. So it is asked first what the services of `packaged` instances said, and root and `own_uid`, whoever else
+    writes however much. What others said is asked for apart, and hides and replaces nothing of that: of `owners`, the
+    users of instances, each is believed about its own, for journald may miss the unit of a process that has just ended.
+    About an instance that nobody owns any more only its service is believed.
+
     `others` are agents of any other users, (uid, name) -> what it is called here: each is believed about what it calls
-    its own, and nothing that it says hides a flow run of the others. `owners` are the users of instances: about such a
-    one nobody but its own user, root and `own_uid` is believed.
+    its own.
     """
 
     def __init__(
@@ -45,54 +53,90 @@ class Past:
         others: Mapping[tuple[int, str], str] = NOBODY_ELSE,
         owners: Mapping[str, int] = NO_OWNERS,
         own_uid: int = 0,
+        packaged: Collection[str] = (),
     ) -> None:
         self._journal = journal
         self._others = others
         self._owners = owners
         self._always = {0, own_uid}
         self._believed = uid_matches(uids)
+        self._first = [tuple(f"_UID={uid}" for uid in sorted(self._always))]
+        self._first += [tuple(f"_SYSTEMD_UNIT={service_of(name)}" for name in sorted(packaged))] if packaged else []
         self._asked = tuple(f"_UID={uid}" for uid in sorted({uid for uid, _ in others} - {0, *uids}))
 
     def ended(self, most: int, *, instance: str | None = None, known: Collection[tuple[str, str]] = ()) -> list[Run]:
         """Return the last runs that ended, the oldest first, less those known by id and instance (they run again)."""
         agent = (f"LOCAL_AGENT={instance.rpartition('/')[2]}",) if instance else ()
         groups = [(f"MESSAGE_ID={event.message_id}", *agent) for event in _ENDS]
-        runs = {(run.id, run.instance): run for run in self._read(groups, [f"--lines={most}"])}
-        wanted = [run for key, run in runs.items() if key not in known and instance in (None, run.instance)]
-        return sorted(wanted, key=_time_of)[-most:] if self._asked else wanted
+        certain, others = [
+            {(run.id, run.instance): run for run in runs} for runs in self._read(groups, [f"--lines={most}"])
+        ]
+        kept = {key: run for key, run in certain.items() if key not in known and instance in (None, run.instance)}
+        ids = {run_id for run_id, _ in (*certain, *known)}
+        more = [run for key, run in others.items() if key[0] not in ids and instance in (None, run.instance)]
+        room = max(0, most - len(kept))
+        return sorted([*kept.values(), *more[max(0, len(more) - room) :]], key=_time_of)[-most:]
 
     def search(self, word: str) -> list[Run]:
         """Return the runs whose id begins with a word, or whose name it is."""
         groups = [(f"FLOW_RUN_NAME={word}",)]
         groups += [(f"FLOW_RUN_ID={run_id}",) for run_id in self._ids_like(word)]
         found: dict[str, Run] = {}
-        for run in self._read(groups, ["--reverse", f"--lines={_MOST_EVENTS}"]):
-            if run.name:
-                found.setdefault(run.id, run)
+        for runs in self._read(groups, ["--reverse", f"--lines={_MOST_EVENTS}"]):
+            for run in runs:
+                if run.name:
+                    found.setdefault(run.id, run)
         return list(found.values())
 
     def _ids_like(self, word: str) -> Sequence[str]:
-        if not _PART_OF_ID.fullmatch(word):
-            return ()
-        return [value for value in self._journal.values("FLOW_RUN_ID") if value.startswith(word)][:_MOST_CANDIDATES]
+        """Return ids that begin with a word. Anybody may write any number of them, and so hide none that is certain."""
+        if not _PART_OF_ID.fullmatch(word) or _ID.fullmatch(word):
+            return [word] if _ID.fullmatch(word) else ()
+        values = self._journal.values("FLOW_RUN_ID", _MOST_VALUES_CHARACTERS)
+        fit = [value for value in values or () if value.startswith(word) and _ID.fullmatch(value)]
+        if values is not None and len(fit) <= _MOST_CANDIDATES:
+            return fit
+        groups = [(f"MESSAGE_ID={event.message_id}",) for event in (events.LAUNCHED, *_ENDS)]
+        certain, _ = self._read(groups, ["--reverse"])
+        return [run_id for run_id in dict.fromkeys(run.id for run in certain) if run_id.startswith(word)]
 
-    def _read(self, groups: Sequence[tuple[str, ...]], options: Sequence[str]) -> Iterator[Run]:
-        """Return what those say who are believed, then what others say of their own: apart, so that no flood of these
-        pushes those out."""
+    def _read(self, groups: Sequence[Group], options: Sequence[str]) -> tuple[Iterator[Run], Iterator[Run]]:
+        """Return what those say of whom it is certain that they are agents, and what others do who may be."""
+        return self._certain(groups, options), self._uncertain(groups, options)
+
+    def _certain(self, groups: Sequence[Group], options: Sequence[str]) -> Iterator[Run]:
+        asked = [(*group, *who) for group in groups for who in self._first]
+        for entry in self._journal.entries(asked, options, _FIELDS):
+            run = _ended(entry)
+            if run.id and (_uid_of(entry) in self._always or _is_of_its_service(entry, run.instance)):
+                yield run
+
+    def _uncertain(self, groups: Sequence[Group], options: Sequence[str]) -> Iterator[Run]:
         for entry in self._journal.entries([(*group, *self._believed) for group in groups], options, _FIELDS):
             run = _ended(entry)
             if run.id and self._may_tell(entry, run.instance):
                 yield run
         if self._asked:
             for entry in self._journal.entries([(*group, *self._asked) for group in groups], options, _FIELDS):
-                run, uid = _ended(entry), text_of(entry, "_UID")
-                label = self._others.get((int(uid), run.instance)) if uid.isdecimal() else None
+                run = _ended(entry)
+                label = self._others.get((_uid_of(entry), run.instance))
                 if label and _ID.fullmatch(run.id):
                     yield replace(run, instance=label)
 
     def _may_tell(self, entry: Mapping[str, Any], instance: str) -> bool:
-        owner, uid = self._owners.get(instance), text_of(entry, "_UID")
-        return owner is None or (uid.isdecimal() and int(uid) in {owner, *self._always})
+        if flow_run_of(text_of(entry, "_SYSTEMD_UNIT")):
+            return False
+        return self._owners.get(instance) == _uid_of(entry) or _is_of_its_service(entry, instance)
+
+
+def _is_of_its_service(entry: Mapping[str, Any], instance: str) -> bool:
+    return bool(instance) and text_of(entry, "_SYSTEMD_UNIT") == service_of(instance)
+
+
+def _uid_of(entry: Mapping[str, Any]) -> int:
+    """Return whose entry it is, -1 where journald does not say so."""
+    uid = text_of(entry, "_UID")
+    return int(uid) if uid.isdecimal() else -1
 
 
 def _time_of(run: Run) -> float:
