@@ -28,6 +28,8 @@ def _said(event: events.Event, number: int, text: str, name: str = "brave-otter"
         "FLOW_RUN_NAME": name,
         "FLOW_NAME": "etl",
         "LOCAL_AGENT": "prod1",
+        "_UID": "990",
+        "_SYSTEMD_UNIT": "local-agent@prod1.service",
     }
 
 
@@ -55,6 +57,23 @@ def test_a_name_wins_over_the_beginning_of_an_id() -> None:
     assert find_run("abc", [_run(0xABC00000, "x"), _run(1, "abc")]).id == run_id(1)
 
 
+def test_a_name_is_no_other_runs_id() -> None:
+    """Whoever may name a flow run would otherwise have commands meet it in another's place, or meet nothing."""
+    meant = _run(0xABC00000, "x")
+    for name in (meant.id[:8], meant.id):
+        decoy = _run(1, name)
+        assert find_run(meant.id, [decoy, meant]).id == meant.id
+        assert find_run(meant.id.upper(), [decoy, meant], lambda _: []).id == meant.id
+        assert find_run(meant.id, [decoy], lambda _: [meant]).id == meant.id, "it has ended"
+    named = _run(1, meant.id[:8])
+    earlier = [meant, _run(2, named.name)]
+    for runs in ([named, meant], [named]):
+        with pytest.raises(NotFoundError, match=r"may mean .*abc00000") as caught:
+            find_run(named.name, runs, lambda _: earlier)
+        assert run_id(2) not in caught.value.message, "an earlier one of that name"
+    assert find_run("20260131", [_run(1, "20260131")], lambda _: [_run(2, "20260131")]).id == run_id(1)
+
+
 def test_none_is_said() -> None:
     for word in ("", "f00"):
         with pytest.raises(NotFoundError, match="no flow run"):
@@ -80,7 +99,7 @@ def test_how_runs_ended(tmp_path: Path) -> None:
         _said(events.LAUNCH_FAILED, 3, "Flow run c (z) could not be started: no such folder"),
         _said(events.ENDED, 4, "Flow run d (w) of etl ended: Exited with code 0"),
     ]
-    past = Past(fake_journal(tmp_path, entries), {990})
+    past = Past(fake_journal(tmp_path, entries), {990}, packaged={"prod1"})
     runs = past.ended(10, instance="prod1", known={(run_id(4), "prod1")})
     assert [run.how for run in runs] == [
         "Exited with code 0; used 1.0 s of CPU",
@@ -88,15 +107,58 @@ def test_how_runs_ended(tmp_path: Path) -> None:
         "no such folder",
     ]
     assert [run.state for run in runs] == ["ended"] * 3
-    (asked,) = asked_of(tmp_path)
-    assert asked.count("_UID=0 _UID=990") == 3, "any other user could have written such an entry"
-    assert asked.count("LOCAL_AGENT=prod1") == 3
-    assert "--lines=10" in asked
+    certain, others = asked_of(tmp_path)
+    assert certain.count("_SYSTEMD_UNIT=local-agent@prod1.service") == 3
+    assert others.count("_UID=0 _UID=990") == 3, "any other user could have written such an entry"
+    assert others.count("LOCAL_AGENT=prod1") == 3
+    assert all("--lines=10" in asked for asked in (certain, others))
+
+
+def test_only_an_agent_tells_of_its_flow_runs(tmp_path: Path) -> None:
+    """A flow run has its agent's user, and writes what it likes under any name, but not out of any unit."""
+    real = _said(events.ENDED, 1, "Flow run a (x) of etl ended: Exited with code 0")
+    lies = [
+        {**real, "MESSAGE": "Flow run a (x) of etl ended: a lie", **fields}
+        for fields in (
+            {"LOCAL_AGENT": "ghost", "_SYSTEMD_UNIT": "", "_UID": "991"},
+            {"LOCAL_AGENT": "other", "_SYSTEMD_UNIT": "", "_UID": "991"},
+            {"LOCAL_AGENT": "other", "_SYSTEMD_UNIT": "local-agent@prod1.service"},
+            {"_SYSTEMD_UNIT": f"flow-run-{run_id(7)}.scope"},
+            {"_SYSTEMD_UNIT": "cron.service", "_UID": "991"},
+        )
+    ]
+    own = {**real, "FLOW_RUN_ID": run_id(2), "LOCAL_AGENT": "other", "_SYSTEMD_UNIT": "", "_UID": "991"}
+    owners = {"prod1": 990, "other": 991}
+    journal = fake_journal(tmp_path, [*lies, real, *lies, own])
+    past = Past(journal, {990, 991}, owners=owners, packaged=owners)
+    assert [(run.id, run.instance) for run in past.ended(10)] == [(run_id(1), "prod1"), (run_id(2), "other")]
+    assert past.ended(10)[0].how == "Exited with code 0"
+    found = next(run for run in past.search(run_id(1)) if run.id == run_id(1))
+    assert (found.instance, found.how) == ("prod1", "Exited with code 0")
+
+
+def test_nobody_pushes_out_what_is_certain(tmp_path: Path) -> None:
+    real = _said(events.ENDED, 1, "Flow run a (x) of etl ended: Exited with code 0")
+    lost = {"_SYSTEMD_UNIT": "", "LOCAL_AGENT": "other", "_UID": "991", "__REALTIME_TIMESTAMP": "1767225700000000"}
+    flood = [{**_said(events.ENDED, number, "Flow run b (y) of z ended: x"), **lost} for number in range(2, 60)]
+    past = Past(
+        fake_journal(tmp_path, [real, *flood]), {990, 991}, owners={"prod1": 990, "other": 991}, packaged={"prod1"}
+    )
+    assert len(past.ended(10)) == 10
+    assert run_id(1) in {run.id for run in past.ended(10)}
+
+
+def test_ids_that_anybody_wrote_hide_none(tmp_path: Path) -> None:
+    entry = _said(events.LAUNCHED, 0x12AB0000, "Flow run brave-otter started")
+    values = [run_id(0x12AB0001 + number) for number in range(40)] + ["12ab" * 9]
+    past = Past(fake_journal(tmp_path, [entry], values), {990}, packaged={"prod1"})
+    assert [run.id for run in past.search("12ab")] == [run_id(0x12AB0000)]
 
 
 def test_the_past_is_searched_by_name_and_id(tmp_path: Path) -> None:
     entry = _said(events.LAUNCHED, 0x12AB0000, "Flow run brave-otter started")
-    past = Past(fake_journal(tmp_path, [entry, entry], [run_id(0x12AB0000), run_id(0x13000000)]), {990})
+    journal = fake_journal(tmp_path, [entry, entry], [run_id(0x12AB0000), run_id(0x13000000)])
+    past = Past(journal, {990}, packaged={"prod1"})
     (run,) = past.search("12ab")
     assert (run.id, run.name, run.instance) == (run_id(0x12AB0000), "brave-otter", "prod1")
     assert f"FLOW_RUN_ID={run_id(0x12AB0000)}" in asked_of(tmp_path)[1]
