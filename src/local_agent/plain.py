@@ -34,6 +34,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return the text as lines of which each is `printable`."""
+    return text if text.isprintable() else "\n".join(printable(line) for line in text.split("\n"))
+
+
 def json_text(value: object, *, indent: int | None = None) -> str:
     """Return JSON in which people can read names: only what steers a terminal or cannot be written is escaped."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)

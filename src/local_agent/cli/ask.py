@@ -14,6 +14,7 @@ from local_agent.errors import NotFoundError, UnavailableError
 from local_agent.host.reading.agents import state_folders
 from local_agent.host.reading.found import found_folders
 from local_agent.net import control
+from local_agent.plain import printable_lines
 from local_agent.settings import load_settings
 
 Command = Callable[..., Any]
@@ -32,9 +33,9 @@ def agent_options(function: Command) -> Command:
 
 
 def ask_agent(instance: str | None, state_dir: str | None, what: str) -> str:
-    """Ask the agent of an instance to do something, and return its answer."""
+    """Ask the agent of an instance to do something, and return its answer, or whatever its user has answer there."""
     try:
-        return control.ask(_state_dir(instance, state_dir), what)
+        return printable_lines(control.ask(_state_dir(instance, state_dir), what))
     except UnavailableError as error:
         there = [folder.instance for folder in state_folders(os.environ)]
         if instance or state_dir or not there:

@@ -15,7 +15,7 @@ import click
 from local_agent import __version__
 from local_agent.aio.outbox import write_within
 from local_agent.errors import ConfigError, LocalAgentError, StateError
-from local_agent.plain import without_credentials
+from local_agent.plain import printable_lines, without_credentials
 
 # how shells ask what can come next
 _COMPLETING = "_LOCAL_AGENT_COMPLETE"
@@ -91,7 +91,9 @@ def report_error(error: LocalAgentError) -> None:
     problems = error.problems if isinstance(error, ConfigError) else ()
     hint = [f"hint: {error.hint}"] if error.hint else []
     lines = [f"error: {error.message}", *(f"  {problem}" for problem in problems), *hint]
-    write_within(_READ_SECONDS, _STANDARD_ERROR, "".join(f"{without_credentials(line)}\n" for line in lines))
+    # it may quote what another user wrote: an agent's answer, a file, an address
+    shown = (printable_lines(without_credentials(line)) for line in lines)
+    write_within(_READ_SECONDS, _STANDARD_ERROR, "".join(f"{line}\n" for line in shown))
 
 
 def _wrong_usage(error: click.UsageError) -> ConfigError:

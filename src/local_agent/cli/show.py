@@ -49,7 +49,7 @@ def do_to_each(host: Host, words: Sequence[str], action: Callable[[Run], str], *
         if as_json:
             click.echo(json_text(deed_as_json(word, run, said, error)))
         elif error is None:
-            click.echo(said)
+            click.echo(printable(said))
         else:
             report_error(error)
     if failures:
