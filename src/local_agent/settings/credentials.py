@@ -10,6 +10,11 @@ Prefect's auth.toml                       what `prefect auth login` left for thi
 
 from __future__ import annotations
 
+import errno
+import os
+import select
+import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +26,8 @@ from local_agent.settings.option import Given, Layer, Source, SourceKind
 from local_agent.settings.secret import Secret
 
 CREDENTIAL_NAME = "api-key"
+_MOST_BYTES = 64 * 1024
+_PIPE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def _literal_key(given: Given, findings: Findings) -> tuple[Secret, Source] | No
 def _from_file(given: Given, expand_path: Callable[[object], Path], findings: Findings) -> tuple[Secret, Source] | None:
     try:
         path = expand_path(given.value)
-        key = kinds.SECRET.parse(path.read_bytes().decode())
+        key = kinds.SECRET.parse(_read(path).decode())
     except UnicodeDecodeError:
         findings.problem(given.source, f"{path} does not hold an API key: it is not a text")
     except ValueError as error:
@@ -102,6 +109,36 @@ def _from_file(given: Given, expand_path: Callable[[object], Path], findings: Fi
             warn_if_public(path, findings)
         return key, Source(given.source.kind, given.source.name, path)
     return None
+
+
+def _read(path: Path) -> bytes:
+    """Return what a key file holds: a regular file, or a pipe that has a writer, as <(command) makes one.
+
+    Whoever may write the settings names it, and whoever asks an agent reads them: nobody is kept waiting by a pipe that
+    is not written to, and nothing endless is read. Raise OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise OSError(errno.EINVAL, "it is neither a file nor a pipe")
+        return _read_bounded(descriptor, time.monotonic() + _PIPE_SECONDS)
+    finally:
+        os.close(descriptor)
+
+
+def _read_bounded(descriptor: int, until: float) -> bytes:
+    text = b""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while len(text) <= _MOST_BYTES:
+        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise OSError(errno.ETIMEDOUT, "nothing is written to it")
+        chunk = os.read(descriptor, _MOST_BYTES)
+        if not chunk:
+            return text
+        text += chunk
+    raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES} bytes")
 
 
 def warn_if_public(path: Path | None, findings: Findings, what: str = "the API key") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import pytest
@@ -156,3 +157,21 @@ def test_key_files_that_hold_no_key(host: Host) -> None:
     assert "empty" in host.problems({"api_key_file": str(path)})[0]
     path.write_bytes(b"\xff\xfe")
     assert "not a text" in host.problems({"api_key_file": str(path)})[0]
+    path.write_text("x" * 100_000)
+    assert "has more than 65536 bytes" in host.problems({"api_key_file": str(path)})[0]
+    assert "neither a file nor a pipe" in host.problems({"api_key_file": "/dev/zero"})[0]
+
+
+def test_a_key_may_come_through_a_pipe(host: Host) -> None:
+    """As `--api-key-file <(pass show api)` has it; one that nobody writes to keeps nobody waiting."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"abc\n")
+        os.close(writing)
+        key = host.load({"api_key_file": f"/proc/self/fd/{reading}"}).api_key
+    finally:
+        os.close(reading)
+    assert key is not None
+    assert key.reveal() == "abc"
+    os.mkfifo(host.config_dir / "pipe")
+    assert "nothing is written to it" in host.problems({"api_key_file": str(host.config_dir / "pipe")})[0]
