@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from local_agent.plain import short
+from local_agent.units.names import is_nobodys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -82,8 +83,8 @@ def get_id(obj: Mapping[str, Any], key: str) -> str:
 
 
 def parse_id(value: object, path: str) -> str:
-    """Given what an API calls an id, return it. Raise WrongFieldError where it is no UUID."""
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    """Given what an API calls an id, return it. Raise WrongFieldError where it is no UUID, or one that means nobody."""
+    if not isinstance(value, str) or not _ID.fullmatch(value) or is_nobodys(value):
         raise WrongFieldError(f"{path}: {short(str(value), 60)!r} is no UUID")
     return value
 

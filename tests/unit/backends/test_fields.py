@@ -18,6 +18,7 @@ from local_agent.backends.fields import (
     load_json,
     within,
 )
+from local_agent.units.names import new_id_of_nobody
 from support.samples import RUN_ID
 
 _OBJ = {
@@ -149,6 +150,7 @@ def test_the_deepest_json_that_is_taken() -> None:
         RUN_ID.upper(),
         RUN_ID.replace("-", ""),
         "\uff10" + RUN_ID[1:],
+        new_id_of_nobody(),  # no tool shows the scope of such a one
         5,
         None,
         [RUN_ID],
