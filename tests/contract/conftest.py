@@ -8,6 +8,7 @@ import pytest
 
 from contract.prefect1 import prefect1
 from contract.side import Made
+from contract.toy import toy
 from support.api import Api
 
 
@@ -23,7 +24,7 @@ def _prefect1(request: pytest.FixtureRequest) -> Made:
     return lambda: prefect1(api)
 
 
-SIDES: dict[str, Callable[[pytest.FixtureRequest], Made]] = {"prefect1": _prefect1}
+SIDES: dict[str, Callable[[pytest.FixtureRequest], Made]] = {"prefect1": _prefect1, "toy": lambda _: toy}
 
 
 @pytest.fixture(scope="session", params=SIDES)
