@@ -1,4 +1,4 @@
-"""Whose a flow run is, and what an agent does next about its claim: table T1 in ARCHITECTURE.md.
+"""Whose a flow run is, and what an agent does next about its claim: table T1 in docs/design/claims.md.
 
 Nothing here reads a clock or sends a request: given what came back, a `Plan` says what to do now. So the search in
 tests/unit/backends/test_claim_rule.py runs the very code that the agent runs.

@@ -1,4 +1,4 @@
-"""Taking a flow run, and knowing for certain whether it was taken: table T1 in ARCHITECTURE.md.
+"""Taking a flow run, and knowing for certain whether it was taken: table T1 in docs/design/claims.md.
 
 Submitted carries a nonce in its context. The Server checks no version and keeps no promise about answers, so what
 counts in the end is the history. `claim_rule` decides from it; this carries out what it says.

@@ -1,4 +1,4 @@
-"""What an end means at the API, and telling it: table T2 in ARCHITECTURE.md. Most ends need no word."""
+"""What an end means at the API, and telling it: table T2 in docs/design/ends.md. Most ends need no word."""
 
 from __future__ import annotations
 
