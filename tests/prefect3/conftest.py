@@ -21,11 +21,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
 
 
+@pytest.fixture(scope="session")
+def newest_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect3Server]:
+    """The newest server, as it is; to start one costs more than most tests do."""
+    with Prefect3Server(tmp_path_factory.mktemp("prefect3")) as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect3Server]:
-    """The newest server, or the version that the module names."""
-    version = getattr(request, "param", getattr(request.module, "VERSION", NEWEST))
+    """The newest server, or one of the version that the parameter names, or with the module's SERVER_ENVIRONMENT."""
+    version = getattr(request, "param", NEWEST)
     environment = getattr(request.module, "SERVER_ENVIRONMENT", {})
+    if version == NEWEST and not environment:
+        yield request.getfixturevalue("newest_server")
+        return
     with Prefect3Server(tmp_path_factory.mktemp("prefect3"), version, environment) as running:
         yield running
 

@@ -196,7 +196,9 @@ class Prefect3Server:
     def create_deployment(self, name: str, *, pool: str, queue: str | None = None, **more: object) -> str:
         """Make a flow with a deployment of the same name and return the deployment's id."""
         flow = self.ask("POST", "/flows/", {"name": name})["id"]
-        body = {"name": name, "flow_id": flow, "work_pool_name": pool, "work_queue_name": queue, **more}
+        schema = {"type": "object", "properties": {}}  # without one, 3.0 makes no run of it
+        where = {"work_pool_name": pool, "work_queue_name": queue}
+        body = {"name": name, "flow_id": flow, "parameter_openapi_schema": schema, **where, **more}
         return str(self.ask("POST", "/deployments/", body)["id"])
 
     def create_run(self, deployment: str, *, due: datetime | None = None, **more: object) -> str:
