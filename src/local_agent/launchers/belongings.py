@@ -123,7 +123,7 @@ def _made_folder(base: Path) -> Path:
 
 def _try_folder(record: Record, folder: Path) -> None:
     """Raise LaunchError or ExhaustedError where a folder cannot be entered on this machine."""
-    hint = "create the folder on this machine, or change working_dir in the flow's run config"
+    hint = "create the folder on this machine, or change the flow run's working_dir"
     try:
         os.close(os.open(f"{folder}/.", os.O_PATH | os.O_CLOEXEC))  # pathlib would take a part "." away
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL, or what is no text

@@ -27,7 +27,7 @@ _NUL = "\0"
 _QUOTE, _ESCAPED_QUOTE = "'", "'\\''"
 _ROOM_FOR_ARGUMENTS_BYTES = 16 * 1024
 _MFD_NOEXEC_SEAL = 0x8  # Linux 6.3, and needed where vm.memfd_noexec is 2
-_HINT = "check the env of the flow's run config and of this agent"
+_HINT = "check the variables that the flow run asks for, and this agent's"
 
 
 def is_plain(env: Mapping[str, str]) -> bool:

@@ -9,12 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from local_agent.backends import ApiView, Neighbour
 from local_agent.host.doctor import instance as checks
 from local_agent.host.doctor import interpreter, machine, services
 from local_agent.host.doctor.check import Finding, Verdict, failure, ok, warning
-from local_agent.host.doctor.checkup import as_json, shown
+from local_agent.host.doctor.checkup import as_json, shown, takes_by_labels
 from local_agent.host.doctor.instance import Surroundings
+from local_agent.host.doctor.look import Look
 from local_agent.host.reading.agents import StateFolder
 from local_agent.host.reading.gaps import DROPPED
 from local_agent.host.reading.instances import Instance, Service
@@ -124,6 +127,12 @@ def _interpreter(folder: Path, answer: str) -> Finding:
     python = _file(folder / "bin" / "python", f"#!/bin/sh\n{answer}\n")
     python.chmod(0o755)
     return interpreter.check_interpreter(python, samples.NEEDS, "prod1")
+
+
+@pytest.mark.parametrize(("protocol", "told"), [("prefect1", True), ("prefect3", False), (None, True)])
+def test_labels_are_compared_where_flow_runs_are_taken_by_them(protocol: str | None, told: bool) -> None:
+    settings: dict[str, object] = {"protocol": protocol} if protocol else {}
+    assert takes_by_labels(Look((), settings=settings)) is told
 
 
 def _labels(folder: Path, labels: str, *neighbours: Neighbour, same_here: bool = False) -> Finding:

@@ -30,6 +30,7 @@ from local_agent.host.reading.bus import BusReader, buses
 from local_agent.host.reading.gaps import limit_is_off, limited
 from local_agent.host.reading.in_use import ask_settings
 from local_agent.host.table import Colour, Terminal, printable
+from local_agent.settings.model import BY_KEY
 from local_agent.systemd.manager import DBusScopeManager
 from local_agent.units.names import slice_of
 
@@ -95,8 +96,13 @@ def _instances(
         yield from _in_use(host, instance, look)
     peers = [look.peer for look in looks.values() if look.peer]
     for name, look in looks.items():
-        if look.peer:
+        if look.peer and takes_by_labels(look):
             yield check_labels(name, look.peer, peers, ApiView(look.neighbours, None))
+
+
+def takes_by_labels(look: Look) -> bool:
+    """Tell whether an instance takes flow runs by labels: another kind of API may hand them out by something else."""
+    return look.settings.get("protocol") in (None, BY_KEY["labels"].only)
 
 
 def _in_use(host: Host, instance: Instance, look: Look) -> list[Finding]:
