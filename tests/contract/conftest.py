@@ -8,7 +8,7 @@ import pytest
 
 from contract.prefect1 import prefect1
 from contract.side import Made
-from contract.toy import toy
+from contract.toy_side import toy
 from support.api import Api
 
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from contract.test_the_agent import agent_over, until
-from contract.toy import Toy
+from contract.toy_side import Toy
 from local_agent import events
 from local_agent.model import Cause, End, RunState
 from support.story_bed import Plot
