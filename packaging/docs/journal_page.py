@@ -10,6 +10,7 @@ from pathlib import Path
 
 from facts import Facts
 from local_agent.events import Event, all_events
+from local_agent.model import Cause, Outcome
 from roff import Page
 
 _EXPLANATIONS = Path(__file__).with_name("explanations.toml")
@@ -31,6 +32,12 @@ _FIELDS = (
     ("PRIORITY=", "3 for errors to 7 for debugging. The setting log_level says which are written."),
     ("LOCAL_AGENT=", "The instance."),
     ("FLOW_RUN_ID=, FLOW_RUN_NAME=, FLOW_NAME=", "The flow run that it is about, where it is about one."),
+    ("LOCAL_AGENT_CAUSE=", f"Why a flow run's process ended: {', '.join(cause.value for cause in Cause)}."),
+    ("LOCAL_AGENT_EXIT_CODE=, LOCAL_AGENT_SIGNAL=", "Its exit code, or the signal that ended it."),
+    ("LOCAL_AGENT_OUTCOME=", f"What its end came to at the API: {', '.join(outcome.value for outcome in Outcome)}."),
+    ("LOCAL_AGENT_CPU_SECONDS=, LOCAL_AGENT_MEMORY_PEAK_BYTES=", "What it used, where its cgroup counted it."),
+    ("LOCAL_AGENT_READ_BYTES=, LOCAL_AGENT_WRITTEN_BYTES=, LOCAL_AGENT_OOM_KILLS=", "The same of disks, and kills."),
+    ("LOCAL_AGENT_REASON=, LOCAL_AGENT_HOW=, LOCAL_AGENT_WHERE=, ...", "The parts of which the message is made."),
     ("SYSLOG_IDENTIFIER=", "local-agent, or flow-run-ID for what a flow run writes."),
 )
 

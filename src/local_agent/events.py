@@ -82,7 +82,7 @@ LAUNCHED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c203", 6, "Flow run {run} of {flow
 LAUNCH_FAILED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c204", 3, "Flow run {run} could not be started: {reason}")
 ADOPTED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c205", 6, "Flow run {run} of {flow} is still running, adopted: {where}")
 ENDED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c206", 6, "Flow run {run} of {flow} ended: {how}")
-CRASHED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c207", 4, "Flow run {run} of {flow} ended: {how}; {outcome}")
+CRASHED = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c207", 4, "Flow run {run} of {flow} ended: {how}; {told}")
 CANCELLING = Event(
     "2f0c9f5a6d9e4c52a7f3f3b1f7a0c208", 5, "Flow run {run} is cancelled and did not end itself: stopping it"
 )
@@ -119,11 +119,12 @@ class EventLog(Protocol):
     """Takes events."""
 
     def say(self, event: Event, subject: Subject | None = None, **fields: object) -> None:
-        """Say an event; `fields` fill its text."""
+        """Say an event; `fields` fill its text, and are for programs: those that are None are not there."""
 
 
 class JournalLog:
-    """Writes entries with fields: FLOW_RUN_ID=, FLOW_RUN_NAME=, FLOW_NAME=, LOCAL_AGENT=.
+    """Writes entries with fields: FLOW_RUN_ID=, FLOW_RUN_NAME=, FLOW_NAME=, LOCAL_AGENT=, and what was said as
+    LOCAL_AGENT_REASON= and so on (`field_of`): nobody has to take a sentence apart.
 
     Whoever says something does not wait for journald; `close` does, for so long.
     """
@@ -145,7 +146,7 @@ class JournalLog:
         self._outbox.close(within_seconds)
 
     def _entry(self, event: Event, subject: Subject | None, fields: Mapping[str, object]) -> bytes:
-        extra = {"MESSAGE_ID": event.message_id, **self._fields, **_subject_fields(subject)}
+        extra = {"MESSAGE_ID": event.message_id, **self._fields, **_subject_fields(subject), **_own(event, fields)}
         return journal.entry(_filled(event, subject, fields), event.priority, extra)
 
 
@@ -191,6 +192,21 @@ def _filled(event: Event, subject: Subject | None, fields: Mapping[str, object])
     text = without_credentials(event.text.format(**about, **fields))
     # bounded: a reason may hold an answer of the API, and a datagram to journald has a limit
     return sendable(text) if event is INTERNAL_ERROR else short(text, MOST_TEXT)
+
+
+def field_of(name: str) -> str:
+    """Return the journal's field for something that is said with an event: exit_code -> LOCAL_AGENT_EXIT_CODE."""
+    return f"LOCAL_AGENT_{name.upper()}"
+
+
+def _own(event: Event, fields: Mapping[str, object]) -> dict[str, str]:
+    if event is INTERNAL_ERROR:  # a traceback, and the message has it
+        return {}
+    return {
+        field_of(name): short(without_credentials(str(value)), MOST_TEXT)
+        for name, value in fields.items()
+        if value is not None
+    }
 
 
 def _subject_fields(subject: Subject | None) -> dict[str, str]:

@@ -6,11 +6,14 @@ missing, what is not known is passed over, and what is of another kind than it m
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 FORMAT = 1  # grows when a key changes its meaning or goes
+# what the agent's service tells systemd while its API does not answer (sd_notify(3), ERRNO=)
+API_LOST_ERRNO = errno.ENOTCONN
 _MAX_COUNT = 1 << 53  # what every JSON parser keeps
 
 

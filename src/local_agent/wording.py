@@ -31,6 +31,21 @@ def cost_sentence(cost: Cost) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def end_fields(end: End) -> dict[str, object]:
+    """Return an end as fields of an event; None for what is not known."""
+    cost = end.cost
+    return {
+        "cause": end.cause.value,
+        "exit_code": end.exit_code,
+        "signal": end.signal,
+        "cpu_seconds": cost.cpu_seconds,
+        "memory_peak_bytes": cost.memory_peak_bytes,
+        "read_bytes": cost.read_bytes,
+        "written_bytes": cost.written_bytes,
+        "oom_kills": cost.oom_kills or None,
+    }
+
+
 def in_bytes(count: int | None) -> str:
     """Say a number of bytes as people do: 3.9 GiB."""
     size = float(count or 0)

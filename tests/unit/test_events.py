@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import UTC, datetime
+from string import Formatter
 
 import pytest
 
 from local_agent import events
 from local_agent.events import ConsoleLog, Event, JournalLog, Subject
+from local_agent.model import Cause, Cost, End
+from local_agent.wording import end_fields
 from support.sinks import Taker
 
 _NOW = datetime(2026, 3, 1, 7, 10, 9, 154321, tzinfo=UTC)
@@ -88,6 +91,40 @@ def test_an_entry_has_its_fields_and_lines_within_a_value_do_not_end_it() -> Non
     assert fields["FLOW_RUN_ID"] == "an-id"
     assert fields["LOCAL_AGENT"] == "prod1"
     assert len(fields) == 8
+
+
+def test_what_is_said_is_there_for_programs_too() -> None:
+    end = End(Cause.EXITED, exit_code=3, cost=Cost(cpu_seconds=1.25, memory_peak_bytes=4096))
+    fields = _sent(events.CRASHED, how="Exited with code 3", told="reported to the API", **end_fields(end))
+    assert {name: value for name, value in fields.items() if name.startswith("LOCAL_AGENT_")} == {
+        "LOCAL_AGENT_HOW": "Exited with code 3",
+        "LOCAL_AGENT_TOLD": "reported to the API",
+        "LOCAL_AGENT_CAUSE": "exited",
+        "LOCAL_AGENT_EXIT_CODE": "3",
+        "LOCAL_AGENT_CPU_SECONDS": "1.25",
+        "LOCAL_AGENT_MEMORY_PEAK_BYTES": "4096",
+    }
+
+
+def test_what_strangers_chose_is_made_fit_for_a_field() -> None:
+    fields = _sent(events.API_LOST, reason="cannot reach https://user:secret@host/ \x1b[31mnow\nPRIORITY=0")
+    assert fields["LOCAL_AGENT_REASON"] == "cannot reach https://***@host/ ?[31mnow?PRIORITY=0"
+    assert fields["PRIORITY"] == "4"
+
+
+def _sent(event: Event, **fields: object) -> dict[str, str]:
+    sink = Taker()
+    log = JournalLog(sink, "prod1", lambda: 6)
+    log.say(event, _RUN, **fields)
+    log.close(60)
+    return _fields(sink.taken[0])
+
+
+@pytest.mark.parametrize("event", events.all_events().values(), ids=events.all_events().keys())
+def test_each_field_of_an_event_has_a_name_that_journald_takes(event: Event) -> None:
+    """systemd.journal-fields(7): upper-case letters, digits and underscores, at most 64; others are dropped."""
+    names = {name for _, name, _, _ in Formatter().parse(event.text) if name} - {"run", "flow"}
+    assert all(re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", events.field_of(name)) for name in names)
 
 
 def _fields(entry: bytes) -> dict[str, str]:

@@ -18,7 +18,7 @@ from local_agent.events import Subject
 from local_agent.linux import procfs
 from local_agent.model import Cause, Claim, End, Outcome, Record, Step
 from local_agent.settings.limits import parse_hints
-from local_agent.wording import cost_sentence, sentence
+from local_agent.wording import cost_sentence, end_fields, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -390,13 +390,13 @@ class Stories:
     def _say_end(self, record: Record, end: End, outcome: Outcome) -> None:
         cost = cost_sentence(end.cost)
         how = sentence(end) + (f"; used {cost}" if cost else "")
+        fields = {**end_fields(end), "outcome": outcome.value}
         if outcome is Outcome.GIVEN_BACK:
-            self._log.say(events.GIVEN_BACK, _subject(record), reason=sentence(end).lower())
+            self._log.say(events.GIVEN_BACK, _subject(record), reason=sentence(end).lower(), **fields)
         elif outcome is Outcome.NOTHING_TO_SAY:
-            self._log.say(events.ENDED, _subject(record), how=how, cause=end.cause.value)
+            self._log.say(events.ENDED, _subject(record), how=how, **fields)
         else:
-            said = _OUTCOMES[outcome]
-            self._log.say(events.CRASHED, _subject(record), how=how, outcome=said, cause=end.cause.value)
+            self._log.say(events.CRASHED, _subject(record), how=how, told=_OUTCOMES[outcome], **fields)
         self._backend.log(record.id, how, "INFO" if end.is_clean else "ERROR")
 
 

@@ -161,6 +161,11 @@ class Agent:
         self._left_alone.clear()
         self.poke()
 
+    @property
+    def has_lost_api(self) -> bool:
+        """Whether the API does not answer, or has not answered yet."""
+        return self._reachability.lost_for_seconds is not None
+
     def status(self) -> str:
         """Say in words how things stand, for STATUS=."""
         free = self._admission.free()

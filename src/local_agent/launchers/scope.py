@@ -20,7 +20,7 @@ from local_agent.limits import Limits
 from local_agent.linux import cgroup
 from local_agent.linux.procfs import cgroup_of
 from local_agent.systemd import ScopeRequest
-from local_agent.units.names import new_id_of_nobody, scope_of
+from local_agent.units.names import described, new_id_of_nobody, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -164,7 +164,7 @@ class ScopeLauncher:
             unit=unit,
             slice=self._place.slice,
             pid=identity.pid,
-            description=f"Flow run {record.name} of {record.flow_name}",
+            description=described(record.name, record.flow_name),
             after=self._place.after,
             limits=limits,
             stop_seconds=_STOP_SECONDS,

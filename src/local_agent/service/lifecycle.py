@@ -14,7 +14,7 @@ from local_agent import events
 from local_agent.agent.guarded_loop import kept_up
 from local_agent.errors import ConfigError, LocalAgentError
 from local_agent.settings.reload import reload
-from local_agent.systemd.notify import reloading
+from local_agent.systemd.notify import reloading, standing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -115,14 +115,14 @@ class Service:
         """Tell systemd how things stand, and that the loop comes round: never once it is stuck."""
         interval = self._notifier.watchdog_seconds
         pause = min(_STATUS_SECONDS, interval / _WATCHDOG_SHARE) if interval else _STATUS_SECONDS
-        told = ""
+        told = ("", "")
         while True:
             if not progress.is_stuck:
                 self._notifier.notify("WATCHDOG=1")
-            status = self._agent.status()
-            if status != told:
-                self._notifier.notify(f"STATUS={status}")
-                told = status
+            said = standing(self._agent.status(), api_is_lost=self._agent.has_lost_api)
+            if said != told:
+                self._notifier.notify(*said)
+                told = said
             await asyncio.sleep(pause)
 
     async def reload(self) -> str:

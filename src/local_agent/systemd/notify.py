@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import sdnotify
 
 from local_agent.aio.outbox import Outbox
+from local_agent.report import API_LOST_ERRNO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,14 @@ class _NotifySink:
 def _what_was_lost(count: int, reason: str) -> bytes:
     """Nothing that systemd would take says so. Signs of life and words about the state come anew all the time."""
     return f"X_LOCAL_AGENT_LOST={count} while {reason}".encode()
+
+
+def standing(words: str, *, api_is_lost: bool) -> tuple[str, str]:
+    """Return the two lines that say how things stand: for people, and for programs (sd_notify(3)).
+
+    Any user may read both of a service, as StatusText and StatusErrno, and `systemctl status` shows them.
+    """
+    return f"STATUS={words}", f"ERRNO={API_LOST_ERRNO if api_is_lost else 0}"
 
 
 def reloading() -> tuple[str, str]:

@@ -13,6 +13,8 @@ MAX_DESCRIPTION = 200
 _PLAIN = frozenset(string.ascii_letters + string.digits + ":_.")
 _SERVICE = re.compile(r"local-agent@(?P<instance>[A-Za-z0-9_.:-]{1,64})\.service")
 _SLICE = re.compile(r"flowruns-(?P<instance>(?:[A-Za-z0-9:_.]|\\x[0-9a-f]{2})+)\.slice")
+# of a very long name only the beginning is there
+_DESCRIPTION = re.compile(r"Flow run (?P<name>.*?)(?: of (?P<flow>.*))?", re.DOTALL)
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 # "nobody" in hexadecimal digits, and a version that no UUID has (RFC 9562, section 4.2): no API makes such an id
 _NOBODYS = "6e6f626f-6479-0000-"
@@ -75,6 +77,19 @@ def instance_in(cgroup: str) -> str | None:
 def is_in(cgroup: str, unit: str) -> bool:
     """Tell whether a cgroup is a unit's or below it."""
     return unit in cgroup.split("/")
+
+
+def described(name: str, flow_name: str) -> str:
+    """Return the description of a flow run's scope, from which `names_in` reads them: who may not read the agent's
+    records has no other place to learn them from.
+    """
+    return f"Flow run {name} of {flow_name}"
+
+
+def names_in(description: str) -> tuple[str, str]:
+    """Given a scope's description, return the flow run's name and its flow's, "" for what it does not have."""
+    found = _DESCRIPTION.fullmatch(description)
+    return (found["name"], found["flow"] or "") if found else ("", "")
 
 
 def description_of(text: str) -> str:

@@ -65,6 +65,10 @@ def test_an_api_that_is_down_is_no_reason_to_restart(instance: Instance, machine
     instance.start()
     pid = instance.show("MainPID")["MainPID"]
     wait_until(lambda: "API unreachable" in instance.show("StatusText")["StatusText"], instance.journal)
+    assert instance.show("StatusErrno") == {"StatusErrno": "107"}
+    by_anybody = machine.run(["local-agent", "status"], user="alice", check=False)
+    assert by_anybody.returncode == 1
+    assert "its agent does not reach the API: 0 running" in by_anybody.stderr
     # three times as long as the watchdog waits for a sign of life
     until = time.monotonic() + 9
     wait_until(lambda: time.monotonic() > until, instance.journal)

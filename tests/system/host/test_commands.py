@@ -91,6 +91,10 @@ def test_logs_have_every_line_in_order(host: Host) -> None:
     by_agent = [line["text"] for line in printed if line["source"] == "agent"]
     assert any("started: flow-run-" in text for text in by_agent)
     assert "ended: Exited with code 0" in by_agent[-1]
+    (told,) = [one for one in host.read("ps -a")["runs"] if one["id"] == run]
+    assert (told["cause"], told["exit_code"], told["outcome"]) == ("exited", 0, "nothing-to-say")
+    assert told["how"].startswith("Exited with code 0; used ")
+    assert told["cpu_seconds"] > 0
     only = host.type(f"logs {run[:8]} --flow-only -n 2").stdout.splitlines()
     assert [line.split()[-1] for line in only] == ["1999", "2000"]
     assert "line 1" not in host.type(f"logs {run} --agent-only").stdout

@@ -223,6 +223,7 @@ def test_what_calls_itself_an_agent_fools_nobody(host: Host) -> None:
         runs = host.read("ps -a")["runs"]
         (ended,) = [one for one in runs if one["id"] == run and one["instance"] == "prod1"]
         assert "SIGKILL" in ended["how"]
+        assert (ended["cause"], ended["exit_code"]) == ("signalled", None)
         assert {one["instance"] for one in runs if one["name"] == "bob was here"} <= {"bob/0"}
         assert "SIGKILL" in host.type(f"logs {run}").stdout
     finally:

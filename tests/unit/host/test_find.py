@@ -12,6 +12,7 @@ from local_agent.host.find import find_run
 from local_agent.host.reading.journal import text_of
 from local_agent.host.reading.past import Past
 from local_agent.host.reading.runs import Run
+from local_agent.linux.cgroup import Figures
 from unit.host.fakes import asked_of, fake_journal, run_id
 
 
@@ -19,7 +20,7 @@ def _run(number: int, name: str = "brave-otter") -> Run:
     return Run(run_id(number), name, "etl", "prod1", "running")
 
 
-def _said(event: events.Event, number: int, text: str, name: str = "brave-otter") -> dict[str, object]:
+def _said(event: events.Event, number: int, text: str, name: str = "brave-otter", **fields: str) -> dict[str, object]:
     return {
         "__REALTIME_TIMESTAMP": "1767225600000000",
         "MESSAGE_ID": event.message_id,
@@ -30,6 +31,7 @@ def _said(event: events.Event, number: int, text: str, name: str = "brave-otter"
         "LOCAL_AGENT": "prod1",
         "_UID": "990",
         "_SYSTEMD_UNIT": "local-agent@prod1.service",
+        **{events.field_of(field): value for field, value in fields.items()},
     }
 
 
@@ -94,19 +96,22 @@ def test_the_past_is_asked_last() -> None:
 
 def test_how_runs_ended(tmp_path: Path) -> None:
     entries = [
-        _said(events.ENDED, 1, "Flow run a (x) of etl ended: Exited with code 0; used 1.0 s of CPU"),
-        _said(events.CRASHED, 2, "Flow run b (y) of etl ended: Ended by signal 9 (SIGKILL); reported to the API"),
-        _said(events.LAUNCH_FAILED, 3, "Flow run c (z) could not be started: no such folder"),
-        _said(events.ENDED, 4, "Flow run d (w) of etl ended: Exited with code 0"),
+        _said(events.ENDED, 1, "in any words", how="Exited with code 0", cause="exited", exit_code="0"),
+        _said(events.CRASHED, 2, "in any words", how="Ended by signal 9", told="reported", outcome="reported"),
+        _said(events.LAUNCH_FAILED, 3, "in any words", reason="no such folder"),
+        _said(events.ENDED, 4, "in any words", how="Exited with code 0"),
+        _said(events.ENDED, 5, "in any words", cpu_seconds="1.5", memory_peak_bytes="4096", read_bytes="7"),
     ]
     past = Past(fake_journal(tmp_path, entries), {990}, packaged={"prod1"})
     runs = past.ended(10, instance="prod1", known={(run_id(4), "prod1")})
-    assert [run.how for run in runs] == [
-        "Exited with code 0; used 1.0 s of CPU",
-        "Ended by signal 9 (SIGKILL); reported to the API",
-        "no such folder",
+    assert [(run.how, run.cause, run.exit_code, run.outcome) for run in runs] == [
+        ("Exited with code 0", "exited", 0, ""),
+        ("Ended by signal 9; reported", "", None, "reported"),
+        ("no such folder", "", None, ""),
+        ("in any words", "", None, ""),
     ]
-    assert [run.state for run in runs] == ["ended"] * 3
+    assert runs[3].figures == Figures(cpu_seconds=1.5, memory_peak_bytes=4096, read_bytes=7)
+    assert [run.state for run in runs] == ["ended"] * 4
     certain, others = asked_of(tmp_path)
     assert certain.count("_SYSTEMD_UNIT=local-agent@prod1.service") == 3
     assert others.count("_UID=0 _UID=990") == 3, "any other user could have written such an entry"
@@ -116,9 +121,9 @@ def test_how_runs_ended(tmp_path: Path) -> None:
 
 def test_only_an_agent_tells_of_its_flow_runs(tmp_path: Path) -> None:
     """A flow run has its agent's user, and writes what it likes under any name, but not out of any unit."""
-    real = _said(events.ENDED, 1, "Flow run a (x) of etl ended: Exited with code 0")
+    real = _said(events.ENDED, 1, "in any words", how="Exited with code 0")
     lies = [
-        {**real, "MESSAGE": "Flow run a (x) of etl ended: a lie", **fields}
+        {**real, events.field_of("how"): "a lie", **fields}
         for fields in (
             {"LOCAL_AGENT": "ghost", "_SYSTEMD_UNIT": "", "_UID": "991"},
             {"LOCAL_AGENT": "other", "_SYSTEMD_UNIT": "", "_UID": "991"},
@@ -153,6 +158,23 @@ def test_ids_that_anybody_wrote_hide_none(tmp_path: Path) -> None:
     values = [run_id(0x12AB0001 + number) for number in range(40)] + ["12ab" * 9]
     past = Past(fake_journal(tmp_path, [entry], values), {990}, packaged={"prod1"})
     assert [run.id for run in past.search("12ab")] == [run_id(0x12AB0000)]
+
+
+def test_an_end_that_the_version_before_told_is_shown_as_it_was_told(tmp_path: Path) -> None:
+    """It has its sentence, and no field."""
+    told = "Flow run a (x) of etl ended: Exited with code 0; used 1.0 s of CPU"
+    past = Past(fake_journal(tmp_path, [_said(events.ENDED, 1, told)]), {990}, packaged={"prod1"})
+    (run,) = past.ended(10)
+    assert (run.how, run.cause, run.exit_code, run.outcome) == (told, "", None, "")
+    assert run.figures == Figures()
+
+
+@pytest.mark.parametrize("wrong", ["", "-1", "x", "1e9", "9" * 400, "\u0663", "nan", "1.5.5", "inf", "0x10", " 1"])
+def test_a_field_that_is_no_number_is_none(tmp_path: Path, wrong: str) -> None:
+    counted = dict.fromkeys(("exit_code", "cpu_seconds", "memory_peak_bytes", "read_bytes"), wrong)
+    past = Past(fake_journal(tmp_path, [_said(events.ENDED, 1, "x", **counted)]), {990}, packaged={"prod1"})
+    (run,) = past.ended(10)
+    assert (run.exit_code, run.figures) == (None, Figures())
 
 
 def test_the_past_is_searched_by_name_and_id(tmp_path: Path) -> None:

@@ -76,5 +76,8 @@ def test_what_a_script_gets() -> None:
         "read_bytes": 5,
         "written_bytes": 6,
         "how": None,
+        "cause": None,
+        "exit_code": None,
+        "outcome": None,
     }
     assert (ended["how"], ended["cpu_seconds"], ended["api_state"]) == ("Exited with code 0", None, None)

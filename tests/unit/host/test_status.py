@@ -74,7 +74,17 @@ def test_a_service_in_systemds_words() -> None:
             "local-agent@prod1.service failed: exit code 78, a setting is wrong",
         ),
         ("failed", {"Result": "watchdog"}, "local-agent@prod1.service failed: watchdog"),
-        ("active", {"StatusText": "0 running; API unreachable for 4min: no"}, "API unreachable for 4min: no"),
+        (
+            "active",
+            {"StatusText": "0 running; said in any words", "StatusErrno": 107},
+            "its agent does not reach the API: 0 running; said in any words",
+        ),
+        ("active", {"StatusText": "API unreachable for 4min: words are for people"}, ""),
+        (
+            "failed",
+            {"StatusText": "stale", "StatusErrno": 107, "Result": "watchdog"},
+            "local-agent@prod1.service failed: watchdog",
+        ),
     ],
 )
 def test_what_anybody_can_see(active: str, properties: dict[str, object], problem: str) -> None:

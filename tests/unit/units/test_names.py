@@ -82,3 +82,16 @@ def test_a_scope_is_found_as_a_whole_name() -> None:
     assert names.is_in("/flowruns.slice/flowruns-a.slice/flow-run-1.scope", "flow-run-1.scope")
     assert not names.is_in("/flowruns.slice/flowruns-a.slice/flow-run-11.scope", "flow-run-1.scope")
     assert not names.is_in("", "flow-run-1.scope")
+
+
+@pytest.mark.parametrize(
+    ("name", "flow"),
+    [("calm-otter", "etl"), ("calm-otter", "of the day"), ("", ""), ("two\nlines", "x"), ("a", "b of c")],
+)
+def test_a_scopes_description_tells_the_names(name: str, flow: str) -> None:
+    assert names.names_in(names.described(name, flow)) == (name, flow)
+
+
+def test_of_a_description_that_was_cut_off_the_beginning_is_known() -> None:
+    assert names.names_in(names.description_of(names.described("x" * 300, "etl"))) == ("x" * 191, "")
+    assert names.names_in("some scope of an admin") == ("", "")

@@ -106,4 +106,7 @@ def run_as_json(run: Run) -> dict[str, Any]:
         "read_bytes": figures.read_bytes,
         "written_bytes": figures.written_bytes,
         "how": run.how or None,
+        "cause": run.cause or None,
+        "exit_code": run.exit_code,
+        "outcome": run.outcome or None,
     }

@@ -93,9 +93,7 @@ def _api_cell(instance: Instance) -> Cell:
         if instance.agent.api.reachable:
             return Cell(f"answers {compact_seconds(instance.agent.api.for_seconds)}", Colour.GOOD)
         return Cell(f"lost {compact_seconds(instance.agent.api.for_seconds)}", Colour.BAD)
-    if "API unreachable" in instance.words:
-        return Cell("lost", Colour.BAD)
-    return Cell("answers", Colour.GOOD) if "API answered" in instance.words else Cell("-")
+    return Cell("lost", Colour.BAD) if instance.has_lost_api else Cell("-")
 
 
 def _slots(agent: AgentReport | None) -> str:

@@ -15,6 +15,7 @@ from local_agent.host.reading.bus import Wanted
 from local_agent.host.reading.in_use import Waiting, ask_all
 from local_agent.host.reading.place import place_of
 from local_agent.host.reading.scopes import moment
+from local_agent.report import API_LOST_ERRNO
 from local_agent.wording import in_time
 
 if TYPE_CHECKING:
@@ -34,12 +35,11 @@ _SERVICES = "local-agent@*.service"
 _NAME = re.compile(r"local-agent@(.+)\.service")
 _VALID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _PROPERTIES = (
-    *(("Service", name) for name in ("StatusText", "NRestarts", "Result", "ExecMainStatus", "MainPID")),
+    *(("Service", name) for name in ("StatusText", "StatusErrno", "NRestarts", "Result", "ExecMainStatus", "MainPID")),
     *(("Unit", name) for name in ("ActiveEnterTimestamp", "UnitFileState")),
 )
 NOTHING_KNOWN: Mapping[str, Collection[str]] = MappingProxyType({})
 NOTHING_WAITS = Waiting()
-_UNREACHABLE = re.compile(r"API (unreachable for [^;]*)")
 _ENABLED = ("enabled", "enabled-runtime")
 _EXIT_CODES = {77: "the API does not accept its key", 78: "a setting is wrong"}
 
@@ -59,6 +59,7 @@ class Service:
     since: datetime | None
     is_enabled: bool
     main_pid: int = 0
+    status_errno: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +114,22 @@ class Instance:
         return "--user " if self.service and self.service.manager == "user" else ""
 
     @property
-    def words(self) -> str:
+    def _words(self) -> str:
         """What the agent told systemd of itself, which anybody may read; of one that does not run it is stale."""
         return self.service.status_text if self.service and self.service.active_state == "active" else ""
 
+    @property
+    def has_lost_api(self) -> bool:
+        """Whether its agent cannot reach the API, as it told systemd, which anybody may ask, or as it says itself."""
+        if self.agent is not None:
+            return not self.agent.api.reachable
+        service = self.service
+        return service is not None and service.active_state == "active" and service.status_errno == API_LOST_ERRNO
+
     def _agent_problem(self) -> str:
         if self.agent is None:
-            lost = _UNREACHABLE.search(self.words)
-            if lost:
-                return f"API {lost.group(1)}"
+            if self.has_lost_api:
+                return f"its agent does not reach the API: {self._words}"
             is_active = self.service is not None and self.service.active_state == "active"
             is_up = is_active if self.place is None else not self.place.is_new
             silent = self.may_ask and is_up
@@ -250,6 +258,7 @@ def _service(unit: Unit, manager: str, values: Iterable[Any]) -> Service:
         since=moment(shown["ActiveEnterTimestamp"]),
         is_enabled=shown["UnitFileState"] in _ENABLED,
         main_pid=int(shown["MainPID"] or 0),
+        status_errno=int(shown["StatusErrno"] or 0),
     )
 
 

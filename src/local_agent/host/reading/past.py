@@ -13,6 +13,7 @@ from local_agent import events
 from local_agent.host.reading.journal import text_of, uid_matches
 from local_agent.host.reading.runs import Run
 from local_agent.host.reading.scopes import flow_run_of
+from local_agent.linux.cgroup import Figures
 from local_agent.units.names import service_of
 
 if TYPE_CHECKING:
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
     from local_agent.host.reading.journal import Group, Journal
 
 _ENDS = (events.ENDED, events.CRASHED, events.LAUNCH_FAILED)
-_FIELDS = ("_UID", "_SYSTEMD_UNIT", "MESSAGE", "FLOW_RUN_ID", "FLOW_RUN_NAME", "FLOW_NAME", "LOCAL_AGENT")
-_HOW = re.compile(r" (?:ended|could not be started): (.*)", re.DOTALL)
+_SAID = ("how", "told", "reason", "cause", "exit_code", "outcome")
+_COUNTED = ("memory_peak_bytes", "read_bytes", "written_bytes")
+_FIELDS = (
+    *("_UID", "_SYSTEMD_UNIT", "MESSAGE", "MESSAGE_ID", "FLOW_RUN_ID", "FLOW_RUN_NAME", "FLOW_NAME", "LOCAL_AGENT"),
+    *map(events.field_of, (*_SAID, *_COUNTED, "cpu_seconds")),
+)
+_ENDS_BY_ID = frozenset(event.message_id for event in _ENDS)
+_MAX_DIGITS = 18
 _PART_OF_ID = re.compile(r"[0-9a-f-]+")
 _MOST_EVENTS = 200
 _MOST_CANDIDATES = 10
@@ -144,7 +151,7 @@ def _time_of(run: Run) -> float:
 
 
 def _ended(entry: Mapping[str, Any]) -> Run:
-    how = _HOW.search(text_of(entry, "MESSAGE"))
+    is_end = text_of(entry, "MESSAGE_ID") in _ENDS_BY_ID
     return Run(
         id=text_of(entry, "FLOW_RUN_ID"),
         name=text_of(entry, "FLOW_RUN_NAME"),
@@ -152,5 +159,39 @@ def _ended(entry: Mapping[str, Any]) -> Run:
         instance=text_of(entry, "LOCAL_AGENT"),
         state="ended",
         since=datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / _USEC, UTC),
-        how=how.group(1) if how else "",
+        figures=_figures(entry) if is_end else Figures(),
+        how=_how(entry) if is_end else "",
+        cause=_said(entry, "cause") if is_end else "",
+        exit_code=_count(entry, "exit_code") if is_end else None,
+        outcome=_said(entry, "outcome") if is_end else "",
     )
+
+
+def _how(entry: Mapping[str, Any]) -> str:
+    """Return how it ended, as a sentence. An agent of 0.1 wrote it into its message and nowhere else."""
+    how = _said(entry, "how") or _said(entry, "reason")
+    told = _said(entry, "told")
+    return f"{how}; {told}" if how and told else how or text_of(entry, "MESSAGE")
+
+
+def _figures(entry: Mapping[str, Any]) -> Figures:
+    peak, read, written = (_count(entry, name) for name in _COUNTED)
+    return Figures(
+        cpu_seconds=_seconds(entry, "cpu_seconds"), memory_peak_bytes=peak, read_bytes=read, written_bytes=written
+    )
+
+
+def _said(entry: Mapping[str, Any], name: str) -> str:
+    return text_of(entry, events.field_of(name))
+
+
+def _count(entry: Mapping[str, Any], name: str) -> int | None:
+    """Return a count, None for none: some other user may have written this entry."""
+    text = _said(entry, name)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
+
+
+def _seconds(entry: Mapping[str, Any], name: str) -> float | None:
+    whole, _, rest = _said(entry, name).partition(".")
+    is_number = whole.isascii() and whole.isdecimal() and len(whole) <= _MAX_DIGITS and rest.isascii()
+    return float(f"{whole}.{rest}") if is_number and rest.isdecimal() else None

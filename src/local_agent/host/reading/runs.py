@@ -41,7 +41,8 @@ class Run:
 
     `state` is how it stands here: running, frozen, stopping, failed (its scope), claiming, reporting (its end is known
     and the API is yet to be told), ended. `api_state` is what the API said last, "" where this user cannot know.
-    `manager` is the one whose scope it is: "system", "user", or "" for a plain process.
+    `manager` is the one whose scope it is: "system", "user", or "" for a plain process. The last four are of a run
+    that has ended, as its agent told: a sentence, and the words of `model.Cause` and `model.Outcome`.
     """
 
     id: str
@@ -57,6 +58,9 @@ class Run:
     folder: Path | None = None
     figures: Figures = _NOTHING
     how: str = ""
+    cause: str = ""
+    exit_code: int | None = None
+    outcome: str = ""
 
     @property
     def label(self) -> str:

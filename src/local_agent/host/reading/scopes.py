@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent.host.reading.bus import Wanted
 from local_agent.linux import cgroup
-from local_agent.units.names import is_nobodys
+from local_agent.units.names import is_nobodys, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,6 @@ _PATTERN = "flow-run-*.scope"
 _ALL_RUNS = "flowruns.slice"
 _SCOPE = re.compile(r"flow-run-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.scope")
 _SLICE = re.compile(r"flowruns-(.+)\.slice")
-_DESCRIPTION = re.compile(r"Flow run (.*?)(?: of (.*))?", re.DOTALL)  # of a very long name only the beginning is there
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _USEC = 1_000_000
 
@@ -95,8 +94,7 @@ def _below(folder: Path) -> dict[str, Path]:
 
 def _scope(unit: Unit, time: object, folder: Path | None, ended: dict[str, list[Any]]) -> Scope:
     slice_name, result = ended.get(unit.name, ["", ""])
-    described = _DESCRIPTION.fullmatch(unit.description)
-    name, flow_name = described.groups("") if described else ("", "")
+    name, flow_name = names_in(unit.description)
     return Scope(
         flow_run_id=flow_run_of(unit.name),
         unit=unit.name,
