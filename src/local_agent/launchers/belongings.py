@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 CONTROL_VARIABLE = "LOCAL_AGENT_CONTROL"
 INTERRUPT = b"c"
-_MAY_BE_EMPTIED = stat.S_IRWXU
 
 
 # told of what could not be ended or removed, in words
@@ -144,17 +143,34 @@ def _scratch(base: Path) -> str:
 def _removed(path: str) -> str:
     """Remove a folder and all in it. Return what has kept it, "" where it is gone.
 
-    A flow run may have shut folders of its own: they are opened and it is tried again.
+    A flow run may have put something else in its place, which goes alone, or shut folders in it: these are opened, and
+    it is tried again.
     """
-    with contextlib.suppress(OSError):
-        shutil.rmtree(path)
-        return ""
     try:
-        for _, folders, _, inside in os.fwalk(path, onerror=None):
-            for name in folders:
-                with contextlib.suppress(OSError):
-                    os.chmod(name, _MAY_BE_EMPTIED, dir_fd=inside)
-        shutil.rmtree(path)
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)  # noqa: PTH108 - as above
+            return ""
+        shutil.rmtree(path, ignore_errors=True)
+        if os.path.lexists(path):
+            _open_all(path)
+            shutil.rmtree(path)
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def _open_all(path: str) -> None:
+    """Let the owner of a folder into it and into all below. What a link leads to stays as it is."""
+    _open_one(path, None)
+    for _, folders, _, inside in os.fwalk(path):
+        for name in folders:
+            with contextlib.suppress(OSError):
+                _open_one(name, inside)
+
+
+def _open_one(name: str, inside: int | None) -> None:
+    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
+    try:
+        os.chmod(f"/proc/self/fd/{descriptor}", stat.S_IRWXU)  # noqa: PTH101 - fchmod takes none that is O_PATH
+    finally:
+        os.close(descriptor)

@@ -5,7 +5,7 @@ They share it, so that either can take up what the other has launched: an agent 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_agent.errors import StateError
@@ -13,7 +13,7 @@ from local_agent.linux import procfs
 from local_agent.model import ProcessIdentity
 
 if TYPE_CHECKING:
-    from local_agent.model import Handle, Record
+    from local_agent.model import Handle, Json, Record
 
 _VERSION = 1
 
@@ -33,7 +33,9 @@ class ProcessHandle:
 
     def as_json(self) -> Handle:
         """Return it as a record holds it."""
-        return {"version": _VERSION, "process": asdict(self.process) if self.process else None, "unit": self.unit}
+        one = self.process
+        process: Json = {"pid": one.pid, "start_ticks": one.start_ticks, "boot_id": one.boot_id} if one else None
+        return {"version": _VERSION, "process": process, "unit": self.unit}
 
 
 def handle_in(record: Record) -> ProcessHandle:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from local_agent.model import Cause, Child
 from support import samples
 from support.agent import is_alive
 from support.launcher_bed import Bed, pid_of, sh
+from support.users import as_another_user, environment, open_folder
 
 _DEADLINE = pytest.mark.parametrize(
     "limits", [Limits(), Limits(runtime_max_seconds=60)], ids=["no deadline", "deadline"]
@@ -100,6 +103,37 @@ async def test_a_folder_of_its_own_is_gone_with_it(bed: Bed) -> None:
     assert end.exit_code == 3
     assert Path((bed.folder / "where").read_text().strip()) == bed.folder / f"{samples.RUN_ID}.scratch"
     assert bed.left == []
+
+
+_AS_ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from local_agent.launchers.belongings import _removed
+
+folder, kept = Path(sys.argv[1]) / "scratch", Path(sys.argv[1]) / "kept"
+kept.mkdir()
+kept.chmod(0o755)
+(folder / "shut/below").mkdir(parents=True)
+(folder / "shut/below/file").touch()
+for place in (folder, folder / "shut"):
+    (place / "link").symlink_to(kept)
+for place in (folder / "shut/below", folder / "shut", folder):
+    place.chmod(0)
+assert _removed(str(folder)) == ""
+assert not folder.exists()
+assert kept.stat().st_mode & 0o777 == 0o755, "what a link leads to is not opened"
+folder.symlink_to(kept)
+assert _removed(str(folder)) == ""
+assert kept.exists() and not folder.is_symlink()
+"""
+
+
+def test_what_a_flow_run_shuts_is_removed_and_nothing_that_it_links_to() -> None:
+    """As a user whom modes hold up."""
+    with open_folder(0o777) as shared:
+        words = (*as_another_user(), sys.executable, "-c", _AS_ANOTHER_USER, str(shared))
+        done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_a_folder_of_its_own_is_its_users_alone(bed: Bed) -> None:
