@@ -1,13 +1,17 @@
-"""Each kind of API in turn, for the one suite."""
+"""Each kind of API and each launcher in turn, for the one suite."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from contract.ground import Ground
+from contract.local_ground import LocalGround, process_ground
 from contract.prefect1 import prefect1
 from contract.side import Made
+from contract.toy_launcher import ToyGround
 from contract.toy_side import toy
 from support.api import Api
 
@@ -31,3 +35,17 @@ SIDES: dict[str, Callable[[pytest.FixtureRequest], Made]] = {"prefect1": _prefec
 def made(request: pytest.FixtureRequest) -> Made:
     """What makes the side of a kind of API; what its sides share lives as long as the whole run."""
     return SIDES[request.param](request)
+
+
+GROUNDS: dict[str, Callable[[Path], LocalGround | ToyGround]] = {
+    "process": process_ground,
+    "toy": lambda _: ToyGround(),
+}
+
+
+@pytest.fixture(params=GROUNDS)
+def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
+    """The ground of each launcher that can run here; that of `scope` is in the system tier."""
+    fresh = GROUNDS[request.param](tmp_path)
+    yield fresh
+    fresh.close()

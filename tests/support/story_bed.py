@@ -338,7 +338,7 @@ class Bed:
         self.stories = Stories(
             backend=self.backend,
             launcher=launcher,
-            launchers={"test": launcher},
+            launchers={"test": launcher, launcher.name: launcher},
             store=self.store,
             disk=disk,
             admission=self.admission,
