@@ -258,6 +258,10 @@ class ToyBackend:
         cancelled = job.state is RunState.CANCELLING or end.cause in (Cause.CANCELLED, Cause.STOPPED)
         return await self._tell(record, sentence(end), RunState.CANCELLED if cancelled else RunState.FINISHED)
 
+    async def epilogue(self, record: Record, end: End) -> Child | None:
+        """Nothing is to run."""
+        return None
+
     async def _wait_again(self, record: Record) -> Outcome:
         def carry_out() -> Outcome:
             job = self._api.owned(record.id, record.nonce)

@@ -33,6 +33,10 @@ class NoChildren:
         """Not to be asked for."""
         raise AssertionError(run.id)
 
+    async def hooks(self, flow_run_id: str, template: object) -> Child | None:
+        """Nothing is to run."""
+        return None
+
 
 class Bed:
     """A pool named `name` with one deployment, on a server that other tests use, too."""

@@ -104,13 +104,17 @@ def test_a_cancelled_flow_run_leaves_no_process_behind(bed: Bed, agent: AgentPro
     wait_until(lambda: not _members(group), lambda: f"{_members(group)} live; the agent said:\n{agent.console}")
 
 
-def test_a_killed_flow_run_crashes_with_the_cause(bed: Bed, agent: AgentProcess) -> None:
+def test_a_killed_flow_run_crashes_with_the_cause_and_its_hook_runs_once(bed: Bed, agent: AgentProcess) -> None:
     agent.start()
     run = _run(bed, agent, "nap")
     os.kill(_pid(_wait_for_note(agent, "napping")), signal.SIGKILL)
     state = bed.server.wait_for(run, *_END)
     assert (state["type"], state["name"]) == ("CRASHED", "Crashed"), agent.console
     assert "SIGKILL" in state["message"]
+    hook = _wait_for_note(agent, "crashed-hook")
+    assert f"cwd={agent.state_dir}" in hook, "where the flow run was"
+    wait_until(lambda: agent.records() == [], lambda: agent.console)
+    assert len(_notes(agent.folder, "crashed-hook")) == 1
 
 
 def test_a_stopped_agent_leaves_its_flow_run_alone(bed: Bed, agent: AgentProcess) -> None:

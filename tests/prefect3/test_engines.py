@@ -69,6 +69,28 @@ def test_an_engine_that_cannot_ask_why_ends_at_once(bed: Bed, tmp_path: Path, ve
     assert not engine.noted("crashed-hook")
 
 
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_the_hook_of_a_killed_flow_runs_in_a_process_of_its_own(bed: Bed, tmp_path: Path, version: str) -> None:
+    run = bed.server.create_run(deployed(bed.server, "nap", tmp_path / "notes", pool=bed.name))
+    with Engine(bed.server, run, tmp_path, version) as engine:
+        engine.wait_for_note("napping")
+        engine.process.kill()
+        engine.ended()
+        bed.server.set_state(run, "CRASHED", name="Crashed")
+        assert engine.run_hooks() == 0, engine.said
+    [hook] = engine.noted("crashed-hook")
+    assert hook.startswith("crashed-hook Crashed ")
+
+
+def test_no_hook_runs_of_what_is_not_crashed(bed: Bed, tmp_path: Path) -> None:
+    deployment = deployed(bed.server, "nap", tmp_path / "notes", pool=bed.name)
+    run = bed.server.create_run(deployment, parameters={"seconds": 0})
+    with Engine(bed.server, run, tmp_path) as engine:
+        assert engine.ended() == 0, engine.said
+        assert engine.run_hooks() == 0, engine.said
+    assert not engine.noted("crashed-hook")
+
+
 def test_code_comes_by_pull_steps(bed: Bed, tmp_path: Path) -> None:
     repository = _repository(tmp_path / "repository")
     steps = [

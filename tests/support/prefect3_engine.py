@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from local_agent.backends.prefect3.access import Access
 from local_agent.backends.prefect3.api import Api
-from local_agent.backends.prefect3.child import Children
+from local_agent.backends.prefect3.child import HOOKS, Children
 from local_agent.backends.prefect3.detail import Detail
 from local_agent.model import Child, FlowRun
 from support.prefect3_server import Prefect3Server, server_environment, wait_until
@@ -57,19 +57,19 @@ class Engine:
         self._folder = folder
         self._version = version
         self._control = folder / f"{run}.control"
+        self._scratch = folder / f"{run}.scratch"
         self._said = folder / f"{run}.out"
 
     def __enter__(self) -> Self:
         self._server.set_state(self._run, "PENDING", name="Pending")
         child = self._child()
         os.mkfifo(self._control, 0o600)
-        scratch = self._folder / f"{self._run}.scratch"
-        scratch.mkdir()
+        self._scratch.mkdir()
         with self._said.open("wb") as said:
             self.process = subprocess.Popen(
                 child.argv,
                 env={**child.env, "LOCAL_AGENT_CONTROL": str(self._control)},
-                cwd=child.working_dir or scratch,
+                cwd=child.working_dir or self._scratch,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -104,6 +104,13 @@ class Engine:
 
         api_access = Access(self._server.url)
         return asyncio.run(made())
+
+    def run_hooks(self) -> int:
+        """Run what runs the hooks of a flow run that has ended, and return its exit code."""
+        env = {**self._child().env, "LOCAL_AGENT_CONTROL": ""}
+        with self._said.open("ab") as said:
+            command = [prefect3_python(self._version), HOOKS]
+            return subprocess.run(command, env=env, cwd=self._scratch, stdout=said, stderr=said, check=False).returncode
 
     @property
     def said(self) -> str:

@@ -55,6 +55,7 @@ class Plot:
     report_failures: int = 0
     faults: int = 0
     alive_after_restart: bool = True
+    epilogue: Child | LocalAgentError | None = None
     stuck_in_launch: asyncio.Event | None = None
     at_the_gate: Callable[[], None] = lambda: None
     reported: list[End] = field(default_factory=list)
@@ -276,6 +277,12 @@ class Backend:
         self._plot.reported.append(end)
         self._plot.trail.append(f"report: {end.cause.value}")
         return self._plot.outcome
+
+    async def epilogue(self, record: Record, end: End) -> Child | None:
+        """Return the plot's, or raise what it says."""
+        if isinstance(self._plot.epilogue, LocalAgentError):
+            raise self._plot.epilogue
+        return self._plot.epilogue
 
     async def attend(self, on_work: Callable[[], None], on_change: Callable[[], None]) -> None:
         """There is nothing to attend to."""

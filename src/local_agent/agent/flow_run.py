@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from local_agent import events
+from local_agent.agent.epilogues import Epilogues
 from local_agent.aio.batching import Batcher
 from local_agent.aio.clock import Backoff
 from local_agent.errors import LaunchError, LocalAgentError, StateError
@@ -96,6 +97,7 @@ class Stories:
             self._save_all, most=_RECORDS_AT_ONCE, first=_RECORDS_AT_ONCE, monotonic=clock.monotonic
         )
         self._launches = asyncio.Lock()
+        self._epilogues = Epilogues(backend, self._launcher_of, log)
         self.live: dict[str, Live] = {}
         self.claiming: set[str] = set()
         self.launching: set[str] = set()
@@ -310,6 +312,8 @@ class Stories:
         if record.nonce:  # without, it lives here and nothing proves whose claim it rests on
             outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
         self._say_end(record, end, outcome)
+        if outcome is Outcome.REPORTED:
+            await self._epilogues.after(record, end, lambda: self._let_go_of(record, process))
         await self._forget(record, process)
 
     def _is_of_another_api(self, record: Record) -> bool:
@@ -350,9 +354,12 @@ class Stories:
 
     async def _forget(self, record: Record, process: LiveRun | None = None) -> None:
         """Let go of what is kept for a run. Its record goes last: killed before that, the next start lets go of it."""
+        await self._let_go_of(record, process)
+        self._store.remove(record.id)
+
+    async def _let_go_of(self, record: Record, process: LiveRun | None) -> None:
         launcher = self._launcher_of(record)
         await self._insist(record, process.release if process else lambda: launcher.forget(record))
-        self._store.remove(record.id)
 
     async def _insist(self, record: Record, action: Callable[[], Awaitable[_Result]]) -> _Result:
         """Do something until it works: the record stays on disk, so nothing is lost if the agent ends meanwhile."""

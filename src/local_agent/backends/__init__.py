@@ -137,6 +137,12 @@ class Claims(ApiTime, RunLog, Protocol):
         Certain; raises only while the API is out of reach, and asked again does no harm.
         """
 
+    async def epilogue(self, record: Record, end: End) -> Child | None:
+        """Return what is to run in the flow run's own place once its end was reported; usually nothing.
+
+        To be asked once for each report. Raises as `child` does.
+        """
+
 
 class LiveRuns(Protocol):
     """What the watch asks about the flow runs that live here."""

@@ -12,7 +12,7 @@ import pytest
 from local_agent import events
 from local_agent.errors import LaunchError, LocalAgentError, ManagerUnreachableError, StateError
 from local_agent.linux.procfs import boot_id
-from local_agent.model import Cause, Claim, End, Outcome, Record, Step
+from local_agent.model import Cause, Child, Claim, End, Outcome, Record, Step
 from support import samples
 from support.clock import START
 from support.story_bed import CODE_3, HANDLE, Bed, Plot, story_bed
@@ -31,6 +31,41 @@ async def test_a_whole_story(tmp_path: Path) -> None:
         ]
         bed.check_that_nothing_is_held()
         assert bed.log.events == [events.LAUNCHED, events.CRASHED]
+
+
+_HOOKS = Child(("python", "hooks.py"), {}, None)
+
+
+async def test_what_is_to_run_after_a_reported_end_runs_where_the_flow_run_was(tmp_path: Path) -> None:
+    async with story_bed(tmp_path, Plot(epilogue=_HOOKS)) as bed:
+        await bed.stories.new(samples.flow_run())
+        told = bed.trail.index(f"report: {Cause.EXITED.value}")
+        assert bed.trail[told + 1 :] == [
+            "release",
+            "launch",
+            "gate",
+            "ended",
+            "sweep",
+            "release",
+            "release",
+            "record: gone",
+        ]
+        bed.check_that_nothing_is_held()
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.REPORTED])
+async def test_nothing_runs_after_an_end_that_was_not_reported(tmp_path: Path, outcome: Outcome) -> None:
+    async with story_bed(tmp_path, Plot(epilogue=_HOOKS, outcome=outcome)) as bed:
+        await bed.stories.new(samples.flow_run())
+        assert bed.trail.count("launch") == 1
+
+
+async def test_hooks_that_cannot_be_run_are_said_and_hold_nothing_up(tmp_path: Path) -> None:
+    async with story_bed(tmp_path, Plot(epilogue=LaunchError("no such folder"))) as bed:
+        await bed.stories.new(samples.flow_run())
+        assert bed.trail[-2:] == ["release", "record: gone"]
+        assert bed.log.events[-1] is events.STATE_PROBLEM
+        bed.check_that_nothing_is_held()
 
 
 async def test_it_waits_for_its_time_and_holds_no_place_meanwhile(tmp_path: Path) -> None:

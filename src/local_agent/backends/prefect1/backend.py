@@ -315,6 +315,10 @@ class Prefect1Backend:
             return await self.give_back(record)
         return await self._ends.report(record, end, policy)
 
+    async def epilogue(self, record: Record, end: End) -> Child | None:  # noqa: ARG002 - the Protocol's
+        """Return None: what a flow does at its end, Prefect 1 does in its process."""
+        return None
+
     async def views(self, ids: Sequence[str]) -> Mapping[str, RunView]:
         """Return how live runs stand now."""
         found = await in_parts(ids, self._ask_for_views)

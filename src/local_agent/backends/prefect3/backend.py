@@ -20,7 +20,7 @@ from local_agent.backends.prefect3.run_logs import RunLogs
 from local_agent.backends.prefect3.run_queue import RunQueue
 from local_agent.backends.prefect3.whereabouts import Whereabouts
 from local_agent.errors import ApiRefusedError, ConfigError, CredentialError, LocalAgentError, UnavailableError
-from local_agent.model import Claim, Outcome, RunState, RunView
+from local_agent.model import Cause, Claim, Outcome, RunState, RunView
 from local_agent.plain import short
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 NAME = "prefect3"
 _KINDS = ("process", "systemd")
+# cancelled; or on a machine that goes down or has just come up, where hundreds may end at once
+_NO_HOOKS = frozenset({Cause.CANCELLED, Cause.STOPPED, Cause.SERVICE_STOPPED, Cause.SHUTDOWN, Cause.POWER_LOST})
 _SIGN_OFF_SECONDS = 1.0
 
 
@@ -43,6 +45,9 @@ class MakesChildren(Protocol):
 
     async def child(self, run: FlowRun, template: Mapping[str, Any]) -> Child:
         """Return the command that runs it, given its pool's template. Raises as `Backend.child`."""
+
+    async def hooks(self, flow_run_id: str, template: Mapping[str, Any]) -> Child | None:
+        """Return what runs its on_crashed hooks, if anything does. Raises as `Backend.child`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,10 @@ class Prefect3Backend:
         """Tell the API of an end: table T2."""
         self._whereabouts.forget(record.id)
         return await self._ends.report(record, end, policy)
+
+    async def epilogue(self, record: Record, end: End) -> Child | None:
+        """Return what runs the on_crashed hooks of a run whose own process did not come to it."""
+        return None if end.cause in _NO_HOOKS else await self._children.hooks(record.id, self._template)
 
     # --- what lives
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from local_agent.backends.environment import scrubbed
 from local_agent.backends.fields import WrongFieldError, get_object, get_str
-from local_agent.backends.prefect3.answers import is_missing
+from local_agent.backends.prefect3.answers import is_missing, not_understood
 from local_agent.backends.prefect3.detail import detail_of
 from local_agent.backends.prefect3.job import LIMITS, Asked, Job, job_of
+from local_agent.backends.prefect3.parse import due_run
 from local_agent.backends.prefect3.references import ApiReferences
-from local_agent.errors import ApiRefusedError, LaunchError, NotUnderstoodError, StateError
+from local_agent.errors import ApiRefusedError, LaunchError, StateError
 from local_agent.model import Child
 from local_agent.settings.model import LIMIT_OPTIONS
 from local_agent.settings.option import VARIABLE_PREFIX, Option, SourceKind
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from local_agent.settings import Settings
 
 BOOT = Path(__file__).with_name("boot.py")
+HOOKS = BOOT.with_name("hooks.py")
 # what one engine is told about its flow run is nothing to another
 _OF_A_RUN = "PREFECT__"
+_CRASHED = "CRASHED"
 _RUNNER = "prefect flow-run execute"  # it learns from the API that the run is cancelled
 _NO_LEVEL = "NOTSET"  # Prefect 3 knows no such level
 _OPTIONS: Mapping[str, Option] = {option.key: option for option in LIMIT_OPTIONS.values()}
@@ -85,6 +88,21 @@ class Children:
             has_control=is_booted,
         )
 
+    async def hooks(self, flow_run_id: str, template: Mapping[str, Any]) -> Child | None:
+        """Return what runs the on_crashed hooks of a flow run; None where it is not Crashed, or has its own command.
+
+        Raises as `child` does.
+        """
+        try:
+            found = await self._api.get(f"/flow_runs/{quote(flow_run_id, safe='')}")
+            run, is_crashed = due_run(found, 0.0), get_str(found, "state_type", "") == _CRASHED
+        except WrongFieldError as error:
+            raise not_understood(error) from error
+        if not is_crashed or not detail_of(run).deployment_id:
+            return None
+        child = await self.child(run, template)
+        return replace(child, argv=(child.argv[0], str(HOOKS)), has_control=False) if child.has_control else None
+
     async def _deployment(self, deployment_id: str) -> Deployment:
         if not deployment_id:
             return Deployment()
@@ -92,7 +110,7 @@ class Children:
             found = await self._api.get(f"/deployments/{quote(deployment_id, safe='')}")
             return Deployment(get_str(found, "name", ""), get_object(found, "job_variables", {}))
         except WrongFieldError as error:
-            raise NotUnderstoodError(f"the API's deployment {deployment_id} is not understood: {error}") from error
+            raise not_understood(error) from error
         except ApiRefusedError as error:
             if not is_missing(error):
                 raise

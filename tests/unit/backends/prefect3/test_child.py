@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local_agent.backends.prefect3.access import Access
-from local_agent.backends.prefect3.child import BOOT, Children
+from local_agent.backends.prefect3.child import BOOT, HOOKS, Children
 from local_agent.backends.prefect3.detail import Detail
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, LaunchError, NotUnderstoodError
 from local_agent.model import Child
@@ -186,6 +186,44 @@ def test_a_run_without_a_deployment_asks_for_none() -> None:
     run = replace(samples.flow_run(), detail=Detail(samples.FLOW_ID))
     children = Children(Api(), _ACCESS, "w", samples.settings, {})
     assert "PREFECT__DEPLOYMENT_ID" not in asyncio.run(children.child(run, {})).env
+
+
+def _hooks(state: str = "CRASHED", wrong: Mapping[str, object] | None = None, **variables: object) -> Child | None:
+    run = {
+        "id": samples.RUN_ID,
+        "name": "calm-otter",
+        "flow_id": samples.FLOW_ID,
+        "deployment_id": _DEPLOYMENT,
+        "job_variables": variables,
+        "state_type": state,
+        "state": {"type": state, "name": state.title()},
+        **(wrong or {}),
+    }
+    answers = {f"/flow_runs/{samples.RUN_ID}": run, f"/deployments/{_DEPLOYMENT}": {"name": "daily"}}
+    children = Children(Api(answers), _ACCESS, "w", samples.settings, {})
+    return asyncio.run(children.hooks(samples.RUN_ID, {}))
+
+
+def test_the_hooks_of_a_crashed_run_have_all_that_it_had() -> None:
+    found = _hooks(env={"A": "run"}, working_dir="/srv/flows")
+    assert found is not None
+    assert found.argv == ("/opt/flows/bin/python", str(HOOKS))
+    assert HOOKS.is_file()
+    assert (found.env["PREFECT__FLOW_RUN_ID"], found.env["A"]) == (samples.RUN_ID, "run")
+    assert found.working_dir == Path("/srv/flows")
+    assert not found.has_control
+
+
+def test_there_are_no_hooks_to_run_of_what_is_not_crashed_or_was_not_ours_to_load() -> None:
+    assert _hooks("CANCELLED") is None
+    assert _hooks(wrong={"deployment_id": None}) is None
+    assert _hooks(command="prog") is None
+
+
+@pytest.mark.parametrize("wrong", [{"flow_id": 3}, {"state": []}, {"job_variables": "text"}])
+def test_a_run_that_is_not_understood_has_no_hooks(wrong: Mapping[str, object]) -> None:
+    with pytest.raises(NotUnderstoodError):
+        _hooks(wrong=wrong)
 
 
 def test_no_secret_is_shown_or_is_an_argument() -> None:
