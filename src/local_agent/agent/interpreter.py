@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from local_agent import events
 from local_agent.errors import LocalAgentError
+from local_agent.linux.domain import started_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +158,10 @@ def run_bounded(words: Sequence[str], seconds: float) -> tuple[int, str]:
 
 
 def _started(words: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0)
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0)
+
+    return started_apart(start)  # a flow run may have written what it imports
 
 
 def _answer(process: subprocess.Popen[bytes], seconds: float) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from local_agent.launchers.environment import environment_file, is_plain
+from local_agent.linux.domain import started_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +89,7 @@ class ShellStarter:
         environment = environment_file(child.env, for_shell=way == "plain")
         try:
             words = (str(base), *conditions.as_words(), way, *enter, str(child.working_dir), *child.argv)
-            return _Spawned(_spawn(words, (gate, output, output, environment)))
+            return _Spawned(started_apart(lambda: _spawn(words, (gate, output, output, environment))))
         finally:
             os.close(environment)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from local_agent.linux.domain import has_domains
 from support.api import Api, wait_until
+from support.checkout import CHECKOUT
 from support.machine import Machine
 from support.puppets import Puppets
 from system.agent.conftest import Instance
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
+_STRICT = CHECKOUT / "packaging/examples/strict.conf"
 # tries all that a process may do to another one of its user; prints what worked
 _TRIES = """\
 import ctypes, os, sys
@@ -32,8 +35,23 @@ works("mem", lambda: opened("mem"))
 works("descriptors", lambda: bool(os.listdir(f"/proc/{pid}/fd")))
 works("getfd", lambda: libc.syscall(438, os.pidfd_open(pid), 1, 0) >= 0)  # pidfd_getfd(2)
 works("ptrace", lambda: libc.ptrace(0x4206, pid, 0, 0) == 0)  # PTRACE_SEIZE
+works("signal", lambda: os.kill(pid, 0))
 works("status", lambda: opened("status"))
 works("cgroup", lambda: opened("cgroup"))
+"""
+# as a flow run, and as the interpreter is asked: tries it on a process of its own, and on those whose pids are there
+_AS_A_FLOW_RUN = """\
+#!/bin/sh
+[ "$1" != -c ] || echo 1.4.1
+[ -d /srv/told ] || exit 0
+sleep 60 & own=$!
+until grep -q sleep /proc/$own/comm; do sleep 0.1; done
+told=/srv/told/$$
+for pid in $own $(cat /srv/told/pids); do
+    echo $(/usr/bin/python3 -I /srv/tries.py $pid) >>$told
+done
+kill $own
+mv $told $told.whole
 """
 # the client of a reload, stopped as soon as it has shut others out: it waits for an agent that is stopped
 _HELD_CLIENT = """\
@@ -59,7 +77,7 @@ def _as_its_user(machine: Machine, pid: str) -> set[str]:
 def test_a_process_of_its_user_cannot_reach_into_the_agent(instance: Instance, machine: Machine) -> None:
     instance.start()
     pid = instance.show("MainPID")["MainPID"]
-    assert _as_its_user(machine, pid) == {"status", "cgroup"}, "which the broker and everybody read"
+    assert _as_its_user(machine, pid) == {"signal", "status", "cgroup"}, "which the broker and everybody read"
     # another process of that user is within reach: the tries can work
     machine.run("systemd-run --quiet --unit=other.service --uid=local-agent sleep 600")
     other = machine.run("systemctl show -P MainPID other.service").stdout.strip()
@@ -70,6 +88,38 @@ def test_a_process_of_its_user_cannot_reach_into_the_agent(instance: Instance, m
     assert "_COMM" in instance.journal("-o", "verbose", "-n", "1", f"_PID={pid}")
 
 
+@pytest.mark.parametrize("sandbox", ["default", "strict"])
+def test_a_flow_run_traces_and_signals_nobody_outside_of_it(
+    instance: Instance, machine: Machine, api: Api, sandbox: str
+) -> None:
+    """Where the kernel has domains for that: then there is no moment in which it gets at its agent, or at a shim."""
+    if sandbox == "strict":
+        instance.drop_in(_STRICT.read_text().replace("ReadWritePaths=/tmp", "ReadWritePaths=/srv /tmp"))
+    machine.write("/srv/tries.py", _TRIES)
+    machine.write("/srv/python", _AS_A_FLOW_RUN, mode=0o755)
+    machine.run("rm -rf /srv/told && systemd-run --quiet --unit=other.service --uid=local-agent sleep 600")
+    other = machine.run("systemctl show -P MainPID other.service").stdout.strip()
+    machine.wait_until(f"grep -q sleep /proc/{other}/comm")
+    machine.run(f"mkdir -m 0777 /srv/told && echo {other} >/srv/told/pids")
+    try:
+        instance.configure(python="/srv/python")
+        instance.start()
+        run = api.create_flow_run(api.create_flow(f"traces-{sandbox}", labels=["prod1"]))
+        api.wait_for_state(run, "Failed")
+        told = machine.run("cat /srv/told/*.whole").stdout.splitlines()
+    finally:
+        machine.run("systemctl stop other.service; rm -rf /srv/told")
+    own, others = [{*line.split()} for line in told[::2]], [{*line.split()} for line in told[1::2]]
+    assert len(own) >= 2, "the interpreter was asked, and a flow run ran"
+    if sandbox == "default":
+        assert all({"environ", "descriptors", "getfd", "ptrace", "signal"} <= one for one in own), told
+        within = {"status", "cgroup", "descriptors"}  # of these the numbers, and not what they are
+        assert all(has_domains() == (one == within) for one in others), others
+    else:
+        assert all("signal" in one for one in own)
+        assert all(has_domains() == (one == set()) for one in others), "ProtectProc= shows no others in /proc"
+
+
 def test_the_client_of_a_reload_is_out_of_reach_too(instance: Instance, machine: Machine) -> None:
     """ExecReload= runs it in the agent's cgroup: a flow run that got into it would be out of its limits."""
     instance.drop_in("[Service]\nWatchdogSec=0\n")
@@ -78,7 +128,7 @@ def test_the_client_of_a_reload_is_out_of_reach_too(instance: Instance, machine:
     client = machine.run(_HELD_CLIENT.format(unit=instance.unit), timeout_seconds=90).stdout.strip()
     try:
         assert instance.unit in machine.read(f"/proc/{client}/cgroup")
-        assert _as_its_user(machine, client) == {"status", "cgroup"}
+        assert _as_its_user(machine, client) == {"signal", "status", "cgroup"}
     finally:
         machine.run(f"kill -CONT {client}; systemctl kill --kill-whom=main --signal=CONT {instance.unit}")
 
