@@ -233,3 +233,24 @@ def test_a_state_of_no_type(api: LocalApi, kind: object) -> None:
     with pytest.raises(ApiError, match="Unsupported value"):
         api.set_state(run, {"type": kind})
     assert api.said == []
+
+
+@pytest.mark.parametrize("form", ["{}", "{{{}}}", "upper", "bare"])
+def test_an_id_in_any_form_that_postgresql_reads(api: LocalApi, form: str) -> None:
+    run = api.create_flow_run(api.create_flow())
+    given = {"upper": run.upper(), "bare": run.replace("-", "")}.get(form) or form.format(run)
+    found = api.graphql("query($i: uuid!) { flow_run_by_pk(id: $i) { id } }", {"i": given})
+    assert found == {"flow_run_by_pk": {"id": run}}
+
+
+@pytest.mark.parametrize(
+    "given", ["\u0660" * 32, "1_" * 16, " " + "0" * 32, "0" * 32 + "\n", "' OR 1=1 --", "\uff10" * 32]
+)
+def test_what_only_python_takes_for_an_id(api: LocalApi, given: str) -> None:
+    for query in (
+        "query($i: uuid!) { flow_run_by_pk(id: $i) { id } }",
+        "query($i: uuid!) { flow_run(where: { id: { _eq: $i } }) { id } }",
+        "mutation($i: UUID!) { delete_flow_run(input: { flow_run_id: $i }) { success } }",
+    ):
+        with pytest.raises(ApiError, match="is no UUID"):
+            api.graphql(query, {"i": given})

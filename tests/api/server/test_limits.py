@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -211,3 +213,16 @@ def test_large_documents_leave_no_memory_behind(keyed: Api) -> None:
 def connected(api: Api) -> socket.socket:
     """Return a new connection."""
     return socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=60)
+
+
+def test_no_descriptor_for_one_more_connection(tmp_path: Path) -> None:
+    with Api(tmp_path / "server.db") as api, ExitStack() as opened:
+        open_files = len(list(Path(f"/proc/{api.pid}/fd").iterdir()))
+        resource.prlimit(api.pid, resource.RLIMIT_NOFILE, (open_files + 4, open_files + 4))
+        for _ in range(20):
+            opened.enter_context(socket.create_connection(("127.0.0.1", urlsplit(api.url).port), timeout=60))
+        # Who is silent gives way, a few every second, and so who asks is answered.
+        assert api.graphql("{ hello }") == {"hello": "👋"}
+        assert api.console.count("a connection cannot be taken: Too many open files") == 1
+        assert "Traceback" not in api.console
+        assert api.console.count("\n") <= 3

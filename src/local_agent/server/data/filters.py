@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from local_agent.server.bounds.budget import DEFAULT, Budget
 from local_agent.server.data import likeness, timestamps
 from local_agent.server.data.descriptions import Column, Kind, Relation, Table
 from local_agent.server.data.tables import BY_NAME
+from local_agent.server.input import shapes
 from local_agent.server.input.json_text import shortened, to_json
 from local_agent.server.input.refusals import RefusedError, TooLargeError
 
@@ -195,7 +195,7 @@ def stored(column: Column, value: object) -> object:
 
 _STORED: dict[Kind, Callable[[Any], object]] = {
     Kind.TEXT: str,
-    Kind.UUID: lambda value: str(uuid.UUID(value)),
+    Kind.UUID: shapes.uuid_text,
     Kind.INT: int,
     Kind.BOOL: int,
     Kind.TIME: timestamps.normalise,

@@ -37,24 +37,25 @@ class Reads:
         """Given an open connection; its functions and bounds are set here."""
         self._connection = connection
         self._budget = budget
-        self._until = float("inf")
+        self._until = self._own_until = float("inf")
         connection.row_factory = sqlite3.Row
         for name, function in _FUNCTIONS:
             connection.create_function(name, 2, function, deterministic=True)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * budget.answer_bytes)
         connection.set_progress_handler(self._is_late, _STEPS)
 
-    def _is_late(self) -> int:
-        return int(time.monotonic() > self._until)
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._until or time.thread_time() > self._own_until
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Stop what is read inside after so many seconds, with OutOfTimeError."""
+    def within(self, seconds: float, own_seconds: float = float("inf")) -> Iterator[None]:
+        """Stop what is read inside after so many seconds, or so many of this thread's own, with OutOfTimeError."""
         self._until = time.monotonic() + seconds
+        self._own_until = time.thread_time() + own_seconds
         try:
             yield
         finally:
-            self._until = float("inf")
+            self._until = self._own_until = float("inf")
 
     def close(self) -> None:
         """Close the connection."""
@@ -93,7 +94,7 @@ class Reads:
             raise TooLargeError(f"The answer has more than {self._budget.rows} rows: ask for fewer with a limit")
         if size > self._budget.answer_bytes:
             raise TooLargeError(f"The answer has more than {self._budget.answer_bytes} bytes: ask for less")
-        if time.monotonic() > self._until:
+        if self._is_late():
             raise OutOfTimeError
 
     @contextmanager

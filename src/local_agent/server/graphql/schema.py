@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from local_agent.server.data import timestamps
 from local_agent.server.data.descriptions import Kind, Relation, Table
 from local_agent.server.data.tables import TABLES
 from local_agent.server.graphql.sdl import OPERATIONS
+from local_agent.server.input import shapes
 from local_agent.server.input.json_text import shortened
 
 _COMPARISONS = {
@@ -115,7 +115,7 @@ def _parsed_by(schema: GraphQLSchema, name: str, parse: Callable[[object], str])
 
 def _parse_uuid(value: object) -> str:
     try:
-        return str(uuid.UUID(value if isinstance(value, str) else ""))
+        return shapes.uuid_text(value)
     except ValueError:
         raise GraphQLError(f"{shortened(repr(value))} is no UUID") from None
 

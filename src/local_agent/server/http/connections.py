@@ -23,6 +23,10 @@ _SWEEP_SECONDS = 0.5
 _LOOK_SECONDS = 0.01
 _QUIET_SECONDS = 60.0
 
+_SILENT_GO = "those that are silent for longest are closed. LimitNOFILE= of the unit bounds them, too"
+# at once, where the kernel has no descriptor left
+_MADE_ROOM = 4
+
 # Stands for a request that is refused. Its answer so waits for those to the requests before it, as aiohttp has it.
 _REFUSED = b"GET /refused HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n"
 
@@ -252,7 +256,7 @@ class Connections:
         self._all: set[Connection] = set()
         self._by_client: Counter[str] = Counter()
         self._sweeping: asyncio.TimerHandle | None = None
-        self._quiet_until = 0.0
+        self._quiet_until = self._room_again_at = 0.0
 
     def __len__(self) -> int:
         return len(self._all)
@@ -285,18 +289,28 @@ class Connections:
     def _make_room(self, among: list[Connection]) -> None:
         """Hang up on whoever never asked anything, else on whoever has been silent for longest."""
         found = min((each for each in among if not each.is_answering), key=_worth, default=among[-1])
-        self._complain()
+        self._complain(
+            f"error: there are more than {self.limits.connections_of_a_client} connections of one client or"
+            f" {self.limits.connections} in all; {_SILENT_GO}"
+        )
         self.discard(found)
         found.abort()
 
-    def _complain(self) -> None:
+    def no_room(self, error: OSError) -> None:
+        """Hang up on whoever has been silent for longest: the kernel gives no descriptor for one more connection."""
+        if time.monotonic() < self._room_again_at:  # asyncio says it once for each that waits
+            return
+        self._room_again_at = time.monotonic() + _SWEEP_SECONDS
+        self._complain(f"error: a connection cannot be taken: {error.strerror}; {_SILENT_GO}")
+        silent = [each for each in self._all if not each.is_answering]
+        for each in sorted(silent, key=_worth)[:_MADE_ROOM]:
+            self.discard(each)
+            each.abort()
+
+    def _complain(self, what: str) -> None:
         if time.monotonic() > self._quiet_until:
             self._quiet_until = time.monotonic() + _QUIET_SECONDS
-            self._say(
-                f"error: there are more than {self.limits.connections_of_a_client} connections of one client or"
-                f" {self.limits.connections} in all; those that are silent for longest are closed."
-                " LimitNOFILE= of the unit bounds them, too"
-            )
+            self._say(what)
 
     def _sweep(self) -> None:
         """Hang up on whoever is out of time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 import sys
@@ -36,6 +37,10 @@ _BACKLOG = 1024
 
 # Of those that came in one turn of the loop, so many are answered before it turns again.
 _MOST_AT_ONCE = 64
+
+# asyncio tries as often at once to accept, also where there are no descriptors left: then once a second.
+_ACCEPTED_AT_ONCE = 64
+_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 # Who has made a socket removes it, and that may be systemd; since 3.13 asyncio would.
 _LEAVE_IT: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
@@ -77,7 +82,7 @@ class WebServer:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(lambda _loop, context: _say_fault(site.say, context))
+        self._loop.set_exception_handler(lambda _loop, context: self._caught(context))
         self._room = Room(site.limits.bytes_in_all)
         self._connections = Connections(site.limits, site.stats, site.say, self._answer_whole, site.allowed)
         self._aiohttp = web.Server(self._handle)
@@ -91,10 +96,19 @@ class WebServer:
         """Answer whoever connects to a socket that listens."""
         make = self._connection
         if listener.family == socket.AF_UNIX:
-            serving = self._loop.create_unix_server(make, sock=listener, backlog=_BACKLOG, **_LEAVE_IT)
+            serving = self._loop.create_unix_server(make, sock=listener, backlog=_ACCEPTED_AT_ONCE, **_LEAVE_IT)
         else:
-            serving = self._loop.create_server(make, sock=listener, backlog=_BACKLOG)
+            serving = self._loop.create_server(make, sock=listener, backlog=_ACCEPTED_AT_ONCE)
         self._listeners.append(await serving)
+        listener.listen(_BACKLOG)
+
+    def _caught(self, context: Mapping[str, Any]) -> None:
+        """Say what asyncio caught, as nobody else would; a connection for which there is no descriptor is no fault."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            self._connections.no_room(error)
+        else:
+            _say_fault(self._site.say, context)
 
     def _connection(self) -> Connection:
         return Connection(self._connections, self._aiohttp, self._loop)

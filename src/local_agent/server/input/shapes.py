@@ -6,6 +6,8 @@ RefusedError("tasks[3].retry_delay must be ..., not ...").
 
 from __future__ import annotations
 
+import re
+import uuid
 from typing import Any
 
 from local_agent.server.input.json_text import shortened
@@ -13,6 +15,9 @@ from local_agent.server.input.refusals import RefusedError
 
 # More in one request would hold up all others for longer than a moment; Prefect sends 500 at once.
 MOST_ITEMS = 10_000
+
+# As PostgreSQL reads one: in braces or not, with hyphens or not, and no digits of other scripts.
+_UUID = re.compile(r"(?:urn:uuid:)?\{?[0-9A-Fa-f-]{32,40}\}?")
 
 _LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 
@@ -87,3 +92,10 @@ def flag(value: object, path: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise _refusal(value, path, "a boolean")
     return bool(value)
+
+
+def uuid_text(value: object) -> str:
+    """Return a UUID as it is kept, in lower case with hyphens. Raise ValueError for what is none."""
+    if not isinstance(value, str) or _UUID.fullmatch(value) is None:
+        raise ValueError("no UUID")
+    return str(uuid.UUID(value))
