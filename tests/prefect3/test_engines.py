@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ _VERSIONS = (NEWEST, OLDEST_3, LAST_2)
 
 @pytest.mark.parametrize("version", _VERSIONS)
 def test_a_flow_with_mapped_tasks_succeeds(bed: Bed, tmp_path: Path, version: str) -> None:
+    variable = f"token_{uuid.uuid4().hex}"
+    bed.server.ask("POST", "/variables/", {"name": variable, "value": "from-the-api"})
     run = bed.server.create_run(
         deployed(bed.server, "doubled", tmp_path / "notes", pool=bed.name),
         parameters={"numbers": [1, 2, 3]},
-        job_variables={"env": {"TOKEN": "{{ prefect.variables.token }}"}},
+        job_variables={"env": {"TOKEN": f"{{{{ prefect.variables.{variable} }}}}"}},
     )
-    bed.server.request("POST", "/variables/", {"name": "token", "value": "from-the-api"})
     with Engine(bed.server, run, tmp_path, version) as engine:
         assert engine.ended() == 0, engine.said
     assert bed.server.state(run)["type"] == "COMPLETED"
@@ -109,11 +111,12 @@ def test_code_comes_by_pull_steps(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_a_secret_block_is_in_the_environment_and_in_no_argument(bed: Bed, tmp_path: Path) -> None:
-    _secret(bed.server, "token", "s3cret")
+    name = f"token-{uuid.uuid4().hex}"
+    _secret(bed.server, name, "s3cret")
     run = bed.server.create_run(
         deployed(bed.server, "doubled", tmp_path / "notes", pool=bed.name),
         parameters={"numbers": []},
-        job_variables={"env": {"TOKEN": "<{{ prefect.blocks.secret.token }}>"}},
+        job_variables={"env": {"TOKEN": f"<{{{{ prefect.blocks.secret.{name} }}}}>"}},
     )
     with Engine(bed.server, run, tmp_path) as engine:
         assert not any("s3cret" in str(word) for word in engine.process.args)  # type: ignore[union-attr]

@@ -27,7 +27,7 @@ lines = os.open("lines", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def note(text): os.write(lines, f"{text}\\n".encode())
 def ended(*_):
     note("signal")
-    time.sleep(0.5)  # hooks
+    while os.path.exists("wait"): time.sleep(0.01)
     note("hooks")
     raise SystemExit(3)
 signal.signal(signal.SIGTERM, ended)
@@ -122,11 +122,14 @@ def test_the_engine_is_told_why_before_the_signal_comes(tmp_path: Path) -> None:
 
 
 def test_a_second_word_does_not_disturb_the_hooks(tmp_path: Path) -> None:
+    hooks_wait = tmp_path / "wait"
+    hooks_wait.touch()
     with booted(tmp_path) as one:
         one.let_connect()
         one.interrupt()
         one.wait_for("signal")
         one.interrupt()
+        hooks_wait.unlink()
         assert one.ended() == 3
     assert one.lines.count("signal") == one.lines.count("hooks") == 1
 
