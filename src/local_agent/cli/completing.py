@@ -5,22 +5,19 @@ Read from the file system, where any user may and it takes no time.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
-from local_agent.units.names import is_nobodys
+from local_agent.units.names import SCOPES, SERVICES, flow_run_in, instance_served_by, is_instance
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _SETTINGS = Path("/etc/local-agent")
 _WANTS = Path("/etc/systemd/system")
 _SHARED_SETTINGS = "agent"
 # A shell puts what is completed into its line as it is: any user can make a cgroup or a file with $(...) in its name
-_FLOW_RUN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_INSTANCE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 def complete_values(command: click.Command, root: Path = Path("/")) -> click.Command:
@@ -36,19 +33,19 @@ def complete_values(command: click.Command, root: Path = Path("/")) -> click.Com
 def instances(root: Path) -> Sequence[str]:
     """Return the instances that are configured or enabled."""
     named = {file.stem for file in _under(root, _SETTINGS).glob("*.toml")} - {_SHARED_SETTINGS}
-    links = _under(root, _WANTS).glob("*.wants/local-agent@*.service")
-    enabled = {link.name.removeprefix("local-agent@").removesuffix(".service") for link in links}
-    return sorted(name for name in named | enabled if _INSTANCE.fullmatch(name))
+    links = _under(root, _WANTS).glob(f"*.wants/{SERVICES}")
+    enabled = {instance_served_by(link.name) for link in links}
+    return sorted(name for name in named | enabled if is_instance(name))
 
 
 def flow_runs(root: Path) -> Sequence[str]:
     """Return the ids of the flow runs that have a scope now."""
     ids = (
-        folder.name.removeprefix("flow-run-").removesuffix(".scope")
+        flow_run_in(folder.name)
         for slices in _flow_run_slices(_under(root, _CGROUPS))
-        for folder in slices.glob("flowruns-*.slice/flow-run-*.scope")
+        for folder in slices.glob(f"flowruns-*.slice/{SCOPES}")
     )
-    return sorted(found for found in ids if _FLOW_RUN.fullmatch(found) and not is_nobodys(found))
+    return sorted(found for found in ids if found)
 
 
 def _flow_run_slices(cgroups: Path) -> Iterator[Path]:

@@ -11,8 +11,13 @@ import uuid
 
 MAX_DESCRIPTION = 200
 _PLAIN = frozenset(string.ascii_letters + string.digits + ":_.")
-_SERVICE = re.compile(r"local-agent@(?P<instance>[A-Za-z0-9_.:-]{1,64})\.service")
-_SLICE = re.compile(r"flowruns-(?P<instance>(?:[A-Za-z0-9:_.]|\\x[0-9a-f]{2})+)\.slice")
+# what systemd and the shell find them by
+SCOPES = "flow-run-*.scope"
+SERVICES = "local-agent@*.service"
+_INSTANCE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_SERVICE = re.compile(r"local-agent@(?P<instance>.+)\.service")
+_SLICE = re.compile(r"flowruns-(?P<instance>.+)\.slice")
+_FLOW_RUN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # of a very long name only the beginning is there
 _DESCRIPTION = re.compile(r"Flow run (?P<name>.*?)(?: of (?P<flow>.*))?", re.DOTALL)
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
@@ -56,6 +61,31 @@ def instance_of(slice_name: str) -> str:
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), found["instance"]) if found else ""
 
 
+def is_instance(name: str) -> bool:
+    """Tell whether an instance can have this name."""
+    return _INSTANCE.fullmatch(name) is not None
+
+
+def instance_served_by(unit: str) -> str:
+    """Return what the instance of a service is called, "" where the unit is no such service.
+
+    An admin may start a service of any name: `is_instance` tells whether an agent can have it.
+    """
+    found = _SERVICE.fullmatch(unit)
+    return found["instance"] if found else ""
+
+
+def is_flow_run_id(text: str) -> bool:
+    """Tell whether a text has the form of a flow run's id: a UUID, in lower case."""
+    return _FLOW_RUN.fullmatch(text) is not None
+
+
+def flow_run_in(unit: str) -> str:
+    """Return the flow run whose scope a unit is, "" where it is none's."""
+    found = flow_run_of(unit)
+    return found if unit == scope_of(found) and is_flow_run_id(found) and not is_nobodys(found) else ""
+
+
 def service_of(instance: str) -> str:
     """Return the service of an instance."""
     return f"local-agent@{instance}.service"
@@ -70,8 +100,8 @@ def instance_in(cgroup: str) -> str | None:
     names = cgroup.removeprefix("/").split("/")
     while names and names[0].endswith(".slice"):
         names.pop(0)
-    found = _SERVICE.fullmatch(names[0]) if len(names) == 1 else None
-    return found["instance"] if found else None
+    instance = instance_served_by(names[0]) if len(names) == 1 else ""
+    return instance if is_instance(instance) else None
 
 
 def is_in(cgroup: str, unit: str) -> bool:

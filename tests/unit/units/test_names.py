@@ -95,3 +95,19 @@ def test_a_scopes_description_tells_the_names(name: str, flow: str) -> None:
 def test_of_a_description_that_was_cut_off_the_beginning_is_known() -> None:
     assert names.names_in(names.description_of(names.described("x" * 300, "etl"))) == ("x" * 191, "")
     assert names.names_in("some scope of an admin") == ("", "")
+
+
+def test_a_scope_is_a_flow_runs_or_nobodys() -> None:
+    run = "0e5a8f5c-3a55-4bd4-9c6c-1f0b8b1d6a11"
+    assert names.flow_run_in(names.scope_of(run)) == run
+    strangers = [run, f"flow-run-{run}", f"x-flow-run-{run}.scope", f"flow-run-{run}.scope\n", "flow-run-x.scope", ""]
+    assert [names.flow_run_in(unit) for unit in [*strangers, names.scope_of(names.new_id_of_nobody())]] == [""] * 7
+    assert names.is_flow_run_id(run)
+    assert not any(map(names.is_flow_run_id, ["", run.upper(), f"{run}\n", f"../{run}"]))
+
+
+def test_an_instance_is_known_by_its_service() -> None:
+    assert names.instance_served_by(names.service_of("prod-1")) == "prod-1"
+    assert [names.instance_served_by(unit) for unit in ("local-agent@.service", "x.service", "")] == ["", "", ""]
+    assert all(map(names.is_instance, VALID))
+    assert not any(map(names.is_instance, ["", "a b", "a\n", "Ä", "../x", "a" * 65]))

@@ -11,6 +11,7 @@ from local_agent.errors import ManagerUnreachableError
 from local_agent.host.doctor.check import Finding, ok, warning
 from local_agent.host.doctor.owner import entry_of
 from local_agent.host.reading.bus import Wanted
+from local_agent.units.names import SERVICES, instance_served_by
 
 if TYPE_CHECKING:
     import pwd
@@ -37,12 +38,12 @@ def check_logins(reader: UnitReader, lingering: Path = _LINGERING) -> list[Findi
 
 
 def _users(reader: UnitReader) -> list[tuple[str, str]]:
-    services = reader.list_units(["local-agent@*.service"])
+    services = reader.list_units([SERVICES])
     users = reader.read([Wanted(unit.path, "Service", "User") for unit in services])
     if None in users:
         hint = "is PID 1 busy? systemctl list-jobs; then ask again"
         raise ManagerUnreachableError("systemd does not say which users the instances run as", hint=hint)
-    names = [unit.name.removeprefix("local-agent@").removesuffix(".service") for unit in services]
+    names = [instance_served_by(unit.name) for unit in services]
     return [(name, str(user)) for name, user in zip(names, users, strict=True) if user not in ("", "root", "0")]
 
 

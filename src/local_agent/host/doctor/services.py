@@ -10,6 +10,7 @@ from local_agent.errors import ManagerUnreachableError
 from local_agent.host.doctor.check import Finding, failure, ok, warning
 from local_agent.host.doctor.groups import groups_of, name_of
 from local_agent.host.reading.bus import Wanted
+from local_agent.units.names import SERVICES, instance_served_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +113,7 @@ def check_broker(reader: UnitReader) -> Finding:
     units = {unit.name: unit for unit in reader.list_units([_SOCKET, _SERVICE])}
     states = {name: unit.active_state for name, unit in units.items()}
     if states.get(_SOCKET) != "active":
-        named = ", ".join(name.removeprefix("local-agent@").removesuffix(".service") for name in needing)
+        named = ", ".join(map(instance_served_by, needing))
         return failure(
             "broker",
             f"{_SOCKET} is {states.get(_SOCKET, 'not there')}: no flow run of {named} can be started",
@@ -132,7 +133,7 @@ def _needing_broker(reader: UnitReader) -> dict[str, set[int]]:
 
     Raise ManagerUnreachableError where systemd does not say.
     """
-    services = reader.list_units(["local-agent@*.service"])
+    services = reader.list_units([SERVICES])
     names = ("User", "Group", "SupplementaryGroups")
     values = reader.read([Wanted(unit.path, "Service", name) for unit in services for name in names])
     needing = {}

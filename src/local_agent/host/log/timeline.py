@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent import events
 from local_agent.host.reading import gaps
 from local_agent.host.reading.journal import Group, text_of, uid_matches
-from local_agent.host.reading.scopes import flow_run_of, instance_of
-from local_agent.units.names import identifier_of, scope_of
+from local_agent.units.names import flow_run_in, identifier_of, instance_of, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -97,7 +96,7 @@ def lines(journal: Journal, groups: Iterable[Group], options: Sequence[str]) -> 
 def line_of(entry: Mapping[str, Any]) -> Line | None:
     """Given an entry, return it as a line; None where it is about no flow run."""
     identifier = text_of(entry, "SYSLOG_IDENTIFIER")
-    flow_run_id = _flow_run_of(entry, identifier)
+    flow_run_id = _flow_run_in(entry, identifier)
     if not flow_run_id:
         return None
     text = text_of(entry, "MESSAGE")
@@ -117,7 +116,7 @@ def line_of(entry: Mapping[str, Any]) -> Line | None:
 def _line_of_gap(gap: Gap, entry: Mapping[str, Any], latest: Mapping[str, Line]) -> Line | None:
     """Return a gap as a line of the flow run whose scope it is, or that said something in its unit before."""
     known = latest.get(gap.unit)
-    flow_run_id = flow_run_of(gap.unit) or (known.flow_run_id if known else "")
+    flow_run_id = flow_run_in(gap.unit) or (known.flow_run_id if known else "")
     if not flow_run_id:
         return None
     instance = known.instance if known else ""
@@ -140,12 +139,12 @@ def of_instance(found: Iterable[Line], instance: str, look_up: Callable[[str], s
             yield line
 
 
-def _flow_run_of(entry: Mapping[str, Any], identifier: str) -> str:
+def _flow_run_in(entry: Mapping[str, Any], identifier: str) -> str:
     if identifier.startswith(_IDENTIFIER):
         return identifier.removeprefix(_IDENTIFIER)
     said = text_of(entry, "FLOW_RUN_ID")
     units = (text_of(entry, field) for field in ("_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "UNIT", "USER_UNIT"))
-    return said or next((flow_run for unit in units if (flow_run := flow_run_of(unit))), "")
+    return said or next((flow_run for unit in units if (flow_run := flow_run_in(unit))), "")
 
 
 def _source_of(entry: Mapping[str, Any], identifier: str) -> Source:

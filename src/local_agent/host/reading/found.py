@@ -23,6 +23,7 @@ from local_agent.launchers.own_service import unit_in
 from local_agent.linux import proc, procfs
 from local_agent.linux.untrusted import open_folder
 from local_agent.plain import printable
+from local_agent.units.names import instance_served_by, is_instance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +39,6 @@ _BASE = re.compile(r"(/.*)/runs/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re
 _LOCK = "lock"
 # names of folders become commands that root is told to type, and their makers may be anybody
 _TYPEABLE = re.compile(r"/[A-Za-z0-9_.:@+=,/-]+")
-_SERVICE = re.compile(r"local-agent@([A-Za-z0-9_.:-]{1,64})\.service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def _packaged(pid: int) -> str:
     """Return the instance whose packaged service a process is in, "" where it is in none."""
     with contextlib.suppress(ExhaustedError):
         unit, is_users = unit_in(procfs.cgroup_of(pid))
-        found = _SERVICE.fullmatch(unit)
-        return found.group(1) if found and not is_users else ""
+        instance = instance_served_by(unit)
+        return instance if is_instance(instance) and not is_users else ""
     return ""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local_agent.host.reading.journal import text_of
-from local_agent.host.reading.scopes import flow_run_of
+from local_agent.units.names import flow_run_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -38,7 +38,7 @@ class Gap:
     @property
     def in_words(self) -> str:
         """Say it as the text of a line."""
-        whose = "this flow run" if flow_run_of(self.unit) else f"{self.unit}, perhaps of this flow run"
+        whose = "this flow run" if flow_run_in(self.unit) else f"{self.unit}, perhaps of this flow run"
         return f"journald threw {self.count} lines of {whose} away, which came too fast"
 
 

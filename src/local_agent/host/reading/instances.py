@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from local_agent.host.reading.in_use import Waiting, ask_all
 from local_agent.host.reading.place import place_of
 from local_agent.host.reading.scopes import moment
 from local_agent.report import API_LOST_ERRNO
+from local_agent.units.names import SERVICES, instance_served_by, is_instance, service_of
 from local_agent.wording import in_time
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
     Managers = Mapping[str, Callable[[], AbstractContextManager[UnitReader]]]
 
-_SERVICES = "local-agent@*.service"
-_NAME = re.compile(r"local-agent@(.+)\.service")
-_VALID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _PROPERTIES = (
     *(("Service", name) for name in ("StatusText", "StatusErrno", "NRestarts", "Result", "ExecMainStatus", "MainPID")),
     *(("Unit", name) for name in ("ActiveEnterTimestamp", "UnitFileState")),
@@ -142,8 +139,8 @@ class Instance:
 
 def enabled_names(units: Path) -> set[str]:
     """Given the folder where `systemctl enable` makes its links, return the instances that start at boot."""
-    links = units.glob("*.wants/local-agent@*.service")
-    return {match.group(1) for link in links if (match := _NAME.fullmatch(link.name))}
+    links = units.glob(f"*.wants/{SERVICES}")
+    return {name for link in links if (name := instance_served_by(link.name))}
 
 
 def find_instances(
@@ -181,7 +178,7 @@ def _places(folders: Sequence[StateFolder], agents: Mapping[Path, Met]) -> dict[
         met = agents.get(folder.path)
         pid = met.pid if met else folder.pid
         place = place_of(folder, pid, met.report.ends_with if met else "") if pid else None
-        if place and not (_NAME.fullmatch(place.unit) and place.unit == f"local-agent@{folder.instance}.service"):
+        if place and place.unit != service_of(folder.instance):
             places[folder.instance] = place
     return places
 
@@ -221,11 +218,11 @@ def _services_of(reader: UnitReader, manager: str, places: Mapping[str, Place]) 
 
 def read_services(reader: UnitReader, manager: str, known: Collection[str] = ()) -> dict[str, Service]:
     """Given one of systemd's managers, return its instances' services by instance. Raise ManagerUnreachableError."""
-    loaded = [unit for unit in reader.list_units([_SERVICES]) if _NAME.fullmatch(unit.name)]
-    stopped = {f"local-agent@{name}.service" for name in known if _VALID.fullmatch(name)}
+    loaded = [unit for unit in reader.list_units([SERVICES]) if instance_served_by(unit.name)]
+    stopped = {service_of(name) for name in known if is_instance(name)}
     named = reader.list_named(sorted(stopped - {unit.name for unit in loaded}))
     read = _read(reader, manager, [*loaded, *(unit for unit in named if unit.load_state == "loaded")])
-    return {_instance(unit): service for unit, service in read.items()}
+    return {instance_served_by(unit): service for unit, service in read.items()}
 
 
 def _read(reader: UnitReader, manager: str, units: Sequence[Unit]) -> dict[str, Service]:
@@ -237,11 +234,6 @@ def _read(reader: UnitReader, manager: str, units: Sequence[Unit]) -> dict[str, 
         unit.name: _service(unit, manager, values[number * each : (number + 1) * each])
         for number, unit in enumerate(units)
     }
-
-
-def _instance(unit: str) -> str:
-    match = _NAME.fullmatch(unit)
-    return match.group(1) if match else ""
 
 
 def _service(unit: Unit, manager: str, values: Iterable[Any]) -> Service:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from local_agent import events
 from local_agent.host.reading.journal import text_of, uid_matches
 from local_agent.host.reading.runs import Run
-from local_agent.host.reading.scopes import flow_run_of
 from local_agent.linux.cgroup import Figures
-from local_agent.units.names import service_of
+from local_agent.units.names import flow_run_in, is_flow_run_id, service_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -35,7 +34,6 @@ _MOST_EVENTS = 200
 _MOST_CANDIDATES = 10
 _MOST_VALUES_CHARACTERS = 8 << 20
 _USEC = 1_000_000
-_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOBODY_ELSE: Mapping[tuple[int, str], str] = MappingProxyType({})
 NO_OWNERS: Mapping[str, int] = MappingProxyType({})
 
@@ -97,10 +95,10 @@ class Past:
 
     def _ids_like(self, word: str) -> Sequence[str]:
         """Return ids that begin with a word. Anybody may write any number of them, and so hide none that is certain."""
-        if not _PART_OF_ID.fullmatch(word) or _ID.fullmatch(word):
-            return [word] if _ID.fullmatch(word) else ()
+        if not _PART_OF_ID.fullmatch(word) or is_flow_run_id(word):
+            return [word] if is_flow_run_id(word) else ()
         values = self._journal.values("FLOW_RUN_ID", _MOST_VALUES_CHARACTERS)
-        fit = [value for value in values or () if value.startswith(word) and _ID.fullmatch(value)]
+        fit = [value for value in values or () if value.startswith(word) and is_flow_run_id(value)]
         if values is not None and len(fit) <= _MOST_CANDIDATES:
             return fit
         groups = [(f"MESSAGE_ID={event.message_id}",) for event in (events.LAUNCHED, *_ENDS)]
@@ -127,11 +125,11 @@ class Past:
             for entry in self._journal.entries([(*group, *self._asked) for group in groups], options, _FIELDS):
                 run = _ended(entry)
                 label = self._others.get((_uid_of(entry), run.instance))
-                if label and _ID.fullmatch(run.id):
+                if label and is_flow_run_id(run.id):
                     yield replace(run, instance=label)
 
     def _may_tell(self, entry: Mapping[str, Any], instance: str) -> bool:
-        if flow_run_of(text_of(entry, "_SYSTEMD_UNIT")):
+        if flow_run_in(text_of(entry, "_SYSTEMD_UNIT")):
             return False
         return self._owners.get(instance) == _uid_of(entry) or _is_of_its_service(entry, instance)
 

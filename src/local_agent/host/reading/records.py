@@ -7,7 +7,6 @@ bounded time and a bounded memory whatever it is, and one bad file hides no good
 from __future__ import annotations
 
 import os
-import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from local_agent.launchers.registry import is_sound
 from local_agent.linux.untrusted import open_folder, read_regular
 from local_agent.store.record_format import record_in
+from local_agent.units.names import is_flow_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,6 @@ _MOST_BYTES = 256 * 1024
 _MOST_RECORDS = 10_000
 _LOOK_SECONDS = 0.5
 _MOST_PROBLEMS = 5
-_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def _record(name: str, inside: int) -> Record:
     """Return the record in a file. Raise OSError, or ValueError where it is none."""
     record = record_in(read_regular(name, _MOST_BYTES, inside=inside))
     sound = (
-        _ID.fullmatch(name.removesuffix(".json"))
+        is_flow_run_id(name.removesuffix(".json"))
         and record.id == name.removesuffix(".json")
         and isinstance(record.name, str)
         and isinstance(record.flow_name, str)

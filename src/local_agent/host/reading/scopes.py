@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from local_agent.host.reading.bus import Wanted
 from local_agent.linux import cgroup
-from local_agent.units.names import is_nobodys, names_in
+from local_agent.units.names import SCOPES, flow_run_in, instance_of, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +16,7 @@ if TYPE_CHECKING:
 
     from local_agent.host.reading.bus import Unit, UnitReader
 
-_PATTERN = "flow-run-*.scope"
 _ALL_RUNS = "flowruns.slice"
-_SCOPE = re.compile(r"flow-run-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.scope")
-_SLICE = re.compile(r"flowruns-(.+)\.slice")
-_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _USEC = 1_000_000
 
 
@@ -42,8 +37,8 @@ class Scope:
 
 def read_scopes(reader: UnitReader, root: Path = cgroup.ROOT) -> list[Scope]:
     """Given one of systemd's managers, return its scopes of flow runs. Raise ManagerUnreachableError."""
-    units = reader.list_units([_PATTERN, _ALL_RUNS])
-    scopes = [unit for unit in units if flow_run_of(unit.name)]
+    units = reader.list_units([SCOPES, _ALL_RUNS])
+    scopes = [unit for unit in units if flow_run_in(unit.name)]
     if not scopes:
         return []
     folders = _folders(reader, [unit for unit in units if unit.name == _ALL_RUNS], root)
@@ -59,27 +54,10 @@ def scan_scopes(root: Path = cgroup.ROOT) -> list[Scope]:
     """Return what the cgroups' files alone show of the system's scopes, for when systemd does not answer."""
     folders = _below(root / _ALL_RUNS)
     return [
-        Scope(flow_run_of(unit), unit, "", "", instance_of(folder.parent.name), "active", "", None, folder)
+        Scope(flow_run_in(unit), unit, "", "", instance_of(folder.parent.name), "active", "", None, folder)
         for unit, folder in folders.items()
-        if flow_run_of(unit)
+        if flow_run_in(unit)
     ]
-
-
-def flow_run_of(unit: str) -> str:
-    """Return the id of the flow run whose scope a unit is, "" where it is none's."""
-    match = _SCOPE.fullmatch(unit)
-    return match.group(1) if match and not is_nobodys(match.group(1)) else ""
-
-
-def instance_of(slice_name: str) -> str:
-    """Given a slice's name, return the instance whose flow runs it holds, "" where it is none's."""
-    match = _SLICE.fullmatch(slice_name)
-    return unescaped(match.group(1)) if match else ""
-
-
-def unescaped(text: str) -> str:
-    """Given a component of a unit's name, return what was escaped in it (systemd-escape(1))."""
-    return _ESCAPED.sub(lambda match: chr(int(match.group(1), 16)), text)
 
 
 def _folders(reader: UnitReader, slices: Sequence[Unit], root: Path) -> dict[str, Path]:
@@ -96,7 +74,7 @@ def _scope(unit: Unit, time: object, folder: Path | None, ended: dict[str, list[
     slice_name, result = ended.get(unit.name, ["", ""])
     name, flow_name = names_in(unit.description)
     return Scope(
-        flow_run_id=flow_run_of(unit.name),
+        flow_run_id=flow_run_in(unit.name),
         unit=unit.name,
         name=name,
         flow_name=flow_name,
