@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -104,6 +105,29 @@ async def test_a_run_that_another_has_ended_is_left_as_it_was(bed: Bed, final: s
     assert bed.server.history(in_bulk)[-1] != "Pending"
 
 
+async def test_a_rival_that_has_come_since_is_looked_for_before_the_launch(bed: Bed) -> None:
+    """Its run may have ended between the moment at which the API looked which runs wait, and that of our claim."""
+    run_id = bed.run()
+    async with bed.agent("one") as one:
+        run = (await due(one))[run_id]
+        async with bed.agent("two") as two:
+            rival = await claimed(two, run_id)
+            await two.report(rival, KILLED, FAIL)
+        answer = bed.server.set_state(run_id, "PENDING", state_details={"transition_id": one.nonce()})
+        assert answer["status"] == "ACCEPT"
+        body = json.dumps({"results": [{"flow_run_id": run_id, **answer}]})
+        bed.proxy.answer(200, BULK, body=body, kind="application/json", times=1)
+        assert await one._claims.claim(run.id, one.nonce()) is Claim.LOST  # however old its page is by now
+    assert bed.server.state(run_id)["message"] == "Ended by signal 9 (SIGKILL)"
+
+
+async def test_alone_in_its_pool_an_agent_reads_no_claim_back(bed: Bed) -> None:
+    run_id = bed.run()
+    async with bed.agent() as agent:
+        await claimed(agent, run_id)
+    assert bed.proxy.count("flow_run_states") == 0
+
+
 async def test_a_run_that_is_gone_is_lost(bed: Bed) -> None:
     run_id = bed.run()
     async with bed.agent() as agent:
@@ -150,6 +174,7 @@ async def test_a_claim_that_was_cancelled_meanwhile_is_ended(bed: Bed) -> None:
     assert bed.server.state(run_id)["type"] == "CANCELLED"
 
 
+@pytest.mark.timeout(900)  # four hundred changes of a data file that is locked for each, on a machine that is busy
 @pytest.mark.parametrize("in_bulk", [True, False])
 async def test_of_two_agents_one_runs_each_run(bed: Bed, in_bulk: bool) -> None:
     """Each run ends at once: then the API accepts a claim over it."""

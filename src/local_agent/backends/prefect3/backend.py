@@ -16,6 +16,7 @@ from local_agent.backends.prefect3.answers import is_missing
 from local_agent.backends.prefect3.claims import Claims
 from local_agent.backends.prefect3.ends import Ends
 from local_agent.backends.prefect3.pool import HEARTBEAT_SECONDS, MOST_RUNS
+from local_agent.backends.prefect3.rivals import Rivals
 from local_agent.backends.prefect3.run_logs import RunLogs
 from local_agent.backends.prefect3.run_queue import RunQueue
 from local_agent.backends.prefect3.whereabouts import Whereabouts
@@ -72,13 +73,13 @@ class Prefect3Backend:
         self._clock = clock
         self._asks = asks
         self._queue = RunQueue(pool, asks.queues, clock)
-        self._claims = Claims(pool, clock, timeout_seconds=asks.timeout_seconds, has_rivals=lambda: self._has_rivals)
+        rivals = Rivals(pool, clock, asks.looks)
+        self._claims = Claims(pool, clock, timeout_seconds=asks.timeout_seconds, rivals=rivals)
         self._whereabouts = Whereabouts(pool, clock)
         self._ends = Ends(pool, clock, timeout_seconds=asks.timeout_seconds, take_away=self._whereabouts.take_away)
         self._logs = RunLogs(pool, clock)
         self._template: Mapping[str, Any] = {}
         self._nonce = uuid.uuid4().hex
-        self._has_rivals = asks.looks != "never"
         self._has_connected = False
         self._claimed_here: set[str] = set()  # nonce and run of each claim of this life that nobody has given back yet
 
@@ -107,7 +108,6 @@ class Prefect3Backend:
         """Read the pool and register this agent as a worker of it."""
         await self._read_pool()
         await self._pool.heartbeat()
-        await self._look_for_rivals()
         self._claims.connected()
         self._has_connected = True
         return ""
@@ -249,15 +249,10 @@ class Prefect3Backend:
             try:
                 await self._pool.heartbeat()
                 await self._read_pool()
-                await self._look_for_rivals()
             except LocalAgentError:
                 await self._clock.sleep(backoff.next_seconds())
             else:
                 backoff.reset()
-
-    async def _look_for_rivals(self) -> None:
-        if self._asks.looks == "auto":
-            self._has_rivals = bool(await self._pool.other_workers())
 
     def close(self) -> None:
         """Close every connection."""

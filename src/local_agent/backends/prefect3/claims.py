@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from local_agent.aio.clock import Clock
     from local_agent.backends.prefect3.parse import RunFacts, Verdict
     from local_agent.backends.prefect3.pool import Pool
+    from local_agent.backends.prefect3.rivals import Rivals
     from local_agent.model import Record
 
     _Value = TypeVar("_Value")
@@ -48,7 +49,7 @@ class _Sent:
 class Claims:
     """Claims flow runs as `worker`; `timeout_seconds` is how long an unanswered request may still land.
 
-    `has_rivals` tells whether anybody else may be claiming runs of the same pool.
+    `rivals` knows whether anybody else claims runs of the same pool.
     """
 
     def __init__(
@@ -57,12 +58,12 @@ class Claims:
         clock: Clock,
         *,
         timeout_seconds: float,
-        has_rivals: Callable[[], bool],
+        rivals: Rivals,
     ) -> None:
         self._pool = pool
         self._clock = clock
         self._timeout_seconds = timeout_seconds
-        self._has_rivals = has_rivals
+        self._rivals = rivals
         self._message = f"Claimed by {pool.worker}"
         self._can_in_bulk = True
         self._bulk: Batcher[_Sent, Verdict | None] = Batcher(
@@ -81,9 +82,10 @@ class Claims:
             if said is None:
                 return await self._after_silence(run_id, nonce) if unanswered else Claim.LATER
             if said is Said.OURS:
-                looks = unanswered or not self._can_in_bulk or self._has_rivals()
+                looks = unanswered or not self._can_in_bulk or await self._rivals.may_have_claimed()
                 return await self._looked_beneath(run_id, nonce) if looks else Claim.OURS
             if said is Said.LOST:
+                self._rivals.seen()
                 return await self._after_silence(run_id, nonce) if unanswered else Claim.LOST
             unanswered = True
             await self._clock.sleep(backoff.next_seconds())
