@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import traceback
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
@@ -105,7 +106,7 @@ class Agent:
         self._unfit_for = ""
         self._wrong_clock = ""
         self._trouble = ""
-        self._near_misses_asked_at: float | None = None
+        self._near_misses_due_at = -math.inf
         admission.when_one_leaves(self._poke_if_full)
 
     @property
@@ -314,12 +315,13 @@ class Agent:
 
     async def _look_for_near_misses(self, page: QueuePage) -> None:
         """Name due runs that one setting more would bring here, now and then."""
-        asked_at, now = self._near_misses_asked_at, self._clock.monotonic()
-        if page.is_full or (asked_at is not None and now - asked_at <= _NEAR_MISSES_SECONDS):
+        now = self._clock.monotonic()
+        if page.is_full or now < self._near_misses_due_at:
             return
-        self._near_misses_asked_at = now
-        for miss in await self._backend.near_misses({*page.ids, *self._known(), *self._once.keys}):
-            self._once.say(miss.run.id, events.NEAR_MISS, _subject(miss.run), reason=miss.reason)
+        self._near_misses_due_at = now + _NEAR_MISSES_SECONDS
+        with contextlib.suppress(UnavailableError, ApiRefusedError):  # only advice: the page counts without it
+            for miss in await self._backend.near_misses({*page.ids, *self._known(), *self._once.keys}):
+                self._once.say(miss.run.id, events.NEAR_MISS, _subject(miss.run), reason=miss.reason)
 
     async def _attend(self) -> None:
         await self._backend.attend(self.poke, self._watch.poke)

@@ -152,6 +152,21 @@ async def test_a_greeting_of_wrong_types_is_an_outage_too(
     assert caught.value.message == f"the API's answer cannot be understood: {path}"
 
 
+async def test_a_greeting_goes_on_where_it_failed(api: Api, proxy: FaultyProxy) -> None:
+    """With an API that answers every second request each step needs some tries, and all at once would need many."""
+    async with backend_bed(api, proxy) as bed:
+        before = proxy.count("register_agent")
+        proxy.answer(503, "query { hello }")
+        for _ in range(3):
+            with pytest.raises(ApiUnreachableError):
+                await bed.backend.connect()
+        proxy.clear()
+        await bed.backend.connect()
+        assert proxy.count("register_agent") == before + 1
+        await bed.backend.connect()
+        assert proxy.count("register_agent") == before + 2, "after an outage the API may have forgotten this agent"
+
+
 async def test_a_root_field_that_is_refused_is_said_in_the_apis_words(api: Api, proxy: FaultyProxy) -> None:
     async with backend_bed(api, proxy) as bed:
         proxy.answer_errors("relation flow_run does not exist", _QUEUE, code="POSTGRES")

@@ -11,6 +11,7 @@ from local_agent import events
 from local_agent.agent.loop import Agent
 from local_agent.agent.progress import Progress
 from local_agent.agent.reachability import Reachability
+from local_agent.errors import ApiUnreachableError
 from support import samples
 from support.story_bed import HANDLE, Bed, Plot, story_bed
 
@@ -144,3 +145,30 @@ async def test_the_loop_says_how_long_it_means_to_be_away(tmp_path: Path) -> Non
         assert naps == sorted(naps), "each nap is said, and they grow"
         assert len(naps) >= 3
         assert max(said.most_seconds) >= 2 * 40, "a request may take twice its timeout"
+
+
+async def test_a_page_counts_although_nobody_can_say_what_just_missed_it(tmp_path: Path) -> None:
+    async with story_bed(tmp_path, Plot()) as bed:
+        polled, asked = asyncio.Event(), []
+
+        async def near_misses(*_: object) -> object:
+            asked.append(1)
+            raise ApiUnreachableError("no answer in time")
+
+        async def nap(_seconds: float) -> None:
+            polled.set()
+            await asyncio.Event().wait()
+
+        bed.plots.near_misses = near_misses  # type: ignore[method-assign,assignment]  # an API that fails at it
+        one = _agent(bed)
+        one._nap = nap  # type: ignore[method-assign,assignment]  # the first poll is all
+        agent = asyncio.create_task(one.run([]))
+        try:
+            async with asyncio.timeout(30):
+                await polled.wait()
+            assert asked
+            assert one.connected
+            assert "API answered" in one.status(), "the poll itself was answered"
+        finally:
+            agent.cancel()
+            await asyncio.gather(agent, return_exceptions=True)

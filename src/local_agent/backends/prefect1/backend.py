@@ -81,6 +81,7 @@ class Prefect1Backend:
         self._tenant_id = now.tenant_id or ""
         self._choice = ""
         self._agent_id = ""
+        self._registered_as: Mapping[str, object] = {}
         self._access: Access | None = None
         self._writer = StateWriter(transport, clock.monotonic)
         self._claims = Claims(
@@ -105,25 +106,29 @@ class Prefect1Backend:
             self._tenant_id = await self._ask_tenant(has_key=bool(settings.api_key))
         if settings.api_key:
             self._transport.use_tenant(self._tenant_id)
-        agent_id = await self._one(
-            queries.REGISTER_AGENT,
-            {
-                "type": _AGENT_TYPE,
-                "name": settings.name,
-                "labels": list(settings.effective_labels),
-                "tenant_id": self._tenant_id,
-                "agent_config_id": settings.agent_config_id or None,
-            },
-            "register_agent",
-            lambda row: get_id(row, "id"),
-        )
-        self._transport.use_agent_id(agent_id)
-        self._agent_id = agent_id
+        await self._register(settings)
         await self._learn_access()
         await self._transport.ask(queries.HELLO)
         if settings.agent_config_id:
             await self._transport.ask(queries.agent_config(settings.agent_config_id))
+        self._registered_as = {}  # after the next outage the API may have forgotten this agent
         return self._choice
+
+    async def _register(self, settings: Settings) -> None:
+        """Register this agent; not again where a later step of connecting failed, as each may need some tries."""
+        given = {
+            "type": _AGENT_TYPE,
+            "name": settings.name,
+            "labels": list(settings.effective_labels),
+            "tenant_id": self._tenant_id,
+            "agent_config_id": settings.agent_config_id or None,
+        }
+        if given != self._registered_as:
+            self._agent_id = await self._one(
+                queries.REGISTER_AGENT, given, "register_agent", lambda row: get_id(row, "id")
+            )
+            self._registered_as = given
+        self._transport.use_agent_id(self._agent_id)
 
     async def _learn_access(self) -> None:
         """Behind a unix socket, ask what flow runs need: the server may be another one than the last time."""
