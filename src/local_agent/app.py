@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from local_agent import __version__, events
 from local_agent.agent.admission import Admission
 from local_agent.agent.fitness import Fitness
-from local_agent.agent.flow_run import Stories
+from local_agent.agent.flow_run import RunLifecycle
 from local_agent.agent.interpreter import Interpreter
 from local_agent.agent.loop import Agent
 from local_agent.agent.progress import Progress
@@ -107,7 +107,7 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
         admission.draining = store.draining
         reachability = Reachability(log, clock)
         progress = Progress(clock.monotonic)
-        stories = Stories(
+        lifecycle = RunLifecycle(
             backend=backend,
             launcher=launcher,
             launchers=starting.takes_up,
@@ -119,11 +119,11 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
             log=log,
             settings=current,
             claims_at_once=descriptors.claims_at_once,
-            on_early_end=interpreter.doubt,
+            on_startup_failure=interpreter.doubt,
         )
         agent = Agent(
             backend=backend,
-            stories=stories,
+            lifecycle=lifecycle,
             admission=admission,
             reachability=reachability,
             progress=progress,
@@ -143,11 +143,11 @@ async def _run(current: Current, environ: Mapping[str, str], read_again: Callabl
                     health.Pages(
                         lambda: health.judge(progress, reachability, current.now.unhealthy_after_seconds),
                         lambda: _soon(loop, agent.poke),
-                        metering.page_of(counters, stories, admission, reachability),
+                        metering.page_of(counters, lifecycle, admission, reachability),
                     ),
                 )
             )
-        operations = Operations(agent, stories, backend, admission, reachability, current, launcher.name)
+        operations = Operations(agent, lifecycle, backend, admission, reachability, current, launcher.name)
         in_force = InForce(current, read_again)
         stack.callback(in_force.close)
         await stack.enter_async_context(

@@ -13,7 +13,7 @@
     ├── ApiRefusedError       70  the API understood the request and said no
     │   └── TooLargeError         the request was larger than the API, or a proxy before it, takes
     ├── AgentRefusedError     its own: a running agent cannot do what it was asked on its control socket
-    ├── NotFoundError         66  nothing on this host is meant by what was given, or several things are
+    ├── NotFoundError         66  the name given matches nothing on this host, or more than one thing
     ├── LaunchError           71  a flow run's own settings keep it from being started: it will fail everywhere
     └── StateError            74  the state folder cannot be read or written
 
@@ -143,7 +143,7 @@ class TooLargeError(ApiRefusedError):
 
 
 class NotFoundError(LocalAgentError):
-    """Nothing on this host is meant by what a person gave, or several things are."""
+    """The name given matches nothing on this host, or more than one thing."""
 
     exit_code = 66
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from local_agent.aio.outbox import Outbox
-from local_agent.plain import MOST_TEXT, sendable, short, without_credentials
+from local_agent.plain import MAX_TEXT, sendable, short, without_credentials
 from local_agent.systemd import journal
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ NO_RECORD = Event(
     "Flow run {run} lives here and its record is gone, taken up without: {where}. The API is not told of its end",
 )
 REPORT_WAITS = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20c", 4, "The end of flow run {run} is not reported yet: {reason}")
-NOT_UNDERSTOOD = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20d", 3, "Left alone, its data cannot be understood: {reason}")
+NOT_UNDERSTOOD = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20d", 3, "Ignoring a flow run whose data is invalid: {reason}")
 HINT_PROBLEM = Event("2f0c9f5a6d9e4c52a7f3f3b1f7a0c20e", 4, "Flow run {run}: {reason}")
 LEFT_SCOPE = Event(
     "2f0c9f5a6d9e4c52a7f3f3b1f7a0c212",
@@ -191,7 +191,7 @@ def _filled(event: Event, subject: Subject | None, fields: Mapping[str, object])
     about = {"run": f"{short(subject.name)} ({subject.id})", "flow": short(subject.flow_name)} if subject else {}
     text = without_credentials(event.text.format(**about, **fields))
     # bounded: a reason may hold an answer of the API, and a datagram to journald has a limit
-    return sendable(text) if event is INTERNAL_ERROR else short(text, MOST_TEXT)
+    return sendable(text) if event is INTERNAL_ERROR else short(text, MAX_TEXT)
 
 
 def field_of(name: str) -> str:
@@ -203,7 +203,7 @@ def _own(event: Event, fields: Mapping[str, object]) -> dict[str, str]:
     if event is INTERNAL_ERROR:  # a traceback, and the message has it
         return {}
     return {
-        field_of(name): short(without_credentials(str(value)), MOST_TEXT)
+        field_of(name): short(without_credentials(str(value)), MAX_TEXT)
         for name, value in fields.items()
         if value is not None
     }

@@ -107,7 +107,7 @@ class End:
 
 
 class CrashAction(Enum):
-    """What happens to a flow run whose process ended without a word."""
+    """What to do with a flow run whose process ended without reporting its state."""
 
     FAIL = "fail"
     LEAVE = "leave"

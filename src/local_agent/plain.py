@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MASK = "***"
-MOST_NAME = 200
-MOST_LAST_LINES = 10
-MOST_LINE = 1000
-MOST_TEXT = 20_000  # in JSON in JSON a character takes 14 bytes at most: a third of the 1 MB that the Server takes
+MAX_NAME = 200
+MAX_LAST_LINES = 10
+MAX_LINE = 1000
+MAX_TEXT = 20_000  # in JSON in JSON a character takes 14 bytes at most: a third of the 1 MB that the Server takes
 
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -51,12 +51,12 @@ def _escaped(char: str) -> str:
     return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else json.dumps(char)[1:-1]
 
 
-def short(text: str, most: int = MOST_NAME) -> str:
+def short(text: str, most: int = MAX_NAME) -> str:
     """Return `printable` text of at most so many characters, and "..." where it was longer."""
     return printable(text if len(text) <= most else text[:most] + _CUT)
 
 
-def sendable(text: str, most: int = MOST_TEXT) -> str:
+def sendable(text: str, most: int = MAX_TEXT) -> str:
     """Return text as the API takes it, lines and tabs kept, with at most `most` characters and "..." where it was cut.
 
     Without colours. What no JSON parser or database takes for sure (NUL, other control characters, lone surrogates) is
@@ -69,7 +69,7 @@ def sendable(text: str, most: int = MOST_TEXT) -> str:
 
 def last_words(lines: Iterable[str]) -> tuple[str, ...]:
     """Return the last lines of a flow run's output as a report may hold them: ten, each bounded and `sendable`."""
-    return tuple(sendable(line, MOST_LINE) for line in list(lines)[-MOST_LAST_LINES:])
+    return tuple(sendable(line, MAX_LINE) for line in list(lines)[-MAX_LAST_LINES:])
 
 
 def shown_url(url: str) -> str:

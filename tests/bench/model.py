@@ -19,9 +19,9 @@ PROCESS, SCOPE = "process", "scope"
 class Bound(Enum):
     """What a reach is compared with."""
 
-    RATIO_AT_MOST = "ratio <= {:g}"
-    RATIO_AT_LEAST = "ratio >= {:g}"
-    OURS_AT_MOST = "ours <= {:g}"
+    RATIO_AT_MAX = "ratio <= {:g}"
+    RATIO_AT_MIN = "ratio >= {:g}"
+    OURS_AT_MAX = "ours <= {:g}"
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,26 @@ class Reach:
 
     def is_met(self, ours: float, ratio: float | None) -> bool:
         """Given our median and its ratio to theirs, tell whether that is enough."""
-        if self.bound is Bound.OURS_AT_MOST:
+        if self.bound is Bound.OURS_AT_MAX:
             return ours <= self.value
         if ratio is None:
             return False
-        return ratio <= self.value if self.bound is Bound.RATIO_AT_MOST else ratio >= self.value
+        return ratio <= self.value if self.bound is Bound.RATIO_AT_MAX else ratio >= self.value
 
 
 def ratio_at_most(value: float) -> Reach:
     """Ours over theirs must not be more."""
-    return Reach(Bound.RATIO_AT_MOST, value)
+    return Reach(Bound.RATIO_AT_MAX, value)
 
 
 def ratio_at_least(value: float) -> Reach:
     """Ours over theirs must not be less."""
-    return Reach(Bound.RATIO_AT_LEAST, value)
+    return Reach(Bound.RATIO_AT_MIN, value)
 
 
 def ours_at_most(value: float) -> Reach:
     """Ours must not be more, whatever theirs is."""
-    return Reach(Bound.OURS_AT_MOST, value)
+    return Reach(Bound.OURS_AT_MAX, value)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The two agents, each as a child process with a home of its own: the original, and this checkout's."""
+"""The two agents, each as a child process with a home of its own: Prefect's agent, and this checkout's."""
 
 from __future__ import annotations
 

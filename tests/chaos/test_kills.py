@@ -20,7 +20,7 @@ from support.faults import FaultyProxy
 _AGENTS = 3
 _SHORT_CYCLES = 102
 _LONG_CYCLES = 1002
-_MOST_LIFE_SECONDS = 1.2
+_MAX_LIFE_SECONDS = 1.2
 _ENOUGH_SECONDS = 240.0
 
 
@@ -69,7 +69,7 @@ def _live_and_die(api: Api, folder: Path, chance: random.Random, cycles: int, *,
                 told[agent.new_run(api, play.script)] = play
             with moments.coming(moment) as wait:
                 agent.start()
-                wait(_MOST_LIFE_SECONDS)
+                wait(_MAX_LIFE_SECONDS)
                 agent.kill()
         agent.start()
         _check(api, agent, told)

@@ -25,7 +25,7 @@ _LABEL = "rivals"
 _AGENTS = 3
 _SHORT_CYCLES = 8
 _LONG_CYCLES = 120
-_MOST_LIFE_SECONDS = 4.0
+_MAX_LIFE_SECONDS = 4.0
 _ENOUGH_SECONDS = 240.0
 _CANCELLED_SHARE = 0.2
 
@@ -73,7 +73,7 @@ def _live_and_die(agent: AgentProcess, proxy: FaultyProxy, chance: random.Random
     for at in deck[:cycles]:
         with moments.coming(at) as wait:
             agent.start()
-            wait(_MOST_LIFE_SECONDS)
+            wait(_MAX_LIFE_SECONDS)
             agent.kill()
     agent.start()
 

@@ -16,7 +16,7 @@ from local_agent.limits import Limits
 from local_agent.model import Cause, End, Record, Step
 from local_agent.store.record_format import lines_of, record_in
 
-_MOST_SECONDS = 60.0
+_MAX_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
 
 
@@ -37,7 +37,7 @@ async def _running(ground: Ground, code: int = 0, *, heeds: bool = True) -> tupl
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something holds."""
-    end = time.monotonic() + _MOST_SECONDS
+    end = time.monotonic() + _MAX_SECONDS
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(_LOOK_SECONDS)
@@ -45,7 +45,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def _seen_through(run: LiveRun) -> End:
     """Watch it to its end, as a story does."""
-    async with asyncio.timeout(_MOST_SECONDS):
+    async with asyncio.timeout(_MAX_SECONDS):
         await run.ended()
         await run.sweep()
         end = await run.evidence()
@@ -172,7 +172,7 @@ async def a_claim_that_came_to_no_launch_never_started(ground: Ground) -> None:
 async def whoever_is_stopped_was_cancelled(ground: Ground) -> None:
     """At once where it heeds the request."""
     _, _, run = await _running(ground)
-    await run.stop(_MOST_SECONDS)
+    await run.stop(_MAX_SECONDS)
     assert (await _seen_through(run)).cause is Cause.CANCELLED
     assert ground.is_gone()
 

@@ -32,7 +32,7 @@ class _Nobody:
         """A new file."""
 
     def resume(self, record: Record, path: str | Path) -> None:
-        """A file of an earlier life."""
+        """A file of an earlier process."""
 
 
 class LocalGround:

@@ -24,7 +24,7 @@ _RESCHEDULE = CrashPolicy(CrashAction.RESCHEDULE, 1)
 _KILLED = End(Cause.SIGNALLED, signal=9)
 _CLEAN = End(Cause.EXITED, exit_code=0)
 _LINE = "a line of the agent's"
-_MOST_REQUESTS = 30  # that one call may take
+_MAX_REQUESTS = 30  # that one call may take
 
 
 async def _claimed(side: Side) -> tuple[FlowRun, Record]:
@@ -42,9 +42,9 @@ async def _running(side: Side) -> Record:
     return replace(record, step=Step.RUNNING, launcher="test")
 
 
-async def _insist(call: Callable[[], Awaitable[Outcome]]) -> Outcome:
+async def _until_done(call: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """Call until the API answers, as the core does."""
-    for _ in range(_MOST_REQUESTS):
+    for _ in range(_MAX_REQUESTS):
         with suppress(UnavailableError):
             return await call()
     raise AssertionError("it never answers")
@@ -127,7 +127,7 @@ async def test_what_another_agent_has_is_not_taken(made: Made) -> None:
 async def test_a_claim_is_certain_whichever_request_is_spoilt(made: Made, fault: Fault) -> None:
     """Ours once and in truth, or left as it was: never both, never twice."""
     async with made() as side:
-        for number in range(_MOST_REQUESTS):
+        for number in range(_MAX_REQUESTS):
             run = await due(side, side.create())
             record, before = record_of(side, run, side.backend.nonce()), side.requests
             with side.spoil(number, fault):
@@ -187,15 +187,15 @@ _WORDS = {
 async def test_a_word_is_given_once_whichever_request_is_spoilt(made: Made, word: str, fault: Fault) -> None:
     arrange, give, then = _WORDS[word]
     async with made() as side:
-        for number in range(_MOST_REQUESTS):
+        for number in range(_MAX_REQUESTS):
             _, record = await arrange(side)
             before = side.requests
             with side.spoil(number, fault):
-                outcome = await _insist(lambda record=record: give(side, record))  # type: ignore[misc]
+                outcome = await _until_done(lambda record=record: give(side, record))  # type: ignore[misc]
             assert outcome is not Outcome.NOT_OURS
             assert side.state(record.id) is then
             taken = side.requests - before
-            await _insist(lambda record=record: give(side, record))  # type: ignore[misc]
+            await _until_done(lambda record=record: give(side, record))  # type: ignore[misc]
             assert side.state(record.id) is then, "and to say so again changes nothing"
             side.delete(record.id)
             if taken <= number:

@@ -1,4 +1,4 @@
-"""What launchers promise, asked of each that can run here; and whole stories of flow runs over each."""
+"""What launchers promise, asked of each that can run here; and whole lifecycle of flow runs over each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contract.launching import CHECKS, until
 from local_agent.limits import Limits
 from local_agent.model import Cause, Child, FlowRun, Step
 from support import samples
-from support.story_bed import Bed, Plot, story_bed
+from support.lifecycle_bed import Bed, Plot, lifecycle_bed
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -29,29 +29,29 @@ def _let_it_run(bed: Bed, ground: Ground, code: int) -> None:
 
 
 async def test_a_story(ground: Ground, tmp_path: Path) -> None:
-    async with story_bed(tmp_path / "state", launcher=ground.launcher()) as bed:
+    async with lifecycle_bed(tmp_path / "state", launcher=ground.launcher()) as bed:
         _let_it_run(bed, ground, 3)
         ground.let_end()
-        await bed.stories.new(samples.flow_run())
+        await bed.lifecycle.execute(samples.flow_run())
         assert [(end.cause, end.exit_code) for end in bed.plot.reported] == [(Cause.EXITED, 3)]
         bed.check_that_nothing_is_held()
     assert (ground.begun, list(ground.left())) == (1, [])
 
 
 async def test_a_story_that_another_life_of_the_agent_finishes(ground: Ground, tmp_path: Path) -> None:
-    async with story_bed(tmp_path / "state", launcher=ground.launcher()) as bed:
+    async with lifecycle_bed(tmp_path / "state", launcher=ground.launcher()) as bed:
         _let_it_run(bed, ground, 3)
-        story = asyncio.create_task(bed.stories.new(samples.flow_run()))
+        story = asyncio.create_task(bed.lifecycle.execute(samples.flow_run()))
         await until(lambda: ground.begun == 1)
         story.cancel()
         await asyncio.gather(story, return_exceptions=True)
-        ground.lose(bed.stories.live[samples.RUN_ID].process)
+        ground.lose(bed.lifecycle.live[samples.RUN_ID].process)
     plot = Plot()
-    async with story_bed(tmp_path / "state", plot, launcher=ground.launcher()) as bed:
+    async with lifecycle_bed(tmp_path / "state", plot, launcher=ground.launcher()) as bed:
         (record,) = bed.store.load_all()[0]
         ground.let_end()
         async with asyncio.timeout(60):
-            await bed.stories.resume(record)
+            await bed.lifecycle.recover(record)
         bed.check_that_nothing_is_held()
     assert [(end.cause, end.exit_code) for end in plot.reported] == [(Cause.EXITED, 3)]
     assert (ground.begun, list(ground.left())) == (1, [])
@@ -62,9 +62,9 @@ async def test_a_story_whose_agent_dies_before_its_record_says_running(ground: G
     run = await ground.launcher().launch(ground.record, ground.child(), Limits())
     ground.lose(run)
     plot = Plot()
-    async with story_bed(tmp_path / "state", plot, launcher=ground.launcher()) as bed:
+    async with lifecycle_bed(tmp_path / "state", plot, launcher=ground.launcher()) as bed:
         bed.store.save(ground.record)
-        await bed.stories.resume(ground.record)
+        await bed.lifecycle.recover(ground.record)
         assert "give back" in bed.trail
         bed.check_that_nothing_is_held()
     await until(ground.is_gone)
@@ -79,10 +79,10 @@ async def test_a_reboot_ends_what_it_ends(ground: Ground, tmp_path: Path) -> Non
     await until(lambda: ground.begun == 1)
     ground.lose(run)
     plot, record = Plot(), replace(ground.record, boot_id="before", step=Step.CLAIMING)
-    async with story_bed(tmp_path / "state", plot, launcher=ground.launcher()) as bed:
+    async with lifecycle_bed(tmp_path / "state", plot, launcher=ground.launcher()) as bed:
         ground.let_end()
         async with asyncio.timeout(60):
-            await bed.stories.resume(record)
+            await bed.lifecycle.recover(record)
     expected = Cause.EXITED if launcher.outlives_reboot else Cause.POWER_LOST
     assert [end.cause for end in plot.reported] == [expected]
     await until(ground.is_gone)

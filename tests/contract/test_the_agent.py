@@ -1,4 +1,4 @@
-"""The agent's own loops and stories over every kind of API, with a launcher of the test's."""
+"""The agent's own loops and lifecycle over every kind of API, with a launcher of the test's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local_agent.limits import Limits
 from local_agent.linux.procfs import boot_id
 from local_agent.model import Cause, Child, Claim, End, Record, RunState
 from support.api_client import wait_until
-from support.story_bed import Bed, Launcher, Plot, Process, story_bed
+from support.lifecycle_bed import Bed, Launcher, Plot, Process, lifecycle_bed
 
 _GRACE_SECONDS = 5.0
 
@@ -53,10 +53,10 @@ async def agent_over(side: Side, folder: Path, plot: Plot, *, lives: bool = Fals
     """Run an agent over a side for the length of the context."""
     given = {"poll_interval_seconds": 0.2, "cancel_grace_seconds": _GRACE_SECONDS, "hostname_label": False}
     launcher = LivingLauncher(plot) if lives else Launcher(plot)
-    async with story_bed(folder, plot, api=(side.backend, side.clock), launcher=launcher, **given) as bed:
+    async with lifecycle_bed(folder, plot, api=(side.backend, side.clock), launcher=launcher, **given) as bed:
         agent = Agent(
             backend=side.backend,
-            stories=bed.stories,
+            lifecycle=bed.lifecycle,
             admission=bed.admission,
             reachability=Reachability(bed.log, bed.clock),
             progress=Progress(bed.clock.monotonic),
@@ -95,11 +95,11 @@ async def test_a_run_that_does_not_hear_that_it_was_cancelled_is_ended(made: Mad
     plot = Plot(end=End(Cause.CANCELLED, signal=15))
     async with made() as side, agent_over(side, tmp_path, plot, lives=True) as bed:
         run = side.create()
-        await until(lambda: bool(bed.stories.live), "it was never launched")
-        hears = bed.stories.live[run].record.stops_itself
+        await until(lambda: bool(bed.lifecycle.live), "it was never launched")
+        hears = bed.lifecycle.live[run].record.stops_itself
         side.begin(run)
         side.cancel(run)
-        await until(lambda: side.state(run) is RunState.CANCELLED and not bed.stories.live, "it never ended")
+        await until(lambda: side.state(run) is RunState.CANCELLED and not bed.lifecycle.live, "it never ended")
         assert plot.trail.count("stop") == 1
         assert plot.trail.count("interrupt") == (0 if hears else 1)
 
@@ -109,7 +109,7 @@ async def test_a_claim_that_a_killed_agent_has_left_is_given_back(made: Made, tm
         run = await due(side, side.create())
         record = record_of(side, run, side.backend.nonce())
         assert await side.backend.claim(run, record.nonce) is Claim.OURS
-        async with story_bed(tmp_path) as disk:
+        async with lifecycle_bed(tmp_path) as disk:
             disk.store.save(replace(record, boot_id=boot_id()))
         async with agent_over(side, tmp_path, Plot()) as bed:
             await until(lambda: side.state(run.id) is RunState.WAITING, "it is stuck")
@@ -123,7 +123,7 @@ async def test_after_a_power_cut_a_claim_is_told_and_never_started_twice(made: M
         record = record_of(side, run, side.backend.nonce())
         assert await side.backend.claim(run, record.nonce) is Claim.OURS
         side.begin(run.id)
-        async with story_bed(tmp_path) as disk:
+        async with lifecycle_bed(tmp_path) as disk:
             disk.store.save(record)
         async with agent_over(side, tmp_path, Plot()) as bed:
             await until(lambda: side.state(run.id) is RunState.FINISHED, "its end was never told")

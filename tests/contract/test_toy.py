@@ -9,7 +9,7 @@ from contract.test_the_agent import agent_over, until
 from contract.toy_side import Toy
 from local_agent import events
 from local_agent.model import Cause, End, RunState
-from support.story_bed import Plot
+from support.lifecycle_bed import Plot
 
 
 async def test_an_agent_that_is_told_of_work_asks_then_and_no_more(tmp_path: Path) -> None:
@@ -29,11 +29,11 @@ async def test_a_run_without_heartbeats_is_never_stale(tmp_path: Path) -> None:
     toy = Toy()
     async with agent_over(toy, tmp_path, Plot(end=End(Cause.CANCELLED)), lives=True) as bed:
         run = toy.create()
-        await until(lambda: bool(bed.stories.live), "it was never launched")
+        await until(lambda: bool(bed.lifecycle.live), "it was never launched")
         toy.begin(run)
         before = toy.clock.monotonic()
         await until(lambda: toy.clock.monotonic() - before > 600, "no time passes")
         toy.delete(run)
-        await until(lambda: not bed.stories.live, "a run that is gone goes on")
+        await until(lambda: not bed.lifecycle.live, "a run that is gone goes on")
     assert events.HEARTBEAT_SENT not in bed.log.events
     assert bed.trail.count("interrupt") == bed.trail.count("stop") == 1

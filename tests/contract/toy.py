@@ -191,7 +191,7 @@ class ToyBackend:
         return await self._certain(lambda: self._api.claim(run.id, nonce))
 
     async def claimed(self, record: Record) -> Claim:
-        """Ask whose it is, when what an earlier life has sent can arrive no more."""
+        """Ask whose it is, when what an earlier process has sent can arrive no more."""
         assert record.ticket["version"] == "one"
         await self._clock.sleep(_LAND_SECONDS)
         owned = await self._certain(lambda: self._api.owned(record.id, record.nonce))

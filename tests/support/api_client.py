@@ -12,7 +12,7 @@ from typing import Any
 
 WAIT_SECONDS = 60.0
 CORE_VERSION = "1.4.1"
-_MOST_AT_ONCE = 100
+_MAX_AT_ONCE = 100
 TRIVIAL_TASK = "noop-1"
 
 
@@ -118,7 +118,7 @@ class ApiClient(ABC):
         ids: list[str] = []
         while left := count - len(ids):
             aliases = " ".join(
-                f"a{number}: create_flow_run(input: {given}) {{ id }}" for number in range(min(left, _MOST_AT_ONCE))
+                f"a{number}: create_flow_run(input: {given}) {{ id }}" for number in range(min(left, _MAX_AT_ONCE))
             )
             ids += [created["id"] for created in self.graphql(f"mutation {{ {aliases} }}").values()]
         return ids

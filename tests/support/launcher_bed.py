@@ -31,7 +31,7 @@ class Nobody:
         """A new file."""
 
     def resume(self, record: Record, path: str | Path) -> None:
-        """A file of an earlier life."""
+        """A file of an earlier process."""
 
 
 @dataclass

@@ -60,7 +60,7 @@ def _record() -> Record:
     return Record(run, "many", "many", "nonce", Step.RUNNING, "boot", _NOW, _NOW)
 
 
-async def _see_through(process: LiveRun) -> tuple[End, float]:
+async def _watch_to_the_end(process: LiveRun) -> tuple[End, float]:
     """Return how it ended, and after how many seconds that was known."""
     await process.ended()
     began = time.monotonic()
@@ -87,7 +87,7 @@ async def _many(folder: Path, count: int) -> dict[str, object]:
         await asyncio.sleep(1)  # what PID 1 still has to do for the starts is not what is measured
         asked = manager.asked
         began = time.monotonic()
-    ends = await asyncio.gather(*(_see_through(process) for process in processes))
+    ends = await asyncio.gather(*(_watch_to_the_end(process) for process in processes))
     told = sorted(seconds for _, seconds in ends)
     await manager.close()
     return {

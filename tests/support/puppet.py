@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 class Puppet:
@@ -43,7 +43,7 @@ class Puppet:
         """Return a packet, "" for the end."""
         self._connections[number].settimeout(seconds)
         try:
-            return self._connections[number].recv(_MOST_BYTES).hex()
+            return self._connections[number].recv(_MAX_BYTES).hex()
         except ConnectionResetError:
             return ""
 
@@ -52,7 +52,7 @@ class Puppet:
         for sent, packet in enumerate(packets, 1):
             try:
                 self.send(number, packet)
-                answer = self._connections[number].recv(_MOST_BYTES)
+                answer = self._connections[number].recv(_MAX_BYTES)
                 if b'"bad-message"' in answer or not answer:
                     return sent
             except (BrokenPipeError, ConnectionResetError):
@@ -67,7 +67,7 @@ class Puppet:
             connection.connect(path)
         for connection in connections:
             connection.settimeout(60)
-            while connection.recv(_MOST_BYTES):
+            while connection.recv(_MAX_BYTES):
                 pass
             connection.close()
             ends += 1

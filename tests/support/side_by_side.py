@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _WORKERS_PER_PROCESSOR = 2
-_MOST_WORKERS = 12  # each may hold booted machines in memory
+_MAX_WORKERS = 12  # each may hold booted machines in memory
 _RELEASE = re.compile(r"\bdebian(\d+)\b|\[(12|13)\]")
 
 
 def number_of_workers() -> int:
     """Return how many workers suit this machine."""
-    return min(_WORKERS_PER_PROCESSOR * len(os.sched_getaffinity(0)), _MOST_WORKERS)
+    return min(_WORKERS_PER_PROCESSOR * len(os.sched_getaffinity(0)), _MAX_WORKERS)
 
 
 def scope_of(nodeid: str) -> str:

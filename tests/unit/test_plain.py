@@ -24,7 +24,7 @@ def test_a_line_for_a_terminal(text: str, shown: str) -> None:
 
 
 def test_a_name_is_shortened() -> None:
-    assert plain.short("n" * 10_000) == "n" * plain.MOST_NAME + "..."
+    assert plain.short("n" * 10_000) == "n" * plain.MAX_NAME + "..."
 
 
 def test_a_text_for_the_api_keeps_its_lines_and_loses_what_no_database_takes() -> None:
@@ -49,8 +49,8 @@ def test_json_of_any_text_can_be_written_and_read_again(text: str) -> None:
 
 def test_last_words_are_ten_lines_of_bounded_length() -> None:
     words = plain.last_words(["first", *["\xe4" * 100_000] * 12, "la\0st"])
-    assert len(words) == plain.MOST_LAST_LINES
-    assert max(map(len, words)) == plain.MOST_LINE + 3
+    assert len(words) == plain.MAX_LAST_LINES
+    assert max(map(len, words)) == plain.MAX_LINE + 3
     assert words[-1] == "la\N{REPLACEMENT CHARACTER}st"
 
 

@@ -15,7 +15,7 @@ from local_agent.errors import LocalAgentError
 from local_agent.events import Subject
 
 if TYPE_CHECKING:
-    from local_agent.agent.flow_run import Live, Stories
+    from local_agent.agent.flow_run import Live, RunLifecycle
     from local_agent.aio.clock import Clock
     from local_agent.events import EventLog
 
@@ -25,8 +25,8 @@ _LOOK_SECONDS = 5.0
 class Enclosures:
     """Looks at every live run, again and again."""
 
-    def __init__(self, stories: Stories, clock: Clock, log: EventLog) -> None:
-        self._stories = stories
+    def __init__(self, lifecycle: RunLifecycle, clock: Clock, log: EventLog) -> None:
+        self._lifecycle = lifecycle
         self._clock = clock
         self._log = log
 
@@ -34,7 +34,7 @@ class Enclosures:
         """Look every few seconds, whether or not the API can be reached."""
         while True:
             await self._clock.sleep(_LOOK_SECONDS)
-            for live in list(self._stories.live.values()):
+            for live in list(self._lifecycle.live.values()):
                 with contextlib.suppress(LocalAgentError):  # /proc cannot be asked now: the next look tells
                     self._look(live)
 

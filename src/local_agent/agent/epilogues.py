@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from local_agent.launchers import Launcher, LiveRun
     from local_agent.model import Child, End, Record
 
-_MOST_SECONDS = 300.0
-_MOST_WAITING = 20  # who was killed with a hundred others is let go of at once, so that it can be started anew
+_MAX_SECONDS = 300.0
+_MAX_WAITING = 20  # who was killed with a hundred others is let go of at once, so that it can be started anew
 
 
 class Epilogues:
@@ -43,7 +43,7 @@ class Epilogues:
 
         What goes wrong is said, and changes nothing about the end.
         """
-        if self._waiting >= _MOST_WAITING:
+        if self._waiting >= _MAX_WAITING:
             return
         self._waiting += 1
         try:
@@ -73,7 +73,7 @@ class Epilogues:
             self._say(record, f"its hooks did not end well: {sentence(end_of_it)}")
 
     async def _launched(self, record: Record, child: Child) -> LiveRun:
-        limits = replace(record.limits or Limits(), runtime_max_seconds=_MOST_SECONDS)
+        limits = replace(record.limits or Limits(), runtime_max_seconds=_MAX_SECONDS)
         return await self._launcher_of(record).launch(record, child, limits)
 
     def _say(self, record: Record, reason: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # how long all checks together may take: the bus, the broker and the interpreter have half a minute each
 LOOK_SECONDS = 180.0
 _FIRST_PAUSE_SECONDS = 5.0
-_MOST_PAUSE_SECONDS = 60.0
+_MAX_PAUSE_SECONDS = 60.0
 
 
 class Check(Protocol):
@@ -42,7 +42,7 @@ class Fitness:
         self._in_doubt = True  # nothing has been started yet
         self._failure = ""
         self._trial_at = 0.0
-        self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS)
+        self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
 
     async def look(self) -> None:
         """Ask the checks. To be done before a page is taken."""

@@ -1,7 +1,7 @@
-"""The story of one flow run, from the queue to the end: read `Stories.new` from top to bottom.
+"""The life of one flow run, from the queue to its end: read `RunLifecycle.execute` from top to bottom.
 
-Each step survives a kill -9 before, in and after it: the record on disk says what was under way, and `Stories.resume`
-finishes it at the next start.
+Each step survives a kill -9 before, in and after it. The record on disk says what was under way, and at the next start
+`RunLifecycle.recover` finishes it.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Live:
     process: LiveRun
 
 
-class Stories:
-    """Tells the stories of flow runs; `live` holds those that run now, by id.
+class RunLifecycle:
+    """Runs the life cycle of each flow run; `live` holds the running ones, by id.
 
     `claims_at_once` bounds how many records of claims are open at the same time.
-    `on_early_end` is called when one ended as it would where the interpreter, or prefect in it, is gone.
+    It calls `on_startup_failure` if an exit code suggests that the interpreter, or prefect in it, is missing.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Stories:
         log: EventLog,
         settings: Callable[[], Settings],
         claims_at_once: int,
-        on_early_end: Callable[[], None],
+        on_startup_failure: Callable[[], None],
     ) -> None:
         self._backend = backend
         self._launcher = launcher
@@ -87,7 +87,7 @@ class Stories:
         self._clock = clock
         self._log = log
         self._settings = settings
-        self._on_early_end = on_early_end
+        self._on_early_end = on_startup_failure
         # the records of a page of the queue reach the disk together, and then its claims share a request
         self._claim_records: Batcher[Record, None] = Batcher(
             self._save_claims, most=claims_at_once, first=claims_at_once, monotonic=clock.monotonic
@@ -101,11 +101,11 @@ class Stories:
         self.live: dict[str, Live] = {}
         self.claiming: set[str] = set()
         self.launching: set[str] = set()
-        # just ended, or ended with the machine and the API is being told: other ends can wait for the next start
-        self.telling: set[str] = set()
+        # Ids whose end is being reported and must not wait for the next start: the agent's stop waits for these.
+        self.reporting: set[str] = set()
 
-    async def new(self, run: FlowRun, parent: str = "") -> float:
-        """Tell the story of a run from the queue. Return for how many seconds its id is to be left alone after it.
+    async def execute(self, run: FlowRun, parent: str = "") -> float:
+        """Take a run from the queue and see it to its end. Return for how many seconds to leave its id alone then.
 
         `parent` is the flow run here that has created it, "" for none.
         """
@@ -122,45 +122,45 @@ class Stories:
             claim = await self._backend.claim(run, record.nonce)
             self.claiming.discard(run.id)
             if claim is not Claim.OURS:
-                return await self._let_go(record, claim)
+                return await self._forget_lost_claim(record, claim)
             live = await self._launch(run, record)
             self.launching.discard(run.id)
             if live is None:
                 return _AGAIN_SECONDS
-            await self._see_through(live)
+            await self._watch_to_the_end(live)
             return 0.0
         finally:
             self.claiming.discard(run.id)
             self.launching.discard(run.id)
             self._admission.leave(run.id)
 
-    async def resume(self, record: Record) -> None:
-        """Finish the story of a run that an earlier life of this agent began."""
+    async def recover(self, record: Record) -> None:
+        """Finish what an earlier process of this agent began with a run."""
         self._admission.hold(record.id)
         try:
             if record.step is Step.CLAIMING:
                 await self._settle_old_claim(record)
             elif record.step is Step.ENDED and record.end is not None:
-                await self._tell_the_api(record, record.end)
+                await self._report(record, record.end)
             else:
                 await self._adopt_or_conclude(record)
         finally:
             self._admission.leave(record.id)
 
     def let_go(self, flow_run_id: str) -> None:
-        """After a fault in a story let go of what it holds, but for its place: its process may live."""
+        """After a fault of ours, let go of what a run holds here, but for its place: its process may live."""
         live = self.live.pop(flow_run_id, None)
         if live is not None:
             live.process.detach()
             self._admission.hold(flow_run_id)
 
-    async def take_up(self, flow_run_id: str) -> None:
-        """After `let_go` finish a story from its record, as the next start would. Without a record it is over."""
+    async def retry_from_record(self, flow_run_id: str) -> None:
+        """After `let_go`, go on from the run's record, as the next start would. Without a record it is over."""
         record = await self._disk.run(lambda: self._store.load(flow_run_id))
         if record is None:
             self._admission.leave(flow_run_id)
         else:
-            await self.resume(record)
+            await self.recover(record)
 
     async def _until_due(self, run: FlowRun) -> None:
         while (wait := (run.due - self._backend.earlier_now()).total_seconds() + _ROUNDING_SECONDS) > 0:
@@ -189,7 +189,7 @@ class Stories:
             return None
         return record
 
-    async def _let_go(self, record: Record, claim: Claim) -> float:
+    async def _forget_lost_claim(self, record: Record, claim: Claim) -> float:
         """Forget a run that is not ours."""
         self._store.remove(record.id)
         self._log.say(events.CLAIM_LOST, _subject(record))
@@ -240,36 +240,36 @@ class Stories:
         async with self._launches:
             await asyncio.sleep(0)
 
-    async def _see_through(self, live: Live) -> None:
+    async def _watch_to_the_end(self, live: Live) -> None:
         """Watch it to its end, sweep, learn how it ended, report, forget."""
         record, process = live.record, live.process
         await process.ended()
-        self.telling.add(record.id)
+        self.reporting.add(record.id)
         try:
             if self._settings().leftovers == "stop":
-                await self._insist(record, process.sweep)
-            end = await self._insist(record, process.evidence)
+                await self._until_done(record, process.sweep)
+            end = await self._until_done(record, process.evidence)
             self.live.pop(record.id, None)
             process.detach()  # its place is free now, and its descriptors must not wait for the API
             if end.cause is Cause.EXITED and end.exit_code in _NO_INTERPRETER:
                 self._on_early_end()
             if end.cause not in (Cause.SHUTDOWN, Cause.SERVICE_STOPPED):  # the agent is about to stop, too
-                self.telling.discard(record.id)
-            await self._tell_the_api(record, end, process)
+                self.reporting.discard(record.id)
+            await self._report(record, end, process)
         finally:
-            self.telling.discard(record.id)
+            self.reporting.discard(record.id)
 
     async def _adopt_or_conclude(self, record: Record) -> None:
-        found = await self._insist(record, lambda: self._launcher_of(record).adopt(record))
+        found = await self._until_done(record, lambda: self._launcher_of(record).adopt(record))
         if isinstance(found, End):
-            await self._tell_the_api(record, found)
+            await self._report(record, found)
         else:
             await self._watch_adopted(record, found)
 
     async def _watch_adopted(self, record: Record, process: LiveRun) -> None:
         live = self.live[record.id] = Live(record, process)
         self._say_where(events.ADOPTED, live)
-        await self._see_through(live)
+        await self._watch_to_the_end(live)
 
     def _launcher_of(self, record: Record) -> Launcher:
         """Return the launcher that a record is about; a claim of an earlier version does not name it."""
@@ -280,22 +280,22 @@ class Stories:
             return
         if not self._launcher_of(record).may_live(record):
             # the records that came after this one went with the power, and so did its process
-            await self._tell_the_api(record, End(Cause.POWER_LOST))
+            await self._report(record, End(Cause.POWER_LOST))
             return
         claim = await self._backend.claimed(record)
         if claim is not Claim.OURS:
             self._store.remove(record.id)
             return
         # if a trace says that the gate opened, the record that said so is lost, and it is not to run twice
-        found = await self._insist(record, lambda: self._launcher_of(record).adopt(record))
+        found = await self._until_done(record, lambda: self._launcher_of(record).adopt(record))
         if not isinstance(found, End):
             await self._watch_adopted(record, found)
         elif found.cause is Cause.NEVER_STARTED:
             await self._give_back(record, "the agent ended before it could start it")
         else:
-            await self._tell_the_api(record, found)
+            await self._report(record, found)
 
-    async def _tell_the_api(self, record: Record, end: End, process: LiveRun | None = None) -> None:
+    async def _report(self, record: Record, end: End, process: LiveRun | None = None) -> None:
         """Report an end, or find that it needs no word, and forget the run. Lasts as long as an outage does."""
         self._admission.leave(record.id)
         if self._is_of_another_api(record):
@@ -310,7 +310,7 @@ class Stories:
         policy = self._settings().on_crash
         outcome = Outcome.NOT_OURS
         if record.nonce:  # without, it lives here and nothing proves whose claim it rests on
-            outcome = await self._insist(record, lambda: self._backend.report(record, end, policy))
+            outcome = await self._until_done(record, lambda: self._backend.report(record, end, policy))
         self._say_end(record, end, outcome)
         if outcome is Outcome.REPORTED:
             await self._epilogues.after(record, end, lambda: self._let_go_of(record, process))
@@ -342,14 +342,17 @@ class Stories:
             self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
 
     async def _give_back(self, record: Record, reason: str, process: LiveRun | None = None) -> None:
-        if record.nonce and await self._insist(record, lambda: self._backend.give_back(record)) is Outcome.GIVEN_BACK:
+        if (
+            record.nonce
+            and await self._until_done(record, lambda: self._backend.give_back(record)) is Outcome.GIVEN_BACK
+        ):
             self._log.say(events.GIVEN_BACK, _subject(record), reason=reason)
         await self._forget(record, process)
 
     async def _refuse(self, record: Record, error: LaunchError) -> None:
         self._log.say(events.LAUNCH_FAILED, _subject(record), reason=error.message)
         self._backend.log(record.id, error.message, "ERROR")
-        await self._insist(record, lambda: self._backend.refuse(record, error.message))
+        await self._until_done(record, lambda: self._backend.refuse(record, error.message))
         await self._forget(record)
 
     async def _forget(self, record: Record, process: LiveRun | None = None) -> None:
@@ -359,16 +362,16 @@ class Stories:
 
     async def _let_go_of(self, record: Record, process: LiveRun | None) -> None:
         launcher = self._launcher_of(record)
-        await self._insist(record, process.release if process else lambda: launcher.forget(record))
+        await self._until_done(record, process.release if process else lambda: launcher.forget(record))
 
-    async def _insist(self, record: Record, action: Callable[[], Awaitable[_Result]]) -> _Result:
+    async def _until_done(self, record: Record, action: Callable[[], Awaitable[_Result]]) -> _Result:
         """Do something until it works: the record stays on disk, so nothing is lost if the agent ends meanwhile."""
         backoff, said = Backoff(0.5, _INSIST_SECONDS), False
         while True:
             try:
                 return await action()
             except LocalAgentError as error:
-                self.telling.discard(record.id)
+                self.reporting.discard(record.id)
                 if not said:
                     self._log.say(events.REPORT_WAITS, _subject(record), reason=error.message)
                     said = True

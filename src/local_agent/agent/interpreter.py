@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _AGAIN_SECONDS = 30.0
 _DOUBT_SECONDS = 5.0
 _TIMEOUT_SECONDS = 30.0
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 _AT_A_GATE = 'read -r gate && exec "$@" </dev/null'
 _NOT_RUN = (126, 127)  # what a shell says of a program that it cannot start (POSIX)
 # the version from the metadata: importing prefect itself takes a second of CPU
@@ -168,7 +168,7 @@ def _answer(process: subprocess.Popen[bytes], seconds: float) -> tuple[int, str]
     until = time.monotonic() + seconds
     try:
         assert process.stdout is not None
-        answer = _first_bytes(process.stdout.fileno(), until, _MOST_BYTES)
+        answer = _first_bytes(process.stdout.fileno(), until, _MAX_BYTES)
         process.stdout.close()  # whoever prints on ends by that
         code = process.wait(max(0.0, until - time.monotonic()))
     except (TimeoutError, subprocess.TimeoutExpired) as error:

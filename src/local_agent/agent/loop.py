@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from local_agent.agent.admission import Admission
     from local_agent.agent.fitness import Fitness
-    from local_agent.agent.flow_run import Stories
+    from local_agent.agent.flow_run import RunLifecycle
     from local_agent.agent.progress import Progress
     from local_agent.agent.reachability import Reachability
     from local_agent.aio.clock import Clock
@@ -44,7 +44,7 @@ _LOOK_SECONDS = 0.005
 _CLAIM_SECONDS = 2.0
 _OUTAGE_DELAY_SECONDS = 10.0
 _UNSUPPORTED_SECONDS = 3600.0
-_MOST_AFTER_FAULT_SECONDS = 600.0
+_MAX_AFTER_FAULT_SECONDS = 600.0
 _NEAR_MISSES_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 0.3
 # a container's runtime waits 10 s by default before it kills
@@ -70,7 +70,7 @@ class Agent:
         self,
         *,
         backend: Backend,
-        stories: Stories,
+        lifecycle: RunLifecycle,
         admission: Admission,
         reachability: Reachability,
         progress: Progress,
@@ -82,7 +82,7 @@ class Agent:
         ends_with: str = "",
     ) -> None:
         self._backend = backend
-        self._stories = stories
+        self._lifecycle = lifecycle
         self._admission = admission
         self._reachability = reachability
         self._progress = progress
@@ -93,10 +93,10 @@ class Agent:
         self._shut_down = shut_down
         self.ends_with = ends_with
         self._kinship = Kinship(backend, admission)
-        self._watch = Watch(backend, stories.live, clock, log, settings)
-        self._enclosures = Enclosures(stories, clock, log)
+        self._watch = Watch(backend, lifecycle.live, clock, log, settings)
+        self._enclosures = Enclosures(lifecycle, clock, log)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._left_alone: dict[str, float] = {}
+        self._cooldown_until: dict[str, float] = {}
         self._not_understood: frozenset[str] = frozenset()
         self._once = SaidOnce(log)
         self._wake = asyncio.Event()
@@ -117,7 +117,7 @@ class Agent:
     @property
     def live_count(self) -> int:
         """How many flow runs live here."""
-        return len(self._stories.live)
+        return len(self._lifecycle.live)
 
     @property
     def is_busy(self) -> bool:
@@ -159,7 +159,7 @@ class Agent:
     def settings_changed(self) -> None:
         """Register anew, as labels or the name may be others now, and look at everything again."""
         self._connected = False
-        self._left_alone.clear()
+        self._cooldown_until.clear()
         self.poke()
 
     @property
@@ -173,17 +173,17 @@ class Agent:
         places = "" if free is None else f", {free} slot{'' if free == 1 else 's'} free"
         paused = f"; takes none: {self._paused_for}" if self._paused_for else ""
         problem = f"; {self.api_problem}" if self.api_problem else ""
-        return f"{len(self._stories.live)} running{places}; {self._reachability.in_words()}{paused}{problem}"
+        return f"{len(self._lifecycle.live)} running{places}; {self._reachability.in_words()}{paused}{problem}"
 
     async def run(self, records: Iterable[Record], remembered: AbstractSet[str] = frozenset()) -> None:
-        """Finish the stories of `records`, take new ones. Return after --max-polls; otherwise run until cancelled.
+        """Finish the lifecycle of `records`, take new ones. Return after --max-polls; otherwise run until cancelled.
 
         `remembered` are the flow runs that there is any record of: one that is not among `records` is not taken anew.
 
         Raise CredentialError where the API does not accept the key from the start.
         """
         for record in records:
-            self._start(record.id, functools.partial(self._stories.resume, record))
+            self._start(record.id, functools.partial(self._lifecycle.recover, record))
         self._not_understood = frozenset(remembered - self._tasks.keys())
         loops = (self._watch.for_ever, self._enclosures.for_ever, self._attend, self._fitness.look)
         beside = [asyncio.create_task(kept_up(loop, self._clock, self._log)) for loop in loops]
@@ -253,8 +253,8 @@ class Agent:
 
     async def _until_claimed(self) -> None:
         """A page asked for before the last one is claimed would only hold the same runs again."""
-        await self._clock.sleep(_LOOK_SECONDS)  # the stories' own first turn
-        await self._wait_while(lambda: self._stories.claiming, _CLAIM_SECONDS)
+        await self._clock.sleep(_LOOK_SECONDS)  # the lifecycle' own first turn
+        await self._wait_while(lambda: self._lifecycle.claiming, _CLAIM_SECONDS)
 
     async def _connect(self) -> None:
         choice = await self._backend.connect()
@@ -308,7 +308,7 @@ class Agent:
         reason = self._backend.unsupported(run)
         if not reason or self._settings().reject_unsupported:
             return True
-        self._leave_alone(run.id, _UNSUPPORTED_SECONDS)
+        self._cool_down(run.id, _UNSUPPORTED_SECONDS)
         if self._once.say(run.id, events.UNSUPPORTED, _subject(run), reason=reason):
             self._backend.log(run.id, f"Left to other agents: {reason}", "WARNING")
         return False
@@ -327,7 +327,7 @@ class Agent:
         await self._backend.attend(self.poke, self._watch.poke)
 
     async def _hand_over_children(self, page: QueuePage) -> None:
-        """Begin the stories of those on a page that may have the place of the flow run that has created them."""
+        """Begin the lifecycle of those on a page that may have the place of the flow run that has created them."""
         known = self._known()
         parents = await self._kinship.takers([run_id for run_id in page.ids if run_id not in known])
         if not parents:
@@ -338,17 +338,17 @@ class Agent:
             self._start(run.id, functools.partial(self._tell, run, parents[run.id]))
 
     async def _tell(self, run: FlowRun, parent: str = "") -> None:
-        leave_alone_seconds = await self._stories.new(run, parent)
+        leave_alone_seconds = await self._lifecycle.execute(run, parent)
         if leave_alone_seconds:
-            self._leave_alone(run.id, leave_alone_seconds)
+            self._cool_down(run.id, leave_alone_seconds)
 
-    def _leave_alone(self, flow_run_id: str, seconds: float) -> None:
-        self._left_alone[flow_run_id] = self._clock.monotonic() + seconds
+    def _cool_down(self, flow_run_id: str, seconds: float) -> None:
+        self._cooldown_until[flow_run_id] = self._clock.monotonic() + seconds
 
     def _known(self) -> AbstractSet[str]:
         now = self._clock.monotonic()
-        self._left_alone = {run_id: until for run_id, until in self._left_alone.items() if until > now}
-        return {*self._tasks, *self._left_alone, *self._not_understood}
+        self._cooldown_until = {run_id: until for run_id, until in self._cooldown_until.items() if until > now}
+        return {*self._tasks, *self._cooldown_until, *self._not_understood}
 
     def _start(self, flow_run_id: str, story: Callable[[], Awaitable[None]]) -> None:
         """Begin a story. Its id is free when its task is over, even where that was cancelled before its first step."""
@@ -357,11 +357,11 @@ class Agent:
 
     async def _guard(self, flow_run_id: str, story: Callable[[], Awaitable[None]]) -> None:
         """Keep a fault of one story from the others, and take it up again: its end must not wait for the next start."""
-        backoff = Backoff(AFTER_FAULT_SECONDS, _MOST_AFTER_FAULT_SECONDS)
+        backoff = Backoff(AFTER_FAULT_SECONDS, _MAX_AFTER_FAULT_SECONDS)
         while await self._has_fault(story):
-            self._stories.let_go(flow_run_id)
+            self._lifecycle.let_go(flow_run_id)
             await self._clock.sleep(backoff.next_seconds())
-            story = functools.partial(self._stories.take_up, flow_run_id)
+            story = functools.partial(self._lifecycle.retry_from_record, flow_run_id)
 
     async def _has_fault(self, story: Callable[[], Awaitable[None]]) -> bool:
         try:
@@ -391,25 +391,25 @@ class Agent:
         self._wake.clear()
 
     async def _until_launched(self) -> None:
-        """After --max-polls: what was taken is started, as the original does, and goes on running, where it can."""
-        while any(self._shut_down or run_id not in self._stories.live for run_id in self._tasks):
+        """After --max-polls: what was taken is started, as Prefect's agent does, and goes on running, where it can."""
+        while any(self._shut_down or run_id not in self._lifecycle.live for run_id in self._tasks):
             self._progress.mark()
             await self._clock.sleep(0.05)
 
     async def _leave_everything_running(self, beside: list[asyncio.Task[None]]) -> None:
         """Stop. What is under way gets a moment to come to something."""
         self._admission.stopping = True
-        await self._wait_while(lambda: self._stories.launching, _STOP_GRACE_SECONDS)
+        await self._wait_while(lambda: self._lifecycle.launching, _STOP_GRACE_SECONDS)
         if self._shut_down is not None:
             await self._shut_down(_SHUT_DOWN_SECONDS)
         # when the machine is shut down all flow runs have ended just before this: let that be seen
         await self._clock.sleep(_SEE_ENDS_SECONDS)
-        await self._wait_while(lambda: self._stories.telling, _LAST_REPORTS_SECONDS)
+        await self._wait_while(lambda: self._lifecycle.reporting, _LAST_REPORTS_SECONDS)
         tasks = [*beside, *self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for live in self._stories.live.values():
+        for live in self._lifecycle.live.values():
             live.process.detach()
 
     async def _wait_while(self, busy: Callable[[], object], most_seconds: float) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from local_agent.events import Event, EventLog, Subject
 
-_MOST_KEYS = 10_000
+_MAX_KEYS = 10_000
 
 
 class SaidOnce:
@@ -28,7 +28,7 @@ class SaidOnce:
         """Say an event unless one was said with this key. Return whether it was said now."""
         if key in self._keys:
             return False
-        if len(self._keys) >= _MOST_KEYS:
+        if len(self._keys) >= _MAX_KEYS:
             self._keys.clear()
         self._keys.add(key)
         self._log.say(event, subject, **fields)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from local_agent.settings import Settings
 
 _LOOK_SECONDS = 5.0
-_LEAST_PAUSE_SECONDS = 1.0
+_MIN_PAUSE_SECONDS = 1.0
 _STALE_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 10.0
-_MOST_AT_ONCE = 500
+_MAX_AT_ONCE = 500
 
 
 @dataclass
@@ -117,7 +117,7 @@ class Watch:
             for seen in self._seen.values()
             if seen.cancelling_since is not None and seen.stopping is None
         ]
-        return max(_LEAST_PAUSE_SECONDS, min([_LOOK_SECONDS, *over]))
+        return max(_MIN_PAUSE_SECONDS, min([_LOOK_SECONDS, *over]))
 
     async def _look(self, ids: list[str], live: dict[str, Live]) -> None:
         views = await self._backend.views(ids)
@@ -182,7 +182,7 @@ def _is_to_end(live: Live, view: RunView) -> bool:
 
 
 def _chunks(ids: list[str]) -> list[list[str]]:
-    return [ids[start : start + _MOST_AT_ONCE] for start in range(0, len(ids), _MOST_AT_ONCE)]
+    return [ids[start : start + _MAX_AT_ONCE] for start in range(0, len(ids), _MAX_AT_ONCE)]
 
 
 def _subject(live: Live) -> Subject:

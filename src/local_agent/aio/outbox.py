@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_MOST_BYTES = 4 * 1024 * 1024
+_MAX_BYTES = 4 * 1024 * 1024
 _FIRST_PAUSE_SECONDS = 0.1
-_MOST_PAUSE_SECONDS = 10.0
+_MAX_PAUSE_SECONDS = 10.0
 # what is said within a moment is written together: to wake a thread for each message costs more than to write it
 _GATHER_SECONDS = 0.01
-_MOST_TOGETHER_BYTES = 64 * 1024
+_MAX_TOGETHER_BYTES = 64 * 1024
 # the message itself is what is not taken, and to try again would change nothing
 _NEVER_TAKEN = frozenset({errno.EMSGSIZE, errno.EINVAL, errno.ENOBUFS})
 
@@ -49,7 +49,7 @@ class Outbox:
     `notice` makes the message that says how many were lost, and why. At most `most_bytes` wait.
     """
 
-    def __init__(self, sink: Sink, notice: Callable[[int, str], bytes], most_bytes: int = _MOST_BYTES) -> None:
+    def __init__(self, sink: Sink, notice: Callable[[int, str], bytes], most_bytes: int = _MAX_BYTES) -> None:
         self._sink = sink
         self._notice = notice
         self._most_bytes = most_bytes
@@ -140,7 +140,7 @@ class Outbox:
         for message in self._waiting:
             length += len(message)
             yield message
-            if length >= _MOST_TOGETHER_BYTES:
+            if length >= _MAX_TOGETHER_BYTES:
                 return
 
     def _write(self, messages: list[bytes]) -> bool:
@@ -156,7 +156,7 @@ class Outbox:
                 if error.errno in _NEVER_TAKEN:
                     return False
             _pause(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, _MOST_PAUSE_SECONDS)
+            pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
         return True
 
     def _note(self, error: OSError, count: int) -> None:

@@ -113,7 +113,7 @@ class Claims(ApiTime, RunLog, Protocol):
         """Take a run for this agent. Certain; it never raises for a lost answer."""
 
     async def claimed(self, record: Record) -> Claim:
-        """Return what came of a claim that an earlier life of this agent may have sent. Certain."""
+        """Return what came of a claim that an earlier process of this agent may have sent. Certain."""
 
     async def child(self, run: FlowRun) -> Child:
         """Return the command that runs a claimed run.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import requests
 
-MOST_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
 ACCEPTED = "gzip, deflate"
 _PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _EITHER_FORM = zlib.MAX_WBITS | 32  # gzip's header or zlib's, whichever there is
@@ -37,8 +37,8 @@ def read(response: requests.Response, url: str) -> bytes:
     for chunk in chunks:
         found.append(chunk)
         size += len(chunk)
-        if size > MOST_BYTES:
-            raise NotUnderstoodError(f"{url} answers with more than {MOST_BYTES} bytes", hint=_HINT)
+        if size > MAX_BYTES:
+            raise NotUnderstoodError(f"{url} answers with more than {MAX_BYTES} bytes", hint=_HINT)
     return b"".join(found)
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 
 # far from Python's own limit, so that what was read can be written again from any depth of calls
-_MOST_DEPTH = 100
-_MOST_VALUES = 500_000  # of a page that was asked for: a run's has some hundred. 24 MiB of "{}," take 1.7 GB
-_MOST_INT = 2**53  # what every JSON parser keeps
+_MAX_DEPTH = 100
+_MAX_VALUES = 500_000  # of a page that was asked for: a run's has some hundred. 24 MiB of "{}," take 1.7 GB
+_MAX_INT = 2**53  # what every JSON parser keeps
 _FIRST_YEAR, _LAST_YEAR = 1970, 9000  # spans can be added to it, and it can be told in any zone
 _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
@@ -35,14 +35,14 @@ def load_json(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
     NaN and numbers beyond all bounds are no JSON. What is nested deeper than any state is refused, and so is what has
     more values than any page: to take it apart would hold up everything else, and take a hundred times its memory.
     """
-    if _has_more_values(text, _MOST_VALUES):
-        raise WrongFieldError(f"more than {_MOST_VALUES} values")
+    if _has_more_values(text, _MAX_VALUES):
+        raise WrongFieldError(f"more than {_MAX_VALUES} values")
     try:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise WrongFieldError("not JSON") from error
-    if _is_deeper(value, _MOST_DEPTH):
-        raise WrongFieldError(f"nested deeper than {_MOST_DEPTH} levels")
+    if _is_deeper(value, _MAX_DEPTH):
+        raise WrongFieldError(f"nested deeper than {_MAX_DEPTH} levels")
     return value
 
 
@@ -97,7 +97,7 @@ def get_str(obj: Mapping[str, Any], key: str, default: str | None = None) -> str
 def get_int(obj: Mapping[str, Any], key: str, default: int | None = None) -> int:
     """Return the integer at `key`, where it is one that every JSON parser keeps."""
     number = _get(obj, key, int, default)
-    if abs(number) > _MOST_INT:
+    if abs(number) > _MAX_INT:
         raise WrongFieldError(f"{key}: out of bounds")
     return number
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from local_agent.errors import LocalAgentError
 
-_MOST_PAUSE_SECONDS = 300.0  # whoever asks for a longer one is asked again
+_MAX_PAUSE_SECONDS = 300.0  # whoever asks for a longer one is asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def pause_asked_for(reply: Reply) -> float:
         return 0.0
     text = reply.header("Retry-After").strip()
     seconds = float(text) if text.isascii() and text.isdigit() and len(text) < 10 else _until(text, reply)
-    return max(0.0, min(seconds, _MOST_PAUSE_SECONDS))
+    return max(0.0, min(seconds, _MAX_PAUSE_SECONDS))
 
 
 def time_of(text: str) -> datetime | None:

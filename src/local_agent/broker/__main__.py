@@ -14,7 +14,7 @@ import sys
 import time
 
 from local_agent.broker.operations import Operations
-from local_agent.broker.server import Server, Speaker
+from local_agent.broker.server import RateLimitedLog, Server
 
 _FIRST_DESCRIPTOR = 3
 
@@ -37,7 +37,7 @@ def main() -> int:
 
 async def _serve(listener: socket.socket, idle_seconds: float) -> None:
     operations = Operations()
-    server = Server(listener, operations.carry_out, operations.prove, Speaker(time.monotonic), idle_seconds)
+    server = Server(listener, operations.carry_out, operations.prove, RateLimitedLog(time.monotonic), idle_seconds)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
     try:
         await server.run()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_agent.broker.callers import Caller, sender_of
 from local_agent.broker.protocol import (
-    MOST_REQUEST_BYTES,
+    MAX_REQUEST_BYTES,
     Code,
     RefusedError,
     Request,
@@ -22,7 +22,7 @@ from local_agent.broker.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-_MOST_AT_ONCE = 32
+_MAX_AT_ONCE = 32
 _ANCILLARY_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)
 _READS_AT_ONCE = 16
 _SEND_SECONDS = 30.0
@@ -96,7 +96,7 @@ class Connection:
         if self._is_open:
             self._socket.shutdown(socket.SHUT_RD)
         while self._is_open and self._take_packet():
-            if len(self._tasks) >= _MOST_AT_ONCE:
+            if len(self._tasks) >= _MAX_AT_ONCE:
                 await asyncio.wait(self._tasks)
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -118,7 +118,7 @@ class Connection:
 
     def _read(self) -> None:
         for _ in range(_READS_AT_ONCE):
-            if len(self._tasks) >= _MOST_AT_ONCE:
+            if len(self._tasks) >= _MAX_AT_ONCE:
                 self._pause()  # the caller's packets wait in the socket until answers have gone out
                 return
             if not self._is_open or not self._take_packet():
@@ -128,7 +128,7 @@ class Connection:
         """Take one packet and start on what it asks. Return False where there was none."""
         try:
             packet, ancillary, flags, _ = self._socket.recvmsg(
-                MOST_REQUEST_BYTES, _ANCILLARY_BYTES, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                MAX_REQUEST_BYTES, _ANCILLARY_BYTES, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return False
@@ -151,7 +151,7 @@ class Connection:
     def _handle(self, packet: bytes, sender_pid: int, flags: int) -> None:
         """Raise RefusedError for what ends the connection."""
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise RefusedError(Code.BAD_MESSAGE, f"a packet has at most {MOST_REQUEST_BYTES} bytes and no descriptors")
+            raise RefusedError(Code.BAD_MESSAGE, f"a packet has at most {MAX_REQUEST_BYTES} bytes and no descriptors")
         self.caller.check_sender(sender_pid)
         message = read_packet(packet)
         if not self.caller.has_greeted:
@@ -185,7 +185,7 @@ class Connection:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.close(f"a fault of the broker itself: {error!r}")
-        elif len(self._tasks) < _MOST_AT_ONCE:
+        elif len(self._tasks) < _MAX_AT_ONCE:
             self._read_on()
 
     def _send(self, message: dict[str, Any]) -> None:

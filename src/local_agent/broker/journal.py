@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from local_agent.broker.protocol import MOST_ANSWER_BYTES, Code, RefusedError
+from local_agent.broker.protocol import MAX_ANSWER_BYTES, Code, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SYNC_SECONDS = 20.0
 _SECONDS = 8.0
-_MOST_BYTES = MOST_ANSWER_BYTES // 8  # a byte takes up to six in JSON
+_MAX_BYTES = MAX_ANSWER_BYTES // 8  # a byte takes up to six in JSON
 
 
 async def last_lines(identifier: str, uid: int, count: int) -> list[str]:
@@ -54,5 +54,5 @@ async def _end_of(process: asyncio.subprocess.Process) -> bytes:
     assert process.stdout is not None
     output = b""
     while chunk := await process.stdout.read(65536):
-        output = (output + chunk)[-_MOST_BYTES:]
+        output = (output + chunk)[-_MAX_BYTES:]
     return output

@@ -46,13 +46,13 @@ from local_agent.units.names import MAX_DESCRIPTION, description_of
 from local_agent.units.properties import Property, checked_limits, limit_properties
 
 SOCKET_PATH = "/run/local-agent/broker.socket"
-MOST_REQUEST_BYTES = 4096
-MOST_ANSWER_BYTES = 65536
+MAX_REQUEST_BYTES = 4096
+MAX_ANSWER_BYTES = 65536
 
-_MOST_ID = 2**53
-_MOST_PID = 2**22  # the kernel's own (proc(5), pid_max)
-_MOST_STOP_SECONDS = 3600
-_MOST_LINES = 100
+_MAX_ID = 2**53
+_MAX_PID = 2**22  # the kernel's own (proc(5), pid_max)
+_MAX_STOP_SECONDS = 3600
+_MAX_LINES = 100
 _FLOW_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SIGNALS = frozenset(
     {
@@ -135,8 +135,8 @@ def read_packet(packet: bytes) -> dict[str, Any]:
 def read_id(message: dict[str, Any]) -> int:
     """Given a message, return its id. Raise RefusedError (bad-message) where it has none: nobody could be answered."""
     number = message.get("id")
-    if not isinstance(number, int) or not _is_whole(number, 0, _MOST_ID):
-        raise RefusedError(Code.BAD_MESSAGE, f"a request has an id, a whole number up to {_MOST_ID}")
+    if not isinstance(number, int) or not _is_whole(number, 0, _MAX_ID):
+        raise RefusedError(Code.BAD_MESSAGE, f"a request has an id, a whole number up to {_MAX_ID}")
     return number
 
 
@@ -151,11 +151,11 @@ def read_request(message: dict[str, Any]) -> Request:
         id=read_id(message),
         verb=verb,
         flow_run=_flow_run(message["flow_run"]),
-        pid=_whole("pid", message["pid"], 2, _MOST_PID) if "pid" in wanted else 0,
+        pid=_whole("pid", message["pid"], 2, _MAX_PID) if "pid" in wanted else 0,
         description=_description(message["description"]) if "description" in wanted else "",
         stop_seconds=_stop_seconds(message["stop_seconds"]) if "stop_seconds" in wanted else 0.0,
         signal=_signal(message["signal"]) if "signal" in wanted else 0,
-        lines=_whole("lines", message["lines"], 1, _MOST_LINES) if "lines" in wanted else 0,
+        lines=_whole("lines", message["lines"], 1, _MAX_LINES) if "lines" in wanted else 0,
         properties=_properties(message["limits"]) if "limits" in wanted else (),
         oom_policy=_oom_policy(message.get("oom_policy", "stop")),
     )
@@ -203,8 +203,8 @@ def _description(value: object) -> str:
 
 
 def _stop_seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_STOP_SECONDS:
-        raise _bad(f"stop_seconds is a number up to {_MOST_STOP_SECONDS}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_STOP_SECONDS:
+        raise _bad(f"stop_seconds is a number up to {_MAX_STOP_SECONDS}")
     return float(value)
 
 

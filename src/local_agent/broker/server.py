@@ -16,11 +16,11 @@ from local_agent.broker.protocol import Code, RefusedError, Request, encode, ref
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-_MOST_PER_INSTANCE = 8  # an agent has one; a restart can overlap
+_MAX_PER_INSTANCE = 8  # an agent has one; a restart can overlap
 # of processes that are still to be proved the main one of their service, which takes milliseconds
-_MOST_UNPROVED_PER_INSTANCE = 16
-_MOST_UNPROVED_PER_PROCESS = 8
-_MOST = 1024  # each has two descriptors, and the broker's unit gives it 4096
+_MAX_UNPROVED_PER_INSTANCE = 16
+_MAX_UNPROVED_PER_PROCESS = 8
+_MAX = 1024  # each has two descriptors, and the broker's unit gives it 4096
 _ACCEPTS_AT_ONCE = 32
 _FINISH_SECONDS = 60.0
 
@@ -114,9 +114,9 @@ class Server:
         unproved = [other.caller for other in self._connections if not other.is_proved]
         of_instance = [other for other in unproved if other.instance == caller.instance]
         of_process = [other for other in of_instance if other.process.pid == caller.process.pid]
-        if len(of_process) >= _MOST_UNPROVED_PER_PROCESS or len(of_instance) >= _MOST_UNPROVED_PER_INSTANCE:
+        if len(of_process) >= _MAX_UNPROVED_PER_PROCESS or len(of_instance) >= _MAX_UNPROVED_PER_INSTANCE:
             return f"{len(of_instance)} connections of instance {caller.instance} are being looked at"
-        return "there are too many connections" if len(self._connections) >= _MOST else ""
+        return "there are too many connections" if len(self._connections) >= _MAX else ""
 
     async def _welcome(self, connection: Connection) -> None:
         caller = connection.caller
@@ -132,7 +132,7 @@ class Server:
 
     def _check_room(self, caller: Caller) -> None:
         held = sum(other.is_proved and other.caller.instance == caller.instance for other in self._connections)
-        if held >= _MOST_PER_INSTANCE:
+        if held >= _MAX_PER_INSTANCE:
             raise RefusedError(Code.BUSY, f"instance {caller.instance} has {held} connections already")
 
     def _turn_away(self, connection: socket.socket, refusal: RefusedError) -> None:
@@ -146,7 +146,7 @@ class Server:
             self._say(f"hung up on instance {connection.caller.instance}: {reason}")
 
 
-class Speaker:
+class RateLimitedLog:
     """Writes to standard error, which is the journal; a flood of strangers does not become a flood of lines.
 
     Where journald does not read, lines are lost and counted: nobody who asks the broker waits for it.

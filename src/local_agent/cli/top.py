@@ -15,7 +15,7 @@ from local_agent.host.top import view
 from local_agent.host.top.history import Histories
 from local_agent.host.top.session import TopSession, look_at
 from local_agent.host.top.terminal import opened
-from local_agent.host.top.view import Look, State, frame
+from local_agent.host.top.view import Snapshot, State, frame
 from local_agent.host.view import Host, this_host
 from local_agent.plain import json_text
 
@@ -31,7 +31,7 @@ from local_agent.plain import json_text
     help="From one look to the next.",
 )
 @click.option("--instance", metavar="NAME", default=None, help="Only flow runs of this instance.")
-@click.option("--json", "as_json", is_flag=True, help="Look twice, as in a pipe, and print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Snapshot twice, as in a pipe, and print JSON.")
 def command(*, delay: float, instance: str | None, as_json: bool) -> None:
     """Show the flow runs of this host as they use CPU and memory, in all, per instance and each.
 
@@ -59,7 +59,7 @@ def _once(host: Host, delay: float, instance: str | None, *, as_json: bool) -> N
     show_problems(look.problems)
 
 
-def _without_keys(look: Look) -> list[str]:
+def _without_keys(look: Snapshot) -> list[str]:
     return [line.rstrip() for line in frame(look, State(), terminal_of(sys.stdout, os.environ), 0)[:-2]]
 
 

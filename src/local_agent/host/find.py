@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from local_agent.host.reading.runs import Run
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHOWN_ID = re.compile(r"[0-9a-f]{8}[0-9a-f-]*")  # as much of one as tables and hints show, or more
 
@@ -35,8 +35,8 @@ def find_run(word: str, runs: Sequence[Run], past: Callable[[str], Sequence[Run]
             f"no flow run {word!r} is on this host {where}", hint="local-agent ps -a lists those there are"
         )
     if len(found) > 1:
-        named = ", ".join(f"{run.id} ({printable(run.name)})" for run in found[:_MOST_NAMED])
-        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        named = ", ".join(f"{run.id} ({printable(run.name)})" for run in found[:_MAX_NAMED])
+        more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
         raise NotFoundError(f"{word!r} may mean {named}{more}", hint="give more of its id")
     return found[0]
 

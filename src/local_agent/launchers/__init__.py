@@ -132,7 +132,7 @@ class Launcher(Protocol):
         """Tell whether what was launched by the time of this record can live still. No power cut ended it for sure."""
 
     async def adopt(self, record: Record) -> LiveRun | End:
-        """Take up a flow run of an earlier life of this agent, or end what it left behind and return how it ended.
+        """Take up a flow run of an earlier process of this agent, or end what it left behind and return how it ended.
 
         Its name may be another launcher's, for which this one stands in (registry.py).
 
@@ -142,4 +142,4 @@ class Launcher(Protocol):
         """
 
     async def forget(self, record: Record) -> None:
-        """Let go of what is kept for a flow run of an earlier life: the failed scope's name, the exit record."""
+        """Let go of what is kept for a flow run of an earlier process: the failed scope's name, the exit record."""

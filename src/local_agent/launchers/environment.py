@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _BEFORE_WORDS, _BEFORE_ENTRIES = b"# words of a shell follow, not read yet\n", b"# entries follow, not read yet\n"
 # what dash takes as a variable and passes on as it is, but for those that it keeps for itself (dash(1))
 _PLAIN_NAMES = re.compile(r"(?:(?!(?:LINENO|OPTIND|PPID)=)[A-Za-z_][A-Za-z0-9_]*=)*")
-_MOST_ENTRY_BYTES = 32 * 4096 - 1  # MAX_ARG_STRLEN without its NUL (execve(2))
-_LEAST_STACK_BYTES, _MOST_STACK_BYTES = 4 * 128 * 1024, 4 * 6 * 1024 * 1024  # of which execve(2) uses a quarter
+_MAX_ENTRY_BYTES = 32 * 4096 - 1  # MAX_ARG_STRLEN without its NUL (execve(2))
+_MIN_STACK_BYTES, _MAX_STACK_BYTES = 4 * 128 * 1024, 4 * 6 * 1024 * 1024  # of which execve(2) uses a quarter
 _POINTER_BYTES = 8
 _NUL = "\0"
 _QUOTE, _ESCAPED_QUOTE = "'", "'\\''"
@@ -101,7 +101,7 @@ def _encoded(name: str, text: str) -> bytes:
 
 def _fits_for_sure(length: int, count: int) -> bool:
     """Tell whether any Linux takes so many variables, given at least the bytes of all with a NUL after each."""
-    return _ROOM_FOR_ARGUMENTS_BYTES + length + count * _POINTER_BYTES <= _LEAST_STACK_BYTES // 4
+    return _ROOM_FOR_ARGUMENTS_BYTES + length + count * _POINTER_BYTES <= _MIN_STACK_BYTES // 4
 
 
 def _check_sizes(entries: Iterable[tuple[str, int]]) -> None:
@@ -109,10 +109,10 @@ def _check_sizes(entries: Iterable[tuple[str, int]]) -> None:
     sum_bytes = 0
     needed_bytes = _ROOM_FOR_ARGUMENTS_BYTES
     for name, count in entries:
-        if count > _MOST_ENTRY_BYTES:
+        if count > _MAX_ENTRY_BYTES:
             raise LaunchError(
                 f"cannot start the flow run: its environment variable {name} has {count} bytes, "
-                f"Linux takes at most {_MOST_ENTRY_BYTES}",
+                f"Linux takes at most {_MAX_ENTRY_BYTES}",
                 hint=_HINT,
             )
         sum_bytes += count
@@ -127,5 +127,5 @@ def _check_sizes(entries: Iterable[tuple[str, int]]) -> None:
 
 def _most_bytes() -> int:
     soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
-    stack = _MOST_STACK_BYTES if soft == resource.RLIM_INFINITY else soft
-    return min(max(stack, _LEAST_STACK_BYTES), _MOST_STACK_BYTES) // 4
+    stack = _MAX_STACK_BYTES if soft == resource.RLIM_INFINITY else soft
+    return min(max(stack, _MIN_STACK_BYTES), _MAX_STACK_BYTES) // 4

@@ -5,7 +5,7 @@ no parent. A file may also be gone, cut off or somebody else's words, and what i
 run again. Only these say that a flow run never began:
 
     this life of the agent never opened the gate, or met nobody behind it
-    an earlier life had the gate, and the shim says with the token that it never opened
+    an earlier process had the gate, and the shim says with the token that it never opened
     the shim says with the token that the flow run could not begin, and the error is a passing one
 
 For all else the gate was opened, or may have been: the shim's verdict counts, then its exit status, and without either
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 _SIGNAL_BASE = 128  # sh reports an end by signal as 128 + its number
 _USEC = 1_000_000
 _GATE_OPENED = "started\n"
-_MOST_BYTES = 64 * 1024  # io.stat has a line for each device
-_MOST_DIGITS = 19
-_MOST_CODE = 255
+_MAX_BYTES = 64 * 1024  # io.stat has a line for each device
+_MAX_DIGITS = 19
+_MAX_CODE = 255
 
 
 class Gate(Enum):
@@ -45,7 +45,7 @@ class Gate(Enum):
 
     SHUT = "shut"  # it never opened it, or nobody was behind it
     OPENED = "opened"
-    UNKNOWN = "unknown"  # an earlier life had it, and its record says that it was about to open it
+    UNKNOWN = "unknown"  # an earlier process had it, and its record says that it was about to open it
 
 
 class Verdict(Enum):
@@ -135,7 +135,7 @@ def _text_of(path: str) -> str:
         raise StateError(f"cannot read {path}: {error.strerror}") from error
     try:
         is_plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        return os.read(descriptor, _MOST_BYTES).decode(errors="replace") if is_plain else ""
+        return os.read(descriptor, _MAX_BYTES).decode(errors="replace") if is_plain else ""
     except OSError as error:
         raise StateError(f"cannot read {path}: {error.strerror}") from error
     finally:
@@ -179,7 +179,7 @@ _CODE_PLACES = {Verdict.EXIT: 1, Verdict.OVERRAN: 1, Verdict.NEVER_STARTED: 2, V
 
 def _code(words: list[str]) -> int | None:
     code = _number(words[0]) if words else None
-    return code if code is not None and code <= _MOST_CODE else None
+    return code if code is not None and code <= _MAX_CODE else None
 
 
 def conclude(traces: Traces) -> End:
@@ -257,7 +257,7 @@ def _figures(lines: list[str]) -> Mapping[str, int]:
 
 def _number(word: str) -> int | None:
     """Return a number that the kernel or the shim may have written, None for anything else."""
-    return int(word) if len(word) <= _MOST_DIGITS and word.isascii() and word.isdigit() else None
+    return int(word) if len(word) <= _MAX_DIGITS and word.isascii() and word.isdigit() else None
 
 
 def _cost(figures: Mapping[str, int], io_lines: list[str]) -> Cost:

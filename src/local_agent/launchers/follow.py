@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.1
 _LOOK_UNSEEN_SECONDS = 0.5  # where nothing is shown and a file is only kept from growing
 _LOOK_AGAIN_SECONDS = 0.002  # where more waits than one look reads: others have their turn meanwhile
-_MOST_BYTES = 16 * 1024 * 1024  # what was read is dropped from a file that grows beyond it
-_MOST_UNREAD_BYTES = 256 * 1024 * 1024  # as is what was not read, where the console does not take it
+_MAX_BYTES = 16 * 1024 * 1024  # what was read is dropped from a file that grows beyond it
+_MAX_UNREAD_BYTES = 256 * 1024 * 1024  # as is what was not read, where the console does not take it
 _CHUNK_BYTES = 64 * 1024
 _ROOM_BYTES = 1024 * 1024  # kept free on the console for what the agent says itself
-_MOST_LAST_LOOKS = 64
+_MAX_LAST_LOOKS = 64
 _COLOURS = (36, 33, 32, 35, 34, 31)
 
 
@@ -105,7 +105,7 @@ class Follower:
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS if has_more else self._pause_seconds)
         finally:
             # what was written since the last look is shown before the agent goes, as far as the console takes it
-            for _ in range(_MOST_LAST_LOOKS):
+            for _ in range(_MAX_LAST_LOOKS):
                 if not self._look():
                     break
             for one in self._followed:
@@ -152,7 +152,7 @@ class Follower:
         if status.st_nlink == 0:
             self._show(one.segments.end())
             return False, False
-        if one.read_bytes > _MOST_BYTES:
+        if one.read_bytes > _MAX_BYTES:
             _empty(one)
         return True, False
 
@@ -169,7 +169,7 @@ class Follower:
 
     def _drop_unread(self, one: _Followed, size_bytes: int) -> None:
         """Give up what nobody reads before it fills the disk, and have it said in its place."""
-        if size_bytes - one.read_bytes > _MOST_UNREAD_BYTES:
+        if size_bytes - one.read_bytes > _MAX_UNREAD_BYTES:
             one.segments.note_gap(size_bytes - one.read_bytes)
             _empty(one)
 
@@ -193,7 +193,7 @@ def _keep_from_growing(one: _Followed) -> bool:
     It is opened only for that: a thousand files are looked at twice a second.
     """
     try:
-        is_large = os.stat(one.path, follow_symlinks=False).st_size > _MOST_BYTES  # noqa: PTH116 - pathlib interns it
+        is_large = os.stat(one.path, follow_symlinks=False).st_size > _MAX_BYTES  # noqa: PTH116 - pathlib interns it
         if is_large:
             one.open()
             _empty(one)

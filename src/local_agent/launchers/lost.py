@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHIM = "/shim.sh"
-_MOST_BYTES = 65536
+_MAX_BYTES = 65536
 
 
 def shims_without_record(runs: Path, known: AbstractSet[str]) -> Sequence[Lost]:
@@ -65,7 +65,7 @@ def _shims_of(runs: Path) -> Mapping[str, ProcessIdentity]:
 
 def _base_of_shim(pid: int) -> Path | None:
     """Given a process, return the path of the files of the flow run whose shim it is, None where it is none."""
-    words = procfs.command_of(pid, _MOST_BYTES)
+    words = procfs.command_of(pid, _MAX_BYTES)
     return Path(words[2]) if len(words) > 2 and words[1].endswith(_SHIM) else None
 
 

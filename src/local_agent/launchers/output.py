@@ -33,7 +33,7 @@ class Output(Protocol):
         """Return why none could be opened, "" where nothing is known against it."""
 
     def resume(self, record: Record, base: Path) -> None:
-        """Go on with the output of a flow run that an earlier life of the agent started."""
+        """Go on with the output of a flow run that an earlier process of the agent started."""
 
     def last_lines(self, base: Path) -> tuple[str, ...]:
         """Return the last lines that a flow run wrote; none where that cannot be read back."""
@@ -46,7 +46,7 @@ class Reader(Protocol):
         """Read a new file, from its beginning."""
 
     def resume(self, record: Record, path: str | Path) -> None:
-        """Read a file that an earlier life of the agent has read, from its end."""
+        """Read a file that an earlier process of the agent has read, from its end."""
 
 
 class JournalOutput:

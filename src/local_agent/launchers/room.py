@@ -76,5 +76,5 @@ class MachineRoom:
         least = settings.min_free_memory_bytes
         free = self._available_bytes() if least is not None else None
         if free is not None and least is not None and free < least / strictness:
-            return f"only {in_bytes(free)} of memory are free (at least {in_bytes(least)})"
+            return f"only {in_bytes(free)} of memory free, below min_free_memory ({in_bytes(least)})"
         return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_MOST_BYTES = 16 * 1024
+_MAX_BYTES = 16 * 1024
 _ENDS = re.compile(rb"(\r\n|\r|\n)")
 
 
@@ -34,7 +34,7 @@ class Segments:
         else:
             *lines, self._rest = data.split(b"\n")
             shown = b"".join(map(self._line, lines))
-        return gap + shown + (self.rest() if len(self._rest) > _MOST_BYTES else b"")
+        return gap + shown + (self.rest() if len(self._rest) > _MAX_BYTES else b"")
 
     def rest(self) -> bytes:
         """Return what has no end yet, to be shown as it is."""
@@ -69,7 +69,7 @@ class Segments:
         return b"\r" if self._after_return and self._is_terminal else b"\n"
 
     def _line(self, text: bytes, end: bytes = b"\n") -> bytes:
-        if len(text) > _MOST_BYTES:
-            return self._line(text[:_MOST_BYTES]) + self._line(text[_MOST_BYTES:], end)
+        if len(text) > _MAX_BYTES:
+            return self._line(text[:_MAX_BYTES]) + self._line(text[_MAX_BYTES:], end)
         shown = text if text.isascii() else text.decode(errors="replace").encode()
         return self._prefix + shown + self._clear + end

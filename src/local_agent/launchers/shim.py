@@ -88,7 +88,7 @@ class Shim:
 
     @classmethod
     def adopt(cls, identity: ProcessIdentity) -> Shim | None:
-        """Take up a shim that an earlier life of the agent started; None where it has ended.
+        """Take up a shim that an earlier process of the agent started; None where it has ended.
 
         Raise ExhaustedError where that cannot be told now.
         """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DESCRIPTORS_A_RUN = 4
 # for what every end needs, however many runs live: the API's connections, the bus, the disk, files looked at, a client
 _RESERVED_DESCRIPTORS = 64
-_MOST_CLAIMS_AT_ONCE = 100
+_MAX_CLAIMS_AT_ONCE = 100
 # a flow run begins as a shim, an interpreter, and a few threads or processes of Prefect's
 _TASKS_A_RUN = 8
 _RESERVED_TASKS = 32
@@ -37,7 +37,7 @@ class Descriptors:
     @property
     def claims_at_once(self) -> int:
         """How many records of claims may be open at the same time."""
-        return max(1, min(_MOST_CLAIMS_AT_ONCE, self.most // 8))
+        return max(1, min(_MAX_CLAIMS_AT_ONCE, self.most // 8))
 
     @property
     def live_runs(self) -> int:

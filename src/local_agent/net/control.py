@@ -30,10 +30,10 @@ Commands = Mapping[str, Callable[[], Awaitable[str]]]
 RunCommands = Mapping[str, Callable[[str], Awaitable[str]]]
 
 _NAME = "control"
-_MOST_BYTES = 4096
-_MOST_REPLY_BYTES = 4 << 20  # of a thousand live flow runs each has some two hundred
+_MAX_BYTES = 4096
+_MAX_REPLY_BYTES = 4 << 20  # of a thousand live flow runs each has some two hundred
 _CHUNK_BYTES = 65536
-_MOST_CLIENTS = 32
+_MAX_CLIENTS = 32
 _CREDENTIALS = struct.Struct("iII")
 
 
@@ -59,7 +59,7 @@ async def served(
         nonlocal clients
         clients += 1
         try:
-            if clients <= _MOST_CLIENTS:
+            if clients <= _MAX_CLIENTS:
                 await converse(reader, writer)
         finally:
             clients -= 1
@@ -85,7 +85,7 @@ async def served(
         except OSError as error:
             listener.close()
             raise StateError(f"cannot make the control socket {path}: {error.strerror}") from error
-    server = await asyncio.start_unix_server(answer, sock=listener, limit=_MOST_BYTES)
+    server = await asyncio.start_unix_server(answer, sock=listener, limit=_MAX_BYTES)
     try:
         yield
     finally:
@@ -154,7 +154,7 @@ async def _carry_out(
         command = commands[wanted] if about is None else None
     except (ValueError, KeyError, TypeError, RecursionError):
         known = [*commands, *(f"{name} (with a flow_run)" for name in run_commands)]
-        return {"ok": False, "message": f"the agent knows {', '.join(known)}"}
+        return {"ok": False, "message": f"unknown command; the agent knows {', '.join(known)}"}
     try:
         return {"ok": True, "message": await (command() if command else run_commands[wanted](str(about)))}
     except LocalAgentError as error:
@@ -171,7 +171,7 @@ def _read_reply(connection: socket.socket, until: float) -> dict[str, Any]:
     data = bytearray()
     while not data.endswith(b"\n"):
         left = until - time.monotonic()
-        if left <= 0 or len(data) > _MOST_REPLY_BYTES:
+        if left <= 0 or len(data) > _MAX_REPLY_BYTES:
             raise OSError("its answer does not end")
         connection.settimeout(left)
         chunk = connection.recv(_CHUNK_BYTES)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-MOST_HEAD_BYTES = 32 * 1024
-_MOST_HEADERS = 100
-_MOST_LINE_BYTES = 8_000
+MAX_HEAD_BYTES = 32 * 1024
+_MAX_HEADERS = 100
+_MAX_LINE_BYTES = 8_000
 
 END_OF_HEAD = b"\r\n\r\n"
 
@@ -56,8 +56,8 @@ class RefusedHeadError(Exception):
 
 def check_beginning(part: bytes | bytearray) -> None:
     """Given a head that is not whole yet, raise RefusedHeadError if it is going to be refused anyway."""
-    if len(part) > MOST_HEAD_BYTES:
-        raise _too_large(f"The head of a request may have {MOST_HEAD_BYTES} bytes")
+    if len(part) > MAX_HEAD_BYTES:
+        raise _too_large(f"The head of a request may have {MAX_HEAD_BYTES} bytes")
     # Who waits for an answer to lines that end otherwise would wait in vain.
     if part.count(b"\n") != part.count(b"\r\n"):
         raise _bad("A line of the head does not end with CR LF")
@@ -95,10 +95,10 @@ def read_head(head: bytes, most_bytes: int) -> Head:
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
-    if len(lines) > _MOST_HEADERS + 3:  # the request line, and two that are empty
-        raise _too_large(f"A request may have {_MOST_HEADERS} headers")
-    if max(map(len, lines)) > _MOST_LINE_BYTES:
-        raise _too_large(f"A line of the head may have {_MOST_LINE_BYTES} bytes")
+    if len(lines) > _MAX_HEADERS + 3:  # the request line, and two that are empty
+        raise _too_large(f"A request may have {_MAX_HEADERS} headers")
+    if max(map(len, lines)) > _MAX_LINE_BYTES:
+        raise _too_large(f"A line of the head may have {_MAX_LINE_BYTES} bytes")
     headers: dict[str, str] = {}
     for line in lines[1:-2]:
         name, _, value = line.partition(":")

@@ -83,7 +83,7 @@ class _Job:
 _OVER = object()
 
 # However many come together, the first of them gets its answer soon.
-_MOST_SECONDS_BEFORE_COMMIT = 0.05
+_MAX_SECONDS_BEFORE_COMMIT = 0.05
 
 # How SQLite says that a statement is more than it takes.
 _TOO_COMPLEX = (
@@ -132,7 +132,7 @@ class Engine:
         What they wrote is on disk then, by one commit. It never raises: whatever a client sends has an answer. Called
         by one thread.
         """
-        until = self._monotonic() + _MOST_SECONDS_BEFORE_COMMIT
+        until = self._monotonic() + _MAX_SECONDS_BEFORE_COMMIT
         turn_seconds = self._budget.turn_seconds if len(asked) > 1 else self._budget.alone_seconds
         answers: list[Answer | Next] = []
         for one in asked:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from local_agent.agent.admission import Admission
-    from local_agent.agent.flow_run import Live, Stories
+    from local_agent.agent.flow_run import Live, RunLifecycle
     from local_agent.agent.loop import Agent
     from local_agent.agent.reachability import Reachability
     from local_agent.backends import Backend
@@ -29,7 +29,7 @@ class Operations:
     """Answers for one agent; everything in it is asked on the agent's own loop."""
 
     agent: Agent
-    stories: Stories
+    lifecycle: RunLifecycle
     backend: Backend
     admission: Admission
     reachability: Reachability
@@ -64,7 +64,7 @@ class Operations:
             draining=self.admission.draining,
             takes_none_because=self.agent.paused_for,
             unfit_because=self.agent.unfit_because,
-            runs=tuple(self._run(live) for live in list(self.stories.live.values())),
+            runs=tuple(self._run(live) for live in list(self.lifecycle.live.values())),
         )
 
     def _api(self, url: str) -> ApiReport:
@@ -93,7 +93,7 @@ class Operations:
 
     async def _cancel(self, flow_run_id: str) -> str:
         """Cancel at the API: the run's own process has the first chance to end itself, then this agent ends it."""
-        if flow_run_id not in self.stories.live and flow_run_id not in self.stories.launching:
+        if flow_run_id not in self.lifecycle.live and flow_run_id not in self.lifecycle.launching:
             raise StateError(f"flow run {flow_run_id} does not run under this agent", hint="local-agent ps -a")
         state = await self.backend.cancel(flow_run_id)
         self.backend.log(flow_run_id, "Cancelled with `local-agent cancel` on the host where it runs")

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 # For a request from its first byte to its last, and for its answer.
 _SECONDS = 5.0
-_LEAST_SECONDS = 0.001
+_MIN_SECONDS = 0.001
 _CHUNK_BYTES = 4096
-_MOST_CONNECTIONS = 32
+_MAX_CONNECTIONS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class _Server(ThreadingHTTPServer):
         """Answer a connection in a thread. Where there are too many, the oldest makes room."""
         with self._lock:
             self._open[request] = None
-            if len(self._open) > _MOST_CONNECTIONS:
+            if len(self._open) > _MAX_CONNECTIONS:
                 with contextlib.suppress(OSError):
                     next(iter(self._open)).shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         head = bytearray()
         while (end := head.find(END_OF_HEAD)) < 0:
             http_guard.check_beginning(head)
-            self.connection.settimeout(max(until - time.monotonic(), _LEAST_SECONDS))
+            self.connection.settimeout(max(until - time.monotonic(), _MIN_SECONDS))
             part = self.connection.recv(_CHUNK_BYTES)
             if not part or time.monotonic() > until:
                 raise TimeoutError("no request in time")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import Histogram
 
     from local_agent.agent.admission import Admission
-    from local_agent.agent.flow_run import Stories
+    from local_agent.agent.flow_run import RunLifecycle
     from local_agent.agent.reachability import Reachability
     from local_agent.backends import Backend, Observe, QueuePage
     from local_agent.events import Event, EventLog, Subject
@@ -140,14 +140,14 @@ def metered_launcher(launcher: Launcher, counters: Metrics | None) -> Launcher:
 
 
 def page_of(
-    counters: Metrics | None, stories: Stories, admission: Admission, reachability: Reachability
+    counters: Metrics | None, lifecycle: RunLifecycle, admission: Admission, reachability: Reachability
 ) -> Callable[[], bytes] | None:
     """Return what renders /metrics, None where there is nothing to render."""
     if counters is None:
         return None
     from local_agent.service import metrics
 
-    counters.watch(lambda: metrics.state(stories, admission, reachability))
+    counters.watch(lambda: metrics.state(lifecycle, admission, reachability))
     return counters.render
 
 

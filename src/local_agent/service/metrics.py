@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from local_agent.agent.admission import Admission
-    from local_agent.agent.flow_run import Live, Stories
+    from local_agent.agent.flow_run import Live, RunLifecycle
     from local_agent.agent.reachability import Reachability
     from local_agent.linux.cgroup import Figures
     from local_agent.model import Record
@@ -52,7 +52,7 @@ class Metrics:
         )
         self.launches = self._counter("launches", "Flow runs started.")
         self.launch_failures = self._counter("launch_failures", "Flow runs that could not be started.")
-        self.adopted = self._counter("adopted", "Flow runs of an earlier life of the agent, taken up again.")
+        self.adopted = self._counter("adopted", "Flow runs of an earlier process of the agent, taken up again.")
         self.given_back = self._counter("given_back", "Flow runs given back to the queue, as their process never ran.")
         self.ends = self._counter("ends", "Flow runs that ended, by cause.", "cause")
         self.reported = self._counter("ends_reported", "Ends that the API did not know of and was told.")
@@ -106,9 +106,9 @@ class _Asked:
         yield from self._state()
 
 
-def state(stories: Stories, admission: Admission, reachability: Reachability) -> Iterator[Metric]:
+def state(lifecycle: RunLifecycle, admission: Admission, reachability: Reachability) -> Iterator[Metric]:
     """Return how the agent stands; asked at each scrape, from the thread that serves it."""
-    live = list(stories.live.values())
+    live = list(lifecycle.live.values())
     yield _gauge("runs", "Flow runs that live here.", len(live))
     yield _gauge("slots_taken", "Slots that are taken.", admission.held)
     yield _gauge("slots_free", "Slots that are free; absent without a limit.", admission.free())

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from local_agent.plain import MASK, short
 
-_MOST_PORT = 65_535
+_MAX_PORT = 65_535
 _ADDRESS = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*://)?(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<name>[^:/?#@\[\]]*)):(?P<port>[0-9]{1,5})/?",
     re.ASCII | re.IGNORECASE,
 )
 _NAME = re.compile(r"[0-9a-z_](?:[0-9a-z._-]{0,251}[0-9a-z_.])?", re.ASCII | re.IGNORECASE)
-_MOST_LABEL = 63
+_MAX_LABEL = 63
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def _as_ipv6(text: str) -> str:
 def _why_not_match(match: re.Match[str]) -> str:
     if match["scheme"] and match["scheme"].lower() != "http://":
         return "it is served as http:// only"
-    if not 0 < int(match["port"]) <= _MOST_PORT:
-        return f"a port is a number from 1 to {_MOST_PORT}"
+    if not 0 < int(match["port"]) <= _MAX_PORT:
+        return f"a port is a number from 1 to {_MAX_PORT}"
     if match["bracketed"] is not None:
         return "" if _is_ipv6(match["bracketed"]) else "in brackets stands an IPv6 address, as in [::1]:8080"
     return _why_no_name(match["name"])
@@ -65,7 +65,7 @@ def _why_no_name(name: str) -> str:
     if name == "*":
         return "every interface is an empty host, as in :8080"
     labels = name.removesuffix(".").split(".")
-    is_name = not name or (_NAME.fullmatch(name) and all(0 < len(label) <= _MOST_LABEL for label in labels))
+    is_name = not name or (_NAME.fullmatch(name) and all(0 < len(label) <= _MAX_LABEL for label in labels))
     return "" if is_name else "its host is neither an address nor the ASCII form of a name"
 
 

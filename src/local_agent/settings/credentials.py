@@ -26,7 +26,7 @@ from local_agent.settings.option import Given, Layer, Source, SourceKind
 from local_agent.settings.secret import Secret
 
 CREDENTIAL_NAME = "api-key"
-_MOST_BYTES = 64 * 1024
+_MAX_BYTES = 64 * 1024
 _PIPE_SECONDS = 5.0
 
 
@@ -131,14 +131,14 @@ def _read_bounded(descriptor: int, until: float) -> bytes:
     text = b""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    while len(text) <= _MOST_BYTES:
+    while len(text) <= _MAX_BYTES:
         if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
             raise OSError(errno.ETIMEDOUT, "nothing is written to it")
-        chunk = os.read(descriptor, _MOST_BYTES)
+        chunk = os.read(descriptor, _MAX_BYTES)
         if not chunk:
             return text
         text += chunk
-    raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES} bytes")
+    raise OSError(errno.EFBIG, f"it has more than {_MAX_BYTES} bytes")
 
 
 def warn_if_public(path: Path | None, findings: Findings, what: str = "the API key") -> None:

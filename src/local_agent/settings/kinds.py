@@ -30,7 +30,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 INSTANCE_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_MOST_SOCKET_BYTES = 107  # sun_path of unix(7), without its NUL
+_MAX_SOCKET_BYTES = 107  # sun_path of unix(7), without its NUL
 NOTHING = frozenset({"", "none", "infinity"})
 
 
@@ -104,8 +104,8 @@ def _parse_unix_url(text: str) -> str:
     path = re.sub(r"(?i)^unix:(//)?", "", text)
     if not path.startswith("/") or path.endswith("/"):
         raise ValueError(f'"{text}" does not name a socket by its whole path')
-    if len(path.encode(errors="surrogateescape")) > _MOST_SOCKET_BYTES:
-        raise ValueError(f'the path in "{text}" is longer than the {_MOST_SOCKET_BYTES} bytes that the kernel takes')
+    if len(path.encode(errors="surrogateescape")) > _MAX_SOCKET_BYTES:
+        raise ValueError(f'the path in "{text}" is longer than the {_MAX_SOCKET_BYTES} bytes that the kernel takes')
     return f"unix://{path}"
 
 

@@ -172,7 +172,7 @@ class Settings:
 
     on_crash: Annotated[CrashPolicy, Option(kind=kinds.CRASH_POLICY, flag="--on-crash",
         metavar="fail|leave|reschedule(N)",
-        help="What becomes of a flow run whose process ended without a word.",
+        help="What to do with a flow run whose process ended without reporting its state.",
         )] = FAIL
     oom_policy: Annotated[str, Option(kind=choice("stop", "continue", "kill"), flag="--oom-policy",
         metavar="stop|continue|kill",
@@ -192,7 +192,7 @@ class Settings:
         " interface, of IPv4 and of IPv6.")] = None
     log_level: Annotated[str, Option(kind=choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), flag="--log-level",
         metavar="DEBUG|INFO|WARNING|ERROR", prefect_key="cloud.agent.level",
-        help="Least level of what the agent logs.")] = "INFO"
+        help="Lowest level that the agent logs.")] = "INFO"
     show_flow_logs: Annotated[bool, Option(kind=kinds.BOOL,
         flag="--show-flow-logs", short="-f", off="--no-show-flow-logs",
         help="Show the output of flow runs on the console too.")] = False

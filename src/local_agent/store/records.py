@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from local_agent.model import Record
 
 UNREADABLE = ".unreadable"  # added to the name of a record that is put aside
-_MOST_UNNAMED = 100
+_MAX_UNNAMED = 100
 _NO_RECORD = frozenset({errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENXIO})  # something else lies in its place
 _CREATE = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_MOST_BYTES = 4 << 20  # a record's own lines have some kilobytes
-_LEAST_FREE_BYTES = 64 * 1024  # a record and what the shim writes take a few KiB
+_MAX_BYTES = 4 << 20  # a record's own lines have some kilobytes
+_MIN_FREE_BYTES = 64 * 1024  # a record and what the shim writes take a few KiB
 
 
 class Store:
@@ -150,7 +150,7 @@ class Store:
         if space.f_flag & os.ST_RDONLY or not os.access(self._runs, os.W_OK | os.X_OK):
             return f"{self._runs} cannot be written"
         free = space.f_bfree if os.geteuid() == 0 else space.f_bavail
-        if free * space.f_frsize < _LEAST_FREE_BYTES or (space.f_files and not space.f_favail):
+        if free * space.f_frsize < _MIN_FREE_BYTES or (space.f_files and not space.f_favail):
             return f"{self._runs} is full: `df -h`, `df -i`"
         return ""
 
@@ -177,7 +177,7 @@ class Store:
         records, problems = [], []
         for path in sorted(self._runs.glob("*.json")):
             try:
-                if content := read_regular(path, _MOST_BYTES):
+                if content := read_regular(path, _MAX_BYTES):
                     records.append(_record_of(path.stem, content))
                 else:  # the agent was killed before the record's first word, and nobody was told of a claim
                     path.unlink()
@@ -193,7 +193,7 @@ class Store:
     def _take_back(self, path: Path) -> None:
         """Given a record that was put aside, put it back if it can be read now and no other took its place."""
         with contextlib.suppress(OSError, ValueError):
-            record_in(read_regular(path, _MOST_BYTES))
+            record_in(read_regular(path, _MAX_BYTES))
             original = path.with_suffix("")
             if not os.path.lexists(original):
                 path.rename(original)
@@ -205,7 +205,7 @@ class Store:
     def load(self, flow_run_id: str) -> Record | None:
         """Return the record of a run, None where there is none that can be read."""
         try:
-            return record_in(read_regular(self._path(flow_run_id), _MOST_BYTES))
+            return record_in(read_regular(self._path(flow_run_id), _MAX_BYTES))
         except (OSError, ValueError):
             return None
 
@@ -267,7 +267,7 @@ def opened_first_free(folder: Path) -> Iterator[Store]:
     For agents that nobody named, which may run side by side. At the next start each again takes the first free one, so
     every flow run is taken up by one of them.
     """
-    numbered = (folder.with_name(f"{folder.name}-{number}") for number in range(2, _MOST_UNNAMED + 1))
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in range(2, _MAX_UNNAMED + 1))
     store = Store(folder)
     while True:
         try:

@@ -9,7 +9,7 @@ import socket
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from local_agent.broker.protocol import MOST_ANSWER_BYTES, Code
+from local_agent.broker.protocol import MAX_ANSWER_BYTES, Code
 from local_agent.errors import ManagerUnreachableError, NoAnswerError
 from local_agent.units.names import description_of, flow_run_of
 
@@ -25,7 +25,7 @@ _STOP_SECONDS = 90.0
 _TAIL_SECONDS = 45.0  # its turn, what journald has still to read, and the reading
 _GREETING_SECONDS = 30.0
 _TRIES = 3
-_MOST_TAILS = 6
+_MAX_TAILS = 6
 _HINT = "systemctl status local-agent-broker.socket local-agent-broker.service"
 
 
@@ -87,7 +87,7 @@ class BrokerScopeManager:
 
         Nor where many wait for theirs: each costs the broker two processes, and no end is to be told late for it.
         """
-        if self._tails >= _MOST_TAILS:
+        if self._tails >= _MAX_TAILS:
             return ()
         self._tails += 1
         try:
@@ -164,7 +164,7 @@ class _Line:
         try:
             connection.settimeout(0)
             await loop.sock_connect(connection, str(path))
-            nonce = _nonce(await loop.sock_recv(connection, MOST_ANSWER_BYTES))
+            nonce = _nonce(await loop.sock_recv(connection, MAX_ANSWER_BYTES))
             await loop.sock_sendall(connection, _encoded({"hello": nonce}))
         except BaseException:
             connection.close()
@@ -207,7 +207,7 @@ class _Line:
         """Hand out answers until there are no more, and return why."""
         loop = asyncio.get_running_loop()
         try:
-            while packet := await loop.sock_recv(self._socket, MOST_ANSWER_BYTES):
+            while packet := await loop.sock_recv(self._socket, MAX_ANSWER_BYTES):
                 answer = json.loads(packet)
                 if "id" not in answer:
                     return str(answer.get("message"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _USEC = 1_000_000
-_MOST_BYTES = 256 * 1024
+_MAX_BYTES = 256 * 1024
 
 
 class Notifier(Protocol):
@@ -34,7 +34,7 @@ class ServiceNotifier:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
-        self._outbox = Outbox(_NotifySink(), _what_was_lost, _MOST_BYTES) if address else None
+        self._outbox = Outbox(_NotifySink(), _what_was_lost, _MAX_BYTES) if address else None
         self.watchdog_seconds = _watchdog_seconds(environ) if address else None
 
     def notify(self, *lines: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 Property = tuple[str, tuple[str, Any]]
 
-_MOST = 2**62
+_MAX = 2**62
 _USEC = 1_000_000
 
 
@@ -27,8 +27,8 @@ class Limit:
 
 
 LIMITS = {
-    "memory_max_bytes": Limit("MemoryMax", 1, _MOST),
-    "memory_high_bytes": Limit("MemoryHigh", 1, _MOST),
+    "memory_max_bytes": Limit("MemoryMax", 1, _MAX),
+    "memory_high_bytes": Limit("MemoryHigh", 1, _MAX),
     "cpu_quota_percent": Limit("CPUQuotaPerSecUSec", 1, 1_000_000, lambda percent: int(percent * _USEC / 100)),
     "cpu_weight": Limit("CPUWeight", 1, 10_000),
     "io_weight": Limit("IOWeight", 1, 10_000),

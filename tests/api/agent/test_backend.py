@@ -15,7 +15,7 @@ from api.agent.bed import Bed, after, answer_of, backend_bed, soon
 from local_agent.backends.prefect1.detail import detail_of
 from local_agent.errors import ApiRefusedError, ApiUnreachableError, CredentialError
 from local_agent.model import RunState
-from local_agent.plain import MOST_LINE, MOST_TEXT
+from local_agent.plain import MAX_LINE, MAX_TEXT
 from local_agent.settings.secret import Secret
 from support.api import Api
 from support.api_client import wait_until
@@ -266,7 +266,7 @@ async def test_a_very_long_line_is_cut(api: Api, proxy: FaultyProxy) -> None:
         (run,) = bed.create()
         bed.backend.log(run, "x" * 3_000_000)
         await _flush(bed)
-        assert api.messages(run) == ["x" * MOST_TEXT + "..."]
+        assert api.messages(run) == ["x" * MAX_TEXT + "..."]
 
 
 async def test_one_line_that_is_refused_loses_no_others(api: Api, proxy: FaultyProxy) -> None:
@@ -283,7 +283,7 @@ async def test_one_line_that_is_refused_loses_no_others(api: Api, proxy: FaultyP
         for line in [*lines[:20], "poison", "y" * 5_000, *lines[20:]]:
             bed.backend.log(run, line)
         async with _flushing(bed):
-            wanted = [*lines, "y" * (MOST_LINE - 3) + "..."]
+            wanted = [*lines, "y" * (MAX_LINE - 3) + "..."]
             await soon(lambda: wait_until(lambda: len(api.logs(run)) == len(wanted), lambda: f"{api.messages(run)}"))
         assert sorted(api.messages(run)) == sorted(wanted)
 

@@ -198,7 +198,7 @@ async def test_after_a_restart_a_claim_that_lands_late_on_cancelled_is_undone(ap
 async def test_after_a_restart_a_run_waits_until_what_was_sent_before_can_land_no_more(
     api: Api, proxy: FaultyProxy
 ) -> None:
-    """The same Scheduled of an earlier life would else land on top of a run that has been started by then."""
+    """The same Scheduled of an earlier process would else land on top of a run that has been started by then."""
     async with backend_bed(api, proxy) as bed:
         given_back, told = await bed.claimed_run("first"), await bed.claimed_run("second")
         api.set_state(told[0].id, "Running")

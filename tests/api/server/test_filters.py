@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.server.local import LocalApi, local_api
-from local_agent.server.data import likeness
+from local_agent.server.data import like
 from support.api_client import ApiError
 
 NAMES = ("alpha", "Beta", "gamma_1", "100%", "delta")
@@ -324,13 +324,13 @@ def test_lists_as_postgresql_compares_them(jsonb: LocalApi, where: str, fits: bo
     ],
 )
 def test_patterns(value: str, pattern: str, fits: bool) -> None:
-    assert likeness.like(value, pattern) == fits
+    assert like.like(value, pattern) == fits
 
 
 @pytest.mark.parametrize("pattern", ["%_" * 64, "%a" * 64, "%a_" * 42, "a%" * 60 + "b", "%" * 128])
 def test_a_pattern_takes_no_longer_for_being_clever(pattern: str) -> None:
     # With backtracking the first takes longer than anybody has lived.
-    likeness.like("a" * 100_000, pattern)
+    like.like("a" * 100_000, pattern)
 
 
 def test_an_order_by_many_things_is_refused(api: LocalApi) -> None:

@@ -193,7 +193,7 @@ def test_folders_in_which_no_socket_is_made(place: Path, how: str) -> None:
 
 
 def test_a_path_that_is_too_long(place: Path) -> None:
-    longest = place.with_name("s" * (listeners.MOST_PATH_BYTES - len(str(place.parent)) - 1))
+    longest = place.with_name("s" * (listeners.MAX_PATH_BYTES - len(str(place.parent)) - 1))
     with listeners.unix(longest, for_others=False):
         assert longest.is_socket()
     assert "108 bytes" in str(_error(longest.with_name(f"{longest.name}s")))

@@ -1,7 +1,7 @@
 """Two hundred live flow runs taken up again after the agent was killed with SIGKILL.
 
 From the exec of the new agent until it has said of each flow run that it is adopted. Theirs knows nothing of the flow
-runs that an earlier life of it started, so it has no figure.
+runs that an earlier process of it started, so it has no figure.
 """
 
 from __future__ import annotations

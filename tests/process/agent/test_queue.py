@@ -11,7 +11,7 @@ from support.api import Api
 from support.api_client import wait_until
 
 _SUCCEEDS = "report Running\nreport Success"
-_MOST_THREADS = 12
+_MAX_THREADS = 12
 _DUE_IN_SECONDS = 8  # a queue is asked for what is due within ten
 
 
@@ -25,7 +25,7 @@ def test_waiting_runs_hold_no_thread_and_start_at_their_time(api: Api, folder: P
 
         at_once = api.create_flow_run(flow)
         api.wait_for_state(at_once, "Success")
-        assert agent.threads() <= _MOST_THREADS
+        assert agent.threads() <= _MAX_THREADS
         cancelled, kept = waiting[:-2], waiting[-2:]
         _cancel(api, cancelled)
         assert datetime.now(UTC) < due, "this machine is too slow for this test"

@@ -1,4 +1,4 @@
-"""Two agents that nobody named, on one machine and of one user, as the original's documentation starts them."""
+"""Two agents that nobody named, on one machine and of one user, as Prefect's agent's documentation starts them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from system.agent.conftest import Instance
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3000)]
 
-_ROUNDS, _MOST_SECONDS = (12, 45.0) if is_long_form() else (1, 3.0)  # launches are given up after 30 s
+_ROUNDS, _MAX_SECONDS = (12, 45.0) if is_long_form() else (1, 3.0)  # launches are given up after 30 s
 _ENOUGH_SECONDS = 240.0
 _STARTS = "/srv/starts"
 _PLAYER = f"""#!/bin/sh
@@ -43,7 +43,7 @@ def test_a_service_that_stops_and_goes_on(instance: Instance, machine: Machine, 
         machine.run(["kill", "-STOP", pid], check=False)
         try:
             runs += api.create_flow_runs(flow, chance.randint(0, 8))
-            time.sleep(chance.uniform(0.5, _MOST_SECONDS))
+            time.sleep(chance.uniform(0.5, _MAX_SECONDS))
         finally:
             machine.run(["kill", "-CONT", pid], check=False)
         pid = _pid_of(machine, service) or pid

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(5400 if is_long_form() els
 # so that a scope of instance `late` waits, though its service is up and has no job
 _SLICE = "/etc/systemd/system/flowruns-late.slice.d/late.conf"
 _NEVER = "/etc/systemd/system/never.service"
-_LEAST_PID = 1000 if is_long_form() else 1
+_MIN_PID = 1000 if is_long_form() else 1
 _ROOTS_CHILD = """\
 #!/bin/bash
 mkdir -p /run/odd
@@ -68,7 +68,7 @@ def late(machine: Machine, puppets: Puppets) -> Iterator[Remote]:
 
 def _pid_that_comes_again(agent: Remote) -> int:
     """Start a child: the kernel gives pids below 300 once and never again, and a round ends some hundred before it."""
-    while (pid := agent.spawn("sleep", "600")) < _LEAST_PID:
+    while (pid := agent.spawn("sleep", "600")) < _MIN_PID:
         agent.do("end", pid)
     return pid
 

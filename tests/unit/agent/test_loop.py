@@ -13,13 +13,13 @@ from local_agent.agent.progress import Progress
 from local_agent.agent.reachability import Reachability
 from local_agent.errors import ApiUnreachableError
 from support import samples
-from support.story_bed import HANDLE, Bed, Plot, story_bed
+from support.lifecycle_bed import HANDLE, Bed, Plot, lifecycle_bed
 
 
 def _agent(bed: Bed, progress: Progress | None = None) -> Agent:
     return Agent(
         backend=bed.backend,
-        stories=bed.stories,
+        lifecycle=bed.lifecycle,
         admission=bed.admission,
         reachability=Reachability(bed.log, bed.clock),
         progress=progress or Progress(bed.clock.monotonic),
@@ -32,7 +32,7 @@ def _agent(bed: Bed, progress: Progress | None = None) -> Agent:
 
 @pytest.mark.parametrize("faults", [1, 3])
 async def test_a_fault_in_a_story_is_said_and_its_end_still_told(tmp_path: Path, faults: int) -> None:
-    async with story_bed(tmp_path, Plot(faults=faults)) as bed:
+    async with lifecycle_bed(tmp_path, Plot(faults=faults)) as bed:
         record = samples.record(launcher="test", handle=HANDLE)
         bed.store.save(record)
         agent = asyncio.create_task(_agent(bed).run([record]))
@@ -49,7 +49,7 @@ async def test_a_fault_in_a_story_is_said_and_its_end_still_told(tmp_path: Path,
 
 
 async def test_a_fault_in_a_poll_is_said_and_the_queue_asked_again(tmp_path: Path) -> None:
-    async with story_bed(tmp_path, Plot()) as bed:
+    async with lifecycle_bed(tmp_path, Plot()) as bed:
         asked = asyncio.Event()
         polls = []
 
@@ -78,7 +78,7 @@ async def test_a_fault_in_a_poll_is_said_and_the_queue_asked_again(tmp_path: Pat
 
 async def test_a_story_that_is_stopped_before_its_first_step_frees_its_id(tmp_path: Path) -> None:
     """Otherwise Python complains of a coroutine that was never awaited, and the flow run is never taken again."""
-    async with story_bed(tmp_path) as bed:
+    async with lifecycle_bed(tmp_path) as bed:
         agent = _agent(bed)
         record = samples.record(launcher="test", handle=HANDLE)
         running = asyncio.create_task(agent.run([record]))
@@ -89,7 +89,7 @@ async def test_a_story_that_is_stopped_before_its_first_step_frees_its_id(tmp_pa
 
 
 async def test_what_is_wrong_between_agent_and_api_is_said_once_and_stands_in_the_status(tmp_path: Path) -> None:
-    async with story_bed(tmp_path, Plot()) as bed:
+    async with lifecycle_bed(tmp_path, Plot()) as bed:
         one = _agent(bed)
         naps, seen = 0, asyncio.Event()
 
@@ -134,7 +134,7 @@ class Said(Progress):
 
 
 async def test_the_loop_says_how_long_it_means_to_be_away(tmp_path: Path) -> None:
-    async with story_bed(tmp_path, poll_interval_seconds=3600.0, request_timeout_seconds=40.0) as bed:
+    async with lifecycle_bed(tmp_path, poll_interval_seconds=3600.0, request_timeout_seconds=40.0) as bed:
         said = Said(bed)
         running = asyncio.create_task(_agent(bed, said).run([]))
         async with asyncio.timeout(30):
@@ -148,7 +148,7 @@ async def test_the_loop_says_how_long_it_means_to_be_away(tmp_path: Path) -> Non
 
 
 async def test_a_page_counts_although_nobody_can_say_what_just_missed_it(tmp_path: Path) -> None:
-    async with story_bed(tmp_path, Plot()) as bed:
+    async with lifecycle_bed(tmp_path, Plot()) as bed:
         polled, asked = asyncio.Event(), []
 
         async def near_misses(*_: object) -> object:

@@ -361,7 +361,7 @@ class _Model:
     def _dead(self, state: State, number: int, agent: Agent) -> Iterator[Step]:
         assert agent.plan is not None
         if _has_landed(state, number):
-            plan = Plan.of_earlier_life(agent.plan.nonce, agent.plan.rests_on).has_waited()
+            plan = Plan.of_earlier_process(agent.plan.nonce, agent.plan.rests_on).has_waited()
             after = self._goes_on(state, number, agent._replace(phase="claiming"), _has_read(plan, state.history))
             yield "starts again, waited, reads", after
 

@@ -168,7 +168,7 @@ def test_what_is_done_when_an_unanswered_claim_can_land_no_more(entries: list[tu
     [([_WAITS], Act.LOST), ([_WAITS, _A], Act.OURS), ([_WAITS, _B, _A], Act.LOST), ([_WAITS, _A, _RUNS], Act.LOST)],
 )
 def test_what_is_done_after_a_restart(entries: list[tuple[str, str]], act: Act) -> None:
-    plan = Plan.of_earlier_life("a", 1)
+    plan = Plan.of_earlier_process("a", 1)
     assert plan.act is Act.LET_LAND, "nothing is decided before what was sent earlier can land no more"
     assert plan.has_waited().has_read(_history(*entries)).act is act
 

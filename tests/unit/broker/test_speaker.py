@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 
-from local_agent.broker.server import Speaker
+from local_agent.broker.server import RateLimitedLog
 from support.piped import full_pipe
 
 
 def test_a_journald_that_does_not_read_holds_up_nobody() -> None:
     reading, writing = full_pipe()
-    speaker = Speaker(lambda: 0.0)
+    speaker = RateLimitedLog(lambda: 0.0)
     with os.fdopen(writing, "w") as stream, contextlib.redirect_stderr(stream):
         speaker("one")
         speaker("two")

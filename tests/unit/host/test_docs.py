@@ -40,7 +40,8 @@ _AGENT = AgentReport.from_json(
 _PLACE = Place(1, 1000, "u", "system", Path("/x"))
 _PRINTED: Mapping[str, Mapping[str, Any]] = {
     "ps": ps.as_json(Overview((Run("i", "n", "f", "a", "running"),)), _NOW),
-    "top": view.as_json(view.Look((), Histories(), status.Pressure(1, 1, 1, 1), _NOW)) | {"runs": [{"cpu_percent": 1}]},
+    "top": view.as_json(view.Snapshot((), Histories(), status.Pressure(1, 1, 1, 1), _NOW))
+    | {"runs": [{"cpu_percent": 1}]},
     "cancel": deed_as_json("x", None, "y", NotFoundError("y", hint="z")),
     "logs": render.as_json(Line(_NOW, Source.FLOW, 6, "x", "i")),
     "status": status.as_json(

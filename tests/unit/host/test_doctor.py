@@ -17,7 +17,7 @@ from local_agent.host.doctor import interpreter, machine, services
 from local_agent.host.doctor.check import Finding, Verdict, failure, ok, warning
 from local_agent.host.doctor.checkup import as_json, shown, takes_by_labels
 from local_agent.host.doctor.instance import Surroundings
-from local_agent.host.doctor.look import Look
+from local_agent.host.doctor.look import Inspection
 from local_agent.host.reading.agents import StateFolder
 from local_agent.host.reading.gaps import DROPPED
 from local_agent.host.reading.instances import Instance, Service
@@ -132,7 +132,7 @@ def _interpreter(folder: Path, answer: str) -> Finding:
 @pytest.mark.parametrize(("protocol", "told"), [("prefect1", True), ("prefect3", False), (None, True)])
 def test_labels_are_compared_where_flow_runs_are_taken_by_them(protocol: str | None, told: bool) -> None:
     settings: dict[str, object] = {"protocol": protocol} if protocol else {}
-    assert takes_by_labels(Look((), settings=settings)) is told
+    assert takes_by_labels(Inspection((), settings=settings)) is told
 
 
 def _labels(folder: Path, labels: str, *neighbours: Neighbour, same_here: bool = False) -> Finding:

@@ -14,7 +14,7 @@ from local_agent.host.table import Terminal, width_of
 from local_agent.host.top.history import Histories, sparkline, summed
 from local_agent.host.top.session import TopSession
 from local_agent.host.top.terminal import named_keys
-from local_agent.host.top.view import Deed, Look, Order, State, frame, pressed, sorted_runs
+from local_agent.host.top.view import Action, Snapshot, SortKey, State, frame, pressed, sorted_runs
 from local_agent.host.view import Host
 from local_agent.linux.cgroup import Figures
 from unit.host.fakes import FakeReader, flowruns_slice, run_id
@@ -29,13 +29,13 @@ def _run(number: int, cpu_seconds: float, memory: int | None, instance: str = "p
     return Run(run_id(number), f"name-{9 - number}", "etl", instance, "running", since=since, figures=figures)
 
 
-def _look() -> Look:
+def _look() -> Snapshot:
     histories = Histories()
     before = [_run(1, 0.0, 1 << 20), _run(2, 10.0, 5 << 20, "prod2"), _run(3, 0.0, None)]
     after = [_run(1, 1.0, 2 << 20), _run(2, 14.0, 1 << 20, "prod2"), _run(3, 0.0, None)]
     histories.add(before, 100.0)
     histories.add(after, 102.0)
-    return Look(after, histories, _PRESSURE, _NOW)
+    return Snapshot(after, histories, _PRESSURE, _NOW)
 
 
 def test_rates_and_those_that_are_gone() -> None:
@@ -57,12 +57,12 @@ def test_sparklines() -> None:
 
 def test_orders() -> None:
     look = _look()
-    orders = {order: [run.id for run in sorted_runs(look, order)] for order in Order}
+    orders = {order: [run.id for run in sorted_runs(look, order)] for order in SortKey}
     one, two, three = run_id(1), run_id(2), run_id(3)
-    assert orders[Order.CPU] == [two, one, three]
-    assert orders[Order.MEMORY] == [one, two, three]
-    assert orders[Order.SINCE] == [three, two, one]
-    assert orders[Order.NAME] == [three, two, one]
+    assert orders[SortKey.CPU] == [two, one, three]
+    assert orders[SortKey.MEMORY] == [one, two, three]
+    assert orders[SortKey.SINCE] == [three, two, one]
+    assert orders[SortKey.NAME] == [three, two, one]
 
 
 def test_what_is_shown() -> None:
@@ -105,17 +105,17 @@ def test_arrows_choose() -> None:
 
 
 def test_keys_that_sort_and_quit() -> None:
-    assert pressed(State(), "m", _look())[0].order is Order.MEMORY
+    assert pressed(State(), "m", _look())[0].order is SortKey.MEMORY
     assert pressed(State(), "q", _look())[0].is_over
     assert pressed(State(), "?", _look()) == (State(), None)
 
 
 def test_a_run_is_frozen_at_once_and_cancelled_after_a_yes() -> None:
     look, state = _look(), State(chosen=run_id(1))
-    assert pressed(state, "f", look)[1] is Deed.FREEZE
+    assert pressed(state, "f", look)[1] is Action.FREEZE
     asked, deed = pressed(state, "x", look)
     assert (deed, asked.message) == (None, "cancel name-8 (00000001)? y or n")
-    assert pressed(asked, "y", look)[1] is Deed.CANCEL
+    assert pressed(asked, "y", look)[1] is Action.CANCEL
     assert pressed(asked, "q", look) == (replace(state, message="nothing was done"), None)
     nobody, deed = pressed(State(), "x", look)
     assert deed is None

@@ -22,7 +22,7 @@ from local_agent.linux.capacity import Descriptors
 from local_agent.linux.procfs import identity_of
 from local_agent.settings import Settings
 from support import samples
-from support.story_bed import Launcher, Plot
+from support.lifecycle_bed import Launcher, Plot
 
 
 class _Opener:

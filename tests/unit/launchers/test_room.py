@@ -63,7 +63,7 @@ def test_little_free_memory_stops_intake_until_there_is_well_more() -> None:
         host.available = mebibytes * _MIB
         reasons.append(room.reason_against(0))
     assert [bool(reason) for reason in reasons] == [False, True, True, True, False, False]
-    assert reasons[1] == "only 99.0 MiB of memory are free (at least 100.0 MiB)"
+    assert reasons[1] == "only 99.0 MiB of memory free, below min_free_memory (100.0 MiB)"
 
 
 def test_a_kernel_that_does_not_say_stops_nothing() -> None:

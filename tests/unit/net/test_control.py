@@ -90,7 +90,7 @@ async def test_nonsense_harms_nobody(tmp_path: Path, sent: bytes) -> None:
         assert await _ask(tmp_path, "poke") == "polling now"
 
 
-@pytest.mark.parametrize("left", [False, True], ids=["nothing there", "left by an earlier life"])
+@pytest.mark.parametrize("left", [False, True], ids=["nothing there", "left by an earlier process"])
 async def test_no_agent_answers(tmp_path: Path, *, left: bool) -> None:
     if left:
         with socket.socket(socket.AF_UNIX) as earlier:

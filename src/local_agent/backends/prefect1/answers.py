@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _UNAUTHENTICATED = "UNAUTHENTICATED"
 _MALFORMED_KEY = "Malformed Authorization header"  # Cloud's own, which comes without a code
 _PASSING = "API_ERROR"  # Cloud's word for "try again" (prefect 1.4.1, client.py)
-_MOST_MESSAGE = 500
+_MAX_MESSAGE = 500
 _WANTED = "GraphQL"
 
 
@@ -117,7 +117,7 @@ def _code_of(error: Mapping[str, Any]) -> str:
 
 
 def _message_of(error: Mapping[str, Any]) -> str:
-    return short(str(error.get("message", error)), _MOST_MESSAGE)
+    return short(str(error.get("message", error)), _MAX_MESSAGE)
 
 
 def _is_about_the_key(document: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> bool:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
-_MOST_ON_A_PAGE = 1000  # the Server has 25
+_MAX_ON_A_PAGE = 1000  # the Server has 25
 _DUE_SINCE = timedelta(seconds=3)  # a task run due for less is still its own process's business
 _RUNNABLE = frozenset({"", "LocalRun", "UniversalRun"})
 _TASK_RUN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-[0-9]+)?")
@@ -218,7 +218,7 @@ class Prefect1Backend:
             queries.RUNS_IN_QUEUE,
             given,
             "get_runs_in_queue",
-            lambda row: get_list(row, "flow_run_ids", _id_or_problem, _MOST_ON_A_PAGE),
+            lambda row: get_list(row, "flow_run_ids", _id_or_problem, _MAX_ON_A_PAGE),
         )
         ids = dict.fromkeys(one for one, problem in found if not problem)
         return tuple(ids), tuple(problem for _, problem in found if problem)
@@ -294,8 +294,8 @@ class Prefect1Backend:
     async def give_back(self, record: Record) -> Outcome:
         """Make a run wait again whose process never started.
 
-        Not before what an earlier life of this agent may have sent for that can land no more: the run would be made to
-        wait once more, while it runs.
+        It starts no earlier than `request_timeout` from now. A Scheduled that an earlier process of this agent has sent
+        may still arrive until then, and would make a run wait that runs.
         """
         timeout = timedelta(seconds=self._settings().request_timeout_seconds)
 

@@ -66,7 +66,7 @@ class Sent(Enum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     UNANSWERED = "unanswered"  # it may have been carried out, or still be
-    EARLIER = "by an earlier life of this agent"  # the same, and nobody waits for a process any more
+    EARLIER = "by an earlier process of this agent"  # the same, and nobody waits for a process any more
 
 
 class Act(Enum):
@@ -145,7 +145,7 @@ class Plan:
     over: int = 0
 
     @classmethod
-    def of_earlier_life(cls, nonce: str, rests_on: int) -> Plan:
+    def of_earlier_process(cls, nonce: str, rests_on: int) -> Plan:
         """Return the plan for a claim that may have been sent before this agent's latest start."""
         return cls(nonce, rests_on, act=Act.LET_LAND, sent=Sent.EARLIER)
 

@@ -95,7 +95,7 @@ class Claims:
         ticket = ticket_of(record)
         if ticket.task_runs:
             return await self._marks.claimed(record)
-        return await self._carry_out(Plan.of_earlier_life(record.nonce, ticket.version), record.id, {})
+        return await self._carry_out(Plan.of_earlier_process(record.nonce, ticket.version), record.id, {})
 
     async def _still_waits(self, run: FlowRun) -> bool:
         if self._clock.monotonic() - run.read_at_seconds < _FRESH_SECONDS:

@@ -12,7 +12,7 @@ from local_agent.backends.prefect1 import queries, states
 from local_agent.backends.prefect1.claim_rule import hidden_end
 from local_agent.backends.prefect1.detail import ticket_of
 from local_agent.backends.prefect1.parse import run_facts
-from local_agent.backends.prefect1.writer import MOST_READ, RunReader, StateChange, StateWriter
+from local_agent.backends.prefect1.writer import MAX_READ, RunReader, StateChange, StateWriter
 from local_agent.errors import ApiRefusedError, UnavailableError
 from local_agent.model import Cause, CrashAction, Outcome, RunState, Step
 from local_agent.wording import sentence
@@ -31,7 +31,7 @@ _SUBMIT_LOCK = timedelta(seconds=31)
 _LAST_WORD_SECONDS = 0.3  # a killed process may have sent its last report just before
 _SECOND_LOOK_SECONDS = 2.0
 _LOOKS = 5
-_FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.5, 4.0
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 4.0
 # nobody takes a run that is started again before it was looked at again
 _AGAIN = timedelta(seconds=3)
 _GATHER_SECONDS = 0.35  # ends that come close together share their requests; an end may take a second to be told
@@ -51,7 +51,7 @@ class Ends:
 
     def __init__(self, transport: Transport, clock: Clock, *, timeout_seconds: float) -> None:
         self._transport = transport
-        self._writer = StateWriter(transport, clock.monotonic, most=MOST_READ)
+        self._writer = StateWriter(transport, clock.monotonic, most=MAX_READ)
         self._reader = RunReader(transport, queries.ends, run_facts, clock.monotonic, _GATHER_SECONDS)
         self._histories = RunReader(transport, queries.histories, _history, clock.monotonic)
         self._clock = clock
@@ -83,7 +83,7 @@ class Ends:
 
     async def _look_again(self, record: Record) -> None:
         """See that nothing was overwritten. A few faults do not send it back to the beginning: the run waits for it."""
-        backoff = Backoff(_FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS)
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
         for _ in range(_LOOKS - 1):
             try:
                 return await self._let_the_flow_have_the_last_word(record)
@@ -94,7 +94,7 @@ class Ends:
     def _earliest_start(self, record: Record, facts: RunFacts | None) -> datetime:
         """Return from when on the run may be started again, where it is to be, by the API's clock.
 
-        What an earlier life of this agent has sent may still land. It must not make a run wait that runs by then.
+        What an earlier process of this agent has sent may still land. It must not make a run wait that runs by then.
         """
         now = self._transport.api_clock.now()
         may_land = timedelta(seconds=self._timeout_seconds) if record.step is Step.ENDED else _AGAIN

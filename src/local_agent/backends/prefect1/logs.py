@@ -12,7 +12,7 @@ from local_agent.aio.batching import in_parts
 from local_agent.aio.clock import Backoff
 from local_agent.backends.prefect1 import queries
 from local_agent.errors import CredentialError, UnavailableError
-from local_agent.plain import MOST_LINE, sendable, short
+from local_agent.plain import MAX_LINE, sendable, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from local_agent.aio.clock import Clock
     from local_agent.backends.prefect1.transport import Transport
 
-_MOST_WAITING = 10_000
-_MOST_AT_ONCE = 500
-_MOST_CHARACTERS = 100_000  # of a request: the Server takes 5 MB, in which a character may take 14 bytes
+_MAX_WAITING = 10_000
+_MAX_AT_ONCE = 500
+_MAX_CHARACTERS = 100_000  # of a request: the Server takes 5 MB, in which a character may take 14 bytes
 _GATHER_SECONDS = 1.0  # lines of one page of the queue go out together
 
 
@@ -51,7 +51,7 @@ class RunLogs:
         self._transport = transport
         self._clock = clock
         self._name = name
-        self._waiting: deque[_Line] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[_Line] = deque(maxlen=_MAX_WAITING)
         self._has_lines = asyncio.Event()
 
     def add(self, flow_run_id: str, message: str, level: str) -> None:
@@ -86,7 +86,7 @@ class RunLogs:
     def _next_batch(self) -> list[_Line]:
         batch: list[_Line] = []
         size = 0
-        while self._waiting and len(batch) < _MOST_AT_ONCE and size < _MOST_CHARACTERS:
+        while self._waiting and len(batch) < _MAX_AT_ONCE and size < _MAX_CHARACTERS:
             batch.append(self._waiting.popleft())
             size += len(batch[-1].message)
         return batch
@@ -94,7 +94,7 @@ class RunLogs:
     def _put_back(self, lines: Sequence[_Line]) -> None:
         """Let lines wait again, before those that came since; where that is too many the oldest go."""
         if lines:
-            self._waiting = deque([*lines, *self._waiting], maxlen=_MOST_WAITING)
+            self._waiting = deque([*lines, *self._waiting], maxlen=_MAX_WAITING)
             self._has_lines.set()
 
     async def _send(self, batch: Sequence[_Line]) -> list[Exception | None]:
@@ -111,6 +111,6 @@ def _to_send_again(line: _Line, answer: Exception | None) -> _Line | None:
     """
     if isinstance(answer, (UnavailableError, CredentialError)):
         return line
-    if answer is None or len(line.message) <= MOST_LINE:
+    if answer is None or len(line.message) <= MAX_LINE:
         return None
-    return replace(line, message=short(line.message, MOST_LINE - len("...")))
+    return replace(line, message=short(line.message, MAX_LINE - len("...")))

@@ -53,7 +53,7 @@ class Marks:
         # others of the flow run may have been marked, and so not been offered to us: two processes of it would run
         if _all_ours(found, nonce) and all(task.id in ids for task in marked):
             return Claim.OURS
-        await self._let_go(found, nonce)
+        await self._forget_lost_claim(found, nonce)
         return Claim.LATER
 
     async def claimed(self, record: Record) -> Claim:
@@ -62,7 +62,7 @@ class Marks:
         found = await self._read(ticket_of(record).task_runs)
         if _all_ours(found, record.nonce):
             return Claim.OURS
-        await self._let_go(found, record.nonce)
+        await self._forget_lost_claim(found, record.nonce)
         return Claim.LOST
 
     async def are_ours(self, record: Record) -> bool:
@@ -76,7 +76,7 @@ class Marks:
             await self._writer.write_and_let_land(changes, self._clock, self._timeout_seconds)
         return bool(changes)
 
-    async def _let_go(self, found: Sequence[TaskRunFacts], nonce: str) -> None:
+    async def _forget_lost_claim(self, found: Sequence[TaskRunFacts], nonce: str) -> None:
         """Let those wait again that are ours by the rule, as nobody would ever be offered them; unhide the others."""
         changes = [*_released(found, nonce), *_unhidden(found, nonce)]
         while changes and await self._was_unanswered(changes):

@@ -38,8 +38,8 @@ _NEWEST_FIRST = "order_by: [{ version: desc }, { timestamp: desc }]"
 
 # Whose claim counts, and what a claim that came late may hide. Most runs have three; the bound is for agents by the
 # hundred that claim one run
-_MOST_STATES = 200
-_STATES = f"states({_NEWEST_FIRST}, limit: {_MOST_STATES}) {{ version timestamp serialized_state }}"
+_MAX_STATES = 200
+_STATES = f"states({_NEWEST_FIRST}, limit: {_MAX_STATES}) {{ version timestamp serialized_state }}"
 _RECENT_STATES = f"recent: {_STATES}"
 
 

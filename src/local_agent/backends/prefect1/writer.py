@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row")
 
 PAGE = 25  # of the queue: the Server's queued_runs_returned_limit
-MOST_READ = 100
-_MOST_CHANGES = 20  # of one run in a request that it shares with so many others as a page has
+MAX_READ = 100
+_MAX_CHANGES = 20  # of one run in a request that it shares with so many others as a page has
 _TROUBLE_SECONDS = 60.0  # longer than any pause after which it is tried again
 
 
@@ -61,8 +61,8 @@ class StateWriter:
         answer (they may be set), ApiRefusedError when one of them was refused, with code QUEUED where Cloud keeps the
         run waiting.
         """
-        for begin in range(0, len(changes), _MOST_CHANGES):
-            await self._batches.ask(changes[begin : begin + _MOST_CHANGES])
+        for begin in range(0, len(changes), _MAX_CHANGES):
+            await self._batches.ask(changes[begin : begin + _MAX_CHANGES])
 
     async def tell(self, changes: Sequence[StateChange]) -> None:
         """Set states whose words may be what the API refuses: then plainer ones are tried, down to a bare sentence.
@@ -130,7 +130,7 @@ class RunReader(Generic[_Row]):
         self._query = query
         self._parse = parse
         self._batches: Batcher[str, _Row | None] = Batcher(
-            self._send, most=MOST_READ, first=MOST_READ, monotonic=monotonic, gather_seconds=gather_seconds
+            self._send, most=MAX_READ, first=MAX_READ, monotonic=monotonic, gather_seconds=gather_seconds
         )
 
     async def read(self, flow_run_id: str) -> _Row | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from local_agent.backends.replies import Reply
 
 _WANTED = "JSON"
-_MOST_MESSAGE = 500
+_MAX_MESSAGE = 500
 _TIMED_OUT = 408
 # which the server says to every request that changes anything, before it looks at credentials
 _CSRF = "csrf"
@@ -99,6 +99,4 @@ def _message_of(reply: Reply) -> str:
         told = load_json(reply.content)
     if isinstance(told, dict):
         told = told.get("detail") or told.get("exception_message") or told.get("exception_detail") or told
-    return short(
-        str(told if told is not None else reply.content[:_MOST_MESSAGE].decode(errors="replace")), _MOST_MESSAGE
-    )
+    return short(str(told if told is not None else reply.content[:_MAX_MESSAGE].decode(errors="replace")), _MAX_MESSAGE)

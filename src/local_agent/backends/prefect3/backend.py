@@ -15,7 +15,7 @@ from local_agent.backends.prefect3 import states
 from local_agent.backends.prefect3.answers import is_missing
 from local_agent.backends.prefect3.claims import Claims
 from local_agent.backends.prefect3.ends import Ends
-from local_agent.backends.prefect3.pool import HEARTBEAT_SECONDS, MOST_RUNS
+from local_agent.backends.prefect3.pool import HEARTBEAT_SECONDS, MAX_RUNS
 from local_agent.backends.prefect3.rivals import Rivals
 from local_agent.backends.prefect3.run_logs import RunLogs
 from local_agent.backends.prefect3.run_queue import RunQueue
@@ -137,7 +137,7 @@ class Prefect3Backend:
 
     async def parents(self, ids: Collection[str]) -> Mapping[str, str]:
         """Return the parents of runs that a task of another has created, as `run_deployment` does."""
-        return await self._pool.parents(list(ids)[:MOST_RUNS])
+        return await self._pool.parents(list(ids)[:MAX_RUNS])
 
     def unsupported(self, run: FlowRun) -> str:  # noqa: ARG002 - the Protocol's
         """Return "": a pool's type says what runs in it."""
@@ -166,7 +166,7 @@ class Prefect3Backend:
         return claim
 
     async def claimed(self, record: Record) -> Claim:
-        """Return what came of an earlier life's claim."""
+        """Return what came of an earlier process's claim."""
         return await self._claims.claimed(record)
 
     async def child(self, run: FlowRun) -> Child:
@@ -204,8 +204,8 @@ class Prefect3Backend:
     async def views(self, ids: Sequence[str]) -> Mapping[str, RunView]:
         """Return how live runs stand now; MISSING where the API does not know one any more."""
         found: dict[str, RunFacts | WrongFieldError] = {}
-        for begin in range(0, len(ids), MOST_RUNS):
-            found.update(await self._pool.runs(ids[begin : begin + MOST_RUNS]))
+        for begin in range(0, len(ids), MAX_RUNS):
+            found.update(await self._pool.runs(ids[begin : begin + MAX_RUNS]))
         views = {run_id: _view(found.get(run_id)) for run_id in ids}
         return {run_id: view for run_id, view in views.items() if view is not None}
 

@@ -14,7 +14,7 @@ from local_agent.aio.clock import Backoff
 from local_agent.backends.prefect3 import states
 from local_agent.backends.prefect3.answers import is_missing
 from local_agent.backends.prefect3.claim_rule import Said, beneath, is_held, judged, owner
-from local_agent.backends.prefect3.pool import MOST_IN_BULK
+from local_agent.backends.prefect3.pool import MAX_IN_BULK
 from local_agent.backends.prefect3.states import Kind
 from local_agent.errors import ApiRefusedError, CredentialError, LocalAgentError, UnavailableError
 from local_agent.model import Claim
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     _Value = TypeVar("_Value")
 
-_FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.3, 5.0
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.3, 5.0
 _LOOK_SECONDS = 1.0
 _FIRST_IN_BULK = 20  # of which each costs the API a transaction: how many it is given follows the time it takes
 _NOT_NOW = (UnavailableError, CredentialError)
@@ -67,7 +67,7 @@ class Claims:
         self._message = f"Claimed by {pool.worker}"
         self._can_in_bulk = True
         self._bulk: Batcher[_Sent, Verdict | None] = Batcher(
-            self._send_in_bulk, most=MOST_IN_BULK, first=_FIRST_IN_BULK, monotonic=clock.monotonic
+            self._send_in_bulk, most=MAX_IN_BULK, first=_FIRST_IN_BULK, monotonic=clock.monotonic
         )
 
     def connected(self) -> None:
@@ -76,7 +76,7 @@ class Claims:
 
     async def claim(self, run_id: str, nonce: str) -> Claim:
         """Take a run, or learn that it cannot be taken. Certain."""
-        backoff, unanswered = Backoff(_FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS), False
+        backoff, unanswered = Backoff(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS), False
         while True:
             said = await self._send(_Sent(run_id, nonce, unanswered))
             if said is None:
@@ -98,7 +98,7 @@ class Claims:
         claim, facts = await self._settled(record.id, record.nonce)
         if claim is Claim.OURS or facts is None or facts.state.kind is Kind.SCHEDULED:
             return claim
-        history = await self._insist(lambda: self._pool.history(record.id))
+        history = await self._until_done(lambda: self._pool.history(record.id))
         is_ours = owner(history) == record.nonce and beneath(history, record.nonce) is None
         return Claim.OURS if is_ours else Claim.LOST
 
@@ -137,7 +137,7 @@ class Claims:
         """Read the run until no claim of ours can land any more, or one has. Return how the run stands, too."""
         until = self._clock.monotonic() + self._timeout_seconds
         while True:
-            facts = await self._insist(lambda: self._pool.run(run_id))
+            facts = await self._until_done(lambda: self._pool.run(run_id))
             if facts is None:
                 return Claim.LOST, None
             if is_held(facts.state, nonce):
@@ -151,25 +151,25 @@ class Claims:
         """Learn what came of a claim that had no answer. One that was cancelled on it is ended: nothing of it lives."""
         claim, facts = await self._settled(run_id, nonce)
         if claim is Claim.LOST and facts is not None and facts.state.kind is Kind.CANCELLING:
-            history = await self._insist(lambda: self._pool.history(run_id))
+            history = await self._until_done(lambda: self._pool.history(run_id))
             if owner(history) == nonce:
-                await self._insist(lambda: self._pool.set_state(run_id, states.cancelled("Cancelled")))
+                await self._until_done(lambda: self._pool.set_state(run_id, states.cancelled("Cancelled")))
         return claim
 
     async def _looked_beneath(self, run_id: str, nonce: str) -> Claim:
         """Look what our claim lies on. Where that is another's, put back how the run stood, and forget it."""
-        history = await self._insist(lambda: self._pool.history(run_id))
+        history = await self._until_done(lambda: self._pool.history(run_id))
         other = beneath(history, nonce)
         if other is None:
             return Claim.OURS
-        facts = await self._insist(lambda: self._pool.run(run_id))
+        facts = await self._until_done(lambda: self._pool.run(run_id))
         if facts is not None and is_held(facts.state, nonce):
-            await self._insist(lambda: self._pool.set_state(run_id, other.restore, force=True))
+            await self._until_done(lambda: self._pool.set_state(run_id, other.restore, force=True))
         return Claim.LOST
 
-    async def _insist(self, ask: Callable[[], Awaitable[_Value]]) -> _Value:
+    async def _until_done(self, ask: Callable[[], Awaitable[_Value]]) -> _Value:
         """Ask until there is an answer: what is unknown is never launched and never given up."""
-        backoff = Backoff(_FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS)
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
         while True:
             try:
                 return await ask()

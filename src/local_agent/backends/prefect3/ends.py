@@ -13,7 +13,7 @@ from local_agent.backends.prefect3.answers import not_understood
 from local_agent.backends.prefect3.claim_rule import is_held, owner
 from local_agent.backends.prefect3.end_rule import Word
 from local_agent.backends.prefect3.parse import Status
-from local_agent.backends.prefect3.pool import MOST_RUNS
+from local_agent.backends.prefect3.pool import MAX_RUNS
 from local_agent.backends.prefect3.states import Kind
 from local_agent.errors import ApiUnreachableError, LocalAgentError
 from local_agent.model import Outcome
@@ -50,7 +50,7 @@ class Ends:
         self._take_away = take_away
         # ends that come close together share a request
         self._reads: Batcher[str, RunFacts | None] = Batcher(
-            self._read, most=MOST_RUNS, first=MOST_RUNS, monotonic=clock.monotonic
+            self._read, most=MAX_RUNS, first=MAX_RUNS, monotonic=clock.monotonic
         )
 
     async def report(self, record: Record, end: End, policy: CrashPolicy) -> Outcome:

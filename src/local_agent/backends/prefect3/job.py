@@ -34,7 +34,7 @@ _USUAL_TEMPLATE: Mapping[str, Any] = {
     "job_configuration": {name: f"{{{{ {name} }}}}" for name in ("command", "env", "working_dir")},
     "variables": {"properties": {}},
 }
-_MOST_REFERENCES = 100  # each is a request; a job names a few
+_MAX_REFERENCES = 100  # each is a request; a job names a few
 _HINT = "check the job variables of the run and of its deployment, and the work pool's base job template"
 
 
@@ -164,8 +164,8 @@ async def _with_references(template: Json, references: References) -> Json:
 
 
 def _check_count(count: int, what: str) -> None:
-    if count > _MOST_REFERENCES:
-        raise _WrongError(f"it names {count} {what} at the API, more than {_MOST_REFERENCES}")
+    if count > _MAX_REFERENCES:
+        raise _WrongError(f"it names {count} {what} at the API, more than {_MAX_REFERENCES}")
 
 
 def _found(data: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:

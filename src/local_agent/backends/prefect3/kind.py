@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from local_agent.backends import Observe
     from local_agent.settings import Settings
 
-_MOST_AT_ONCE = 4
+_MAX_AT_ONCE = 4
 _OLDEST_2 = (2, 20)
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 
@@ -30,7 +30,7 @@ def _make(
 ) -> Prefect3Backend:
     now = settings()
     access = _access(now, environ)
-    api = Api(access, observe=observe, most_at_once=_MOST_AT_ONCE)
+    api = Api(access, observe=observe, most_at_once=_MAX_AT_ONCE)
     pool = Pool(api, _pool_of(now), _worker_of(now))
     asks = Asks(now.work_queues, now.hostname, now.claim_check, now.request_timeout_seconds)
     return Prefect3Backend(api, pool, Children(api, access, pool.worker, settings, environ), clock, asks)

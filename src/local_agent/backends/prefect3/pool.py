@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
-MOST_RUNS = 200  # that the API tells in one answer
-MOST_IN_BULK = 50  # that it sets the state of in one request
+MAX_RUNS = 200  # that the API tells in one answer
+MAX_IN_BULK = 50  # that it sets the state of in one request
 HEARTBEAT_SECONDS = 30.0
 _BANNED = "/%&<>"  # a worker so named could register, and never sign off
 
@@ -58,7 +58,7 @@ class Pool:
 
     async def other_workers(self) -> tuple[str, ...]:
         """Return the names of the other workers of the pool that are ONLINE."""
-        answer = await self._api.post(f"{self._path}/workers/filter", {"workers": None, "limit": MOST_RUNS})
+        answer = await self._api.post(f"{self._path}/workers/filter", {"workers": None, "limit": MAX_RUNS})
         rows = _understood(_workers, answer)
         return tuple(name for name, status in rows if status != "OFFLINE" and name != self.worker)
 
@@ -69,7 +69,7 @@ class Pool:
 
     async def flow_names(self, ids: Collection[str]) -> dict[str, str]:
         """Return the names of flows."""
-        body = {"flows": {"id": {"any_": list(ids)}}, "limit": MOST_RUNS}
+        body = {"flows": {"id": {"any_": list(ids)}}, "limit": MAX_RUNS}
         return _understood(_names, await self._api.post("/flows/filter", body))
 
     # --- states
@@ -92,7 +92,7 @@ class Pool:
         The API looks once which runs do, and then sets one after another.
         """
         which = {"id": {"any_": list(ids)}, "state": {"type": {"any_": [kind.value for kind in kinds]}}}
-        body = {"flow_runs": which, "state": dict(state), "limit": MOST_IN_BULK}
+        body = {"flow_runs": which, "state": dict(state), "limit": MAX_IN_BULK}
         return _understood(parse.bulk_verdicts, await self._api.post("/flow_runs/bulk_set_state", body))
 
     async def history(self, run_id: str) -> tuple[State, ...]:
@@ -109,9 +109,9 @@ class Pool:
             raise
 
     async def runs(self, ids: Sequence[str]) -> dict[str, RunFacts | WrongFieldError]:
-        """Return at most `MOST_RUNS` runs as they stand, by id: those that the API has."""
+        """Return at most `MAX_RUNS` runs as they stand, by id: those that the API has."""
         answer = await self._api.post(
-            "/flow_runs/filter", {"flow_runs": {"id": {"any_": list(ids)}}, "limit": MOST_RUNS}
+            "/flow_runs/filter", {"flow_runs": {"id": {"any_": list(ids)}}, "limit": MAX_RUNS}
         )
         return _understood(lambda rows: parse.each_row(rows, parse.run_facts), answer)
 
@@ -130,12 +130,12 @@ class Pool:
     # --- task runs
 
     async def parents(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return, for those of at most `MOST_RUNS` runs that a task run has created, the id of that one's flow run."""
-        body = {"flow_runs": {"id": {"any_": list(ids)}}, "limit": MOST_RUNS}
+        """Return, for those of at most `MAX_RUNS` runs that a task run has created, the id of that one's flow run."""
+        body = {"flow_runs": {"id": {"any_": list(ids)}}, "limit": MAX_RUNS}
         creators = _understood(_creators, await self._api.post("/flow_runs/filter", body))
         if not creators:
             return {}
-        body = {"task_runs": {"id": {"any_": sorted(set(creators.values()))}}, "limit": MOST_RUNS}
+        body = {"task_runs": {"id": {"any_": sorted(set(creators.values()))}}, "limit": MAX_RUNS}
         owners = _understood(_owners, await self._api.post("/task_runs/filter", body))
         return {run_id: owners[task_run] for run_id, task_run in creators.items() if task_run in owners}
 
@@ -144,7 +144,7 @@ class Pool:
         which = {
             "flow_runs": {"id": {"any_": [run_id]}},
             "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}},
-            "limit": MOST_RUNS,
+            "limit": MAX_RUNS,
         }
         answer = await self._api.post("/task_runs/filter", which)
         return tuple(_understood(lambda rows: parse.each_row(rows, lambda row: row), answer))

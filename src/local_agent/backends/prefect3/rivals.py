@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from local_agent.backends.prefect3.pool import Pool
 
 _REMEMBERED_SECONDS = 600.0
-_MOST_AT_ONCE = 1000
+_MAX_AT_ONCE = 1000
 
 
 class Rivals:
@@ -26,7 +26,7 @@ class Rivals:
         self._looks = looks
         self._until = float("-inf")
         self._asked: Batcher[None, bool] = Batcher(
-            self._ask, most=_MOST_AT_ONCE, first=_MOST_AT_ONCE, monotonic=clock.monotonic
+            self._ask, most=_MAX_AT_ONCE, first=_MAX_AT_ONCE, monotonic=clock.monotonic
         )
 
     async def may_have_claimed(self) -> bool:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _LOGGER = "prefect.flow_runs.worker"
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
-_MOST_WAITING = 10_000
-_MOST_AT_ONCE = 500
-_MOST_CHARACTERS = 100_000  # of a request: the API takes 1 MB, in which a character may take 6 bytes
+_MAX_WAITING = 10_000
+_MAX_AT_ONCE = 500
+_MAX_CHARACTERS = 100_000  # of a request: the API takes 1 MB, in which a character may take 6 bytes
 _GATHER_SECONDS = 0.5
 
 
@@ -31,7 +31,7 @@ class RunLogs:
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool = pool
         self._clock = clock
-        self._waiting: deque[Mapping[str, Any]] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[Mapping[str, Any]] = deque(maxlen=_MAX_WAITING)
         self._has_lines = asyncio.Event()
 
     def add(self, flow_run_id: str, message: str, level: str) -> None:
@@ -64,7 +64,7 @@ class RunLogs:
     def _next_batch(self) -> list[Mapping[str, Any]]:
         batch: list[Mapping[str, Any]] = []
         size = 0
-        while self._waiting and len(batch) < _MOST_AT_ONCE and size < _MOST_CHARACTERS:
+        while self._waiting and len(batch) < _MAX_AT_ONCE and size < _MAX_CHARACTERS:
             batch.append(self._waiting.popleft())
             size += len(batch[-1]["message"])
         if not self._waiting:
@@ -74,7 +74,7 @@ class RunLogs:
     def _put_back(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Let lines wait again, before those that came since; where that is too many the oldest go."""
         if lines:
-            self._waiting = deque([*lines, *self._waiting], maxlen=_MOST_WAITING)
+            self._waiting = deque([*lines, *self._waiting], maxlen=_MAX_WAITING)
             self._has_lines.set()
 
     async def _send(self, batch: Sequence[Mapping[str, Any]]) -> list[Exception | None]:

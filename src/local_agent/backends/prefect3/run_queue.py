@@ -11,7 +11,7 @@ from local_agent.backends.fields import WrongFieldError, get_id, get_list, get_o
 from local_agent.backends.prefect3 import parse
 from local_agent.backends.prefect3.answers import not_understood
 from local_agent.backends.prefect3.detail import IN_PROCESS, detail_of
-from local_agent.backends.prefect3.pool import MOST_RUNS
+from local_agent.backends.prefect3.pool import MAX_RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from local_agent.model import FlowRun
 
 _PAGE = 50
-_MOST_NAMES = 10_000
+_MAX_NAMES = 10_000
 # longer ago, the pool may have been paused, or its limit reached: only its queue tells
 FRESH_SECONDS = 1.0
-_MOST_AT_ONCE = 1000
+_MAX_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,14 @@ class RunQueue:
         self._clock = clock
         self._flow_names: dict[str, str] = {}
         self._still_due: Batcher[str, bool] = Batcher(
-            self._look_again, most=_MOST_AT_ONCE, first=_MOST_AT_ONCE, monotonic=clock.monotonic
+            self._look_again, most=_MAX_AT_ONCE, first=_MAX_AT_ONCE, monotonic=clock.monotonic
         )
 
     async def page(self, before: datetime, known: Collection[str]) -> QueuePage:
         """Return the runs that are handed out and start by `before`, in the order of the queues' priorities."""
         due = await self._ask(before, _PAGE)
         if due.is_full and all(run.id in known for run in due.runs):
-            due = await self._ask(before, MOST_RUNS)  # what nobody here may take must not hide the others
+            due = await self._ask(before, MAX_RUNS)  # what nobody here may take must not hide the others
         new = [run for run in due.runs if run.id not in known and detail_of(run).retry_type != IN_PROCESS]
         runs = await self._with_flow_names(new)
         return QueuePage(frozenset(due.ids), runs, is_full=due.is_full and bool(runs), problems=due.problems)
@@ -66,7 +66,7 @@ class RunQueue:
         return await self._still_due.ask(run.id)
 
     async def _look_again(self, ids: Sequence[str]) -> Sequence[bool | Exception]:
-        due = await self._ask(self._clock.now(), MOST_RUNS)
+        due = await self._ask(self._clock.now(), MAX_RUNS)
         return [due.is_full or run_id in due.ids for run_id in ids]
 
     async def _ask(self, before: datetime, most: int) -> _Due:
@@ -86,7 +86,7 @@ class RunQueue:
     async def _with_flow_names(self, runs: Sequence[FlowRun]) -> tuple[FlowRun, ...]:
         unknown = {detail_of(run).flow_id for run in runs} - self._flow_names.keys()
         if unknown:
-            if len(self._flow_names) > _MOST_NAMES:
+            if len(self._flow_names) > _MAX_NAMES:
                 self._flow_names.clear()
             self._flow_names.update(await self._pool.flow_names(sorted(unknown)))
         return tuple(replace(run, flow_name=self._flow_names.get(detail_of(run).flow_id, "")) for run in runs)

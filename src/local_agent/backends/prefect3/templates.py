@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = object  # what json.loads returns
 _PLACEHOLDER = re.compile(r"\{\{\s*([\w.\-\[\]$]+)\s*\}\}")
 _BLOCK, _VARIABLE, _ENVIRONMENT = "prefect.blocks.", "prefect.variables.", "$"
-_MOST_LENGTH = 8 * 1024 * 1024  # characters of one text: no process can have more in its environment
+_MAX_LENGTH = 8 * 1024 * 1024  # characters of one text: no process can have more in its environment
 
 
 class Unset(Enum):
@@ -166,8 +166,8 @@ def _substituted(text: str, value_of: Callable[[str], str | None]) -> str:
         if value is None:
             continue
         length += len(value)
-        if length > _MOST_LENGTH:
-            raise TemplateError(f"a text with {{{{ {match[1]} }}}} becomes longer than {_MOST_LENGTH} characters")
+        if length > _MAX_LENGTH:
+            raise TemplateError(f"a text with {{{{ {match[1]} }}}} becomes longer than {_MAX_LENGTH} characters")
         pieces += [text[end : match.start()], value]
         end = match.end()
     return "".join([*pieces, text[end:]])

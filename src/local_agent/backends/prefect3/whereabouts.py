@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from local_agent.aio.clock import Clock
     from local_agent.backends.prefect3.pool import Pool
 
-_MOST_WAITING = 10_000
+_MAX_WAITING = 10_000
 
 
 class Whereabouts:
@@ -40,7 +40,7 @@ class Whereabouts:
     def add(self, run_id: str, where: str) -> None:
         """Queue the news that a run runs. Of too many the oldest are dropped."""
         self._waiting[run_id] = where
-        if len(self._waiting) > _MOST_WAITING:
+        if len(self._waiting) > _MAX_WAITING:
             self._waiting.pop(next(iter(self._waiting)))
         self._has_some.set()
 

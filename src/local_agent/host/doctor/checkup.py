@@ -24,7 +24,7 @@ from local_agent.host.doctor.given import given_to, read_given
 from local_agent.host.doctor.in_use import check_in_use
 from local_agent.host.doctor.instance import Surroundings, check_labels
 from local_agent.host.doctor.logins import check_logins
-from local_agent.host.doctor.look import LOOK_SECONDS, Look, Subject, look_at, not_looked_at
+from local_agent.host.doctor.look import LOOK_SECONDS, Inspection, Subject, look_at, not_looked_at
 from local_agent.host.doctor.owner import NotAskedError, owner_of
 from local_agent.host.reading.bus import BusReader, buses
 from local_agent.host.reading.gaps import limit_is_off, limited
@@ -51,7 +51,7 @@ _VERDICT_WIDTH, _CHECK_WIDTH = 9, 24
 
 
 def examine(host: Host, only: str | None = None, flags_of: FlagsOf = lambda _: {}) -> Iterator[Finding]:
-    """Look at everything, or at one instance and the machine; each finding is there as soon as it is found.
+    """Inspection at everything, or at one instance and the machine; each finding is there as soon as it is found.
 
     `flags_of` takes an agent's command line apart: option key -> what was given.
     """
@@ -88,7 +88,7 @@ def _machine(host: Host) -> Iterator[Finding]:
 def _instances(
     host: Host, instances: Sequence[Instance], problems: Sequence[str], flags_of: FlagsOf
 ) -> Iterator[Finding]:
-    looks: dict[str, Look] = {}
+    looks: dict[str, Inspection] = {}
     for instance in instances:
         yield from services.check_service(instance, __version__)
         looks[instance.name] = look = _look(host, instance, problems, flags_of)
@@ -100,12 +100,12 @@ def _instances(
             yield check_labels(name, look.peer, peers, ApiView(look.neighbours, None))
 
 
-def takes_by_labels(look: Look) -> bool:
+def takes_by_labels(look: Inspection) -> bool:
     """Tell whether an instance takes flow runs by labels: another kind of API may hand them out by something else."""
     return look.settings.get("protocol") in (None, BY_KEY["labels"].only)
 
 
-def _in_use(host: Host, instance: Instance, look: Look) -> list[Finding]:
+def _in_use(host: Host, instance: Instance, look: Inspection) -> list[Finding]:
     folder = _folder_of(host, instance)
     used = ask_settings(folder) if folder and instance.agent else None
     return check_in_use(instance, used, look.settings if instance.service else {}) if used else []
@@ -115,8 +115,8 @@ def _folder_of(host: Host, instance: Instance) -> StateFolder | None:
     return next((folder for folder in host.folders if folder.instance == instance.name), None)
 
 
-def _look(host: Host, instance: Instance, problems: Sequence[str], flags_of: FlagsOf) -> Look:
-    """Look at what belongs to an instance's user, with that user's rights and no others."""
+def _look(host: Host, instance: Instance, problems: Sequence[str], flags_of: FlagsOf) -> Inspection:
+    """Inspection at what belongs to an instance's user, with that user's rights and no others."""
     folder = _folder_of(host, instance)
     try:
         around = _surroundings(host, instance, folder, problems, flags_of)

@@ -13,7 +13,7 @@ from local_agent.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED_IN_QUOTES = '"\\`$'
 _BLANKS = " \t\r"
@@ -38,7 +38,7 @@ def _text_of(path: str, *, may_be_missing: bool) -> str:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UnavailableError(f"{path} is no regular file")
-            return os.pread(descriptor, _MOST_BYTES, 0).decode(errors="replace")
+            return os.pread(descriptor, _MAX_BYTES, 0).decode(errors="replace")
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     FlagsOf = Callable[[Sequence[str]], Mapping[str, object]]
 
 _PROPERTIES = ("EnvironmentFiles", "UnsetEnvironment", "StateDirectory", "ExecStart")
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _BRACED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WORD = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -50,8 +50,8 @@ def given_to(pid: int, uid: int, flags_of: FlagsOf) -> Surroundings | None:
     """Return what a process was given at its start, None where it has ended or may not be read."""
     before = procfs.identity_of(pid)
     try:
-        text = read_regular(f"/proc/{pid}/environ", _MOST_BYTES)
-        words = procfs.command_of(pid, _MOST_BYTES)
+        text = read_regular(f"/proc/{pid}/environ", _MAX_BYTES)
+        words = procfs.command_of(pid, _MAX_BYTES)
     except OSError:
         return None
     if before is None or procfs.identity_of(pid) != before:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from local_agent.settings import Settings
 
 LOOK_SECONDS = 180.0  # longer than all that is asked in it takes by itself
-_MOST_KEY_BYTES = 1 << 16
+_MAX_KEY_BYTES = 1 << 16
 _NOT_ITS_USER = "its user and root can: others would run it with rights of their own"
 _AS_ROOT = "it would run as root, and it may be another user's; nothing of the kind is run as root"
 
@@ -53,7 +53,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Inspection:
     """What was found; `peer` is None where its settings are wrong or were not read, and `settings` empty.
 
     `settings` has each one's value, as `config --json` shows it.
@@ -65,13 +65,15 @@ class Look:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def not_looked_at(name: str, why: str) -> Look:
+def not_looked_at(name: str, why: str) -> Inspection:
     """What is said where nobody could look: neither that it is well nor that it is not."""
     evidence = f"settings, API and interpreter are not asked: {why}"
-    return Look((warning("instance", evidence, "systemctl status dbus; systemctl list-jobs # then ask again", name),))
+    return Inspection(
+        (warning("instance", evidence, "systemctl status dbus; systemctl list-jobs # then ask again", name),)
+    )
 
 
-def look_at(subject: Subject, owner: Owner, uid: int, enclosed: Enclosed) -> Look:
+def look_at(subject: Subject, owner: Owner, uid: int, enclosed: Enclosed) -> Inspection:
     """Given the uid that looks, look with the rights of the instance's owner.
 
     `enclosed` is for what root has that user run. Raise NotAskedError, and whatever `enclosed` raises.
@@ -80,7 +82,7 @@ def look_at(subject: Subject, owner: Owner, uid: int, enclosed: Enclosed) -> Loo
     if folder is not None and folder.uid != owner.uid:
         stranger = folder_of_another(folder, folder.path, user_name(folder.uid), owner.name)
         rest = not_looked_at(subject.name, "it is not certain whose they are")
-        return Look((stranger, *rest.findings))
+        return Inspection((stranger, *rest.findings))
     if uid != ROOT:
         return _look(subject, owner.name, "" if uid == owner.uid else _NOT_ITS_USER)
     if owner.uid == ROOT:
@@ -118,7 +120,7 @@ def _key_of(path: str) -> int:
     except OSError:
         return -1
     try:
-        text = os.read(descriptor, _MOST_KEY_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        text = os.read(descriptor, _MAX_KEY_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
     except OSError:
         text = None
     finally:
@@ -131,8 +133,8 @@ def _key_of(path: str) -> int:
     return copy
 
 
-def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = False) -> Look:
-    """Look with the rights of this process. `against` is why the interpreter is not run, "" where it is.
+def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = False) -> Inspection:
+    """Inspection with the rights of this process. `against` is why the interpreter is not run, "" where it is.
 
     `as_another`: root's child looks, as the user of a service.
     """
@@ -140,7 +142,7 @@ def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = 
     settings, found = check_settings(name, subject.around, subject.hostname, _fix_settings(name))
     findings = [*found, check_folder(subject.folder, name, user)]
     if settings is None:
-        return Look(tuple(findings))
+        return Inspection(tuple(findings))
     about_api, view = check_api(settings, name)
     python, needs = settings.python, kind(settings.protocol).needs
     asked = [
@@ -150,7 +152,7 @@ def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = 
     ]
     if as_another:  # a user's own agent runs in environments of that user's
         asked.append(check_environment(python, needs, name))
-    return Look(
+    return Inspection(
         (*findings, *about_api, *asked), _peer(name, settings), view.neighbours if view else (), _values(settings)
     )
 
@@ -170,7 +172,7 @@ def _peer(name: str, settings: Settings) -> Peer:
     return Peer(name, settings.name, settings.api, settings.hostname, labels)
 
 
-def _told(look: Look) -> dict[str, Any]:
+def _told(look: Inspection) -> dict[str, Any]:
     findings = [{**asdict(finding), "verdict": finding.verdict.value} for finding in look.findings]
     neighbours = [asdict(one) for one in look.neighbours]
     return {
@@ -181,13 +183,13 @@ def _told(look: Look) -> dict[str, Any]:
     }
 
 
-def _understood(found: Mapping[str, Any], name: str, words: Mapping[str, str]) -> Look:
+def _understood(found: Mapping[str, Any], name: str, words: Mapping[str, str]) -> Inspection:
     """Given what a child told, return it: another user's word, so anything may be in it. Raise NotAskedError."""
     try:
         findings = tuple(_finding(one, words) for one in found["findings"])
         peer = found["peer"]
         neighbours = tuple(Neighbour(str(one["name"]), _texts(one["asks_for"])) for one in found["neighbours"])
-        return Look(findings, _peer_of(peer) if peer else None, neighbours, dict(found["settings"]))
+        return Inspection(findings, _peer_of(peer) if peer else None, neighbours, dict(found["settings"]))
     except (KeyError, TypeError, ValueError) as error:
         raise NotAskedError(f"what a look at {name} told is not understood: {error!r}") from error
 

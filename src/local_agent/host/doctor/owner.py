@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = 0
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _CHUNK_BYTES = 65536
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _OPEN = b"o"
@@ -153,7 +153,7 @@ def _become(owner: Owner, environ: Mapping[str, str]) -> None:
 def _read(reading: int, seconds: float) -> bytes:
     """Return what the child tells; b"" where it does not come to an end in time, or tells too much."""
     until, told = time.monotonic() + seconds, b""
-    while len(told) <= _MOST_BYTES:
+    while len(told) <= _MAX_BYTES:
         ready, _, _ = select.select([reading], [], [], max(0.0, until - time.monotonic()))
         if not ready:
             return b""

@@ -23,7 +23,7 @@ _Answer = TypeVar("_Answer")
 SERVICES_STATE = Path("/var/lib/local-agent")
 # an agent answers within milliseconds; one whose loop hangs must not hang a listing
 _ANSWER_SECONDS = 1.0
-_MOST_AT_ONCE = 64
+_MAX_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def ask_each(folders: Sequence[StateFolder], ask: Callable[[StateFolder], _Answe
     else:
         from concurrent.futures import ThreadPoolExecutor  # costs 5 ms that the usual one agent does not need
 
-        with ThreadPoolExecutor(min(len(folders), _MOST_AT_ONCE)) as pool:
+        with ThreadPoolExecutor(min(len(folders), _MAX_AT_ONCE)) as pool:
             found = list(pool.map(ask, folders))
     return {folder.path: told for folder, told in zip(folders, found, strict=True) if told is not None}
 

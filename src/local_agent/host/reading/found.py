@@ -28,10 +28,10 @@ from local_agent.units.names import instance_served_by, is_instance
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_MOST_BYTES = 4096  # of a command line; the flags that matter stand at its beginning
-_MOST_DESCRIPTORS = 200  # the lock is among the first that an agent opens
-_MOST_OF_A_USER = 16
-_MOST_IN_ALL = 200
+_MAX_BYTES = 4096  # of a command line; the flags that matter stand at its beginning
+_MAX_DESCRIPTORS = 200  # the lock is among the first that an agent opens
+_MAX_OF_A_USER = 16
+_MAX_IN_ALL = 200
 _PROGRAM = re.compile(r"(?:.*/)?local-agent")
 _PYTHON = re.compile(r"(?:.*/)?python[0-9.]*")
 _SHIM = "/launchers/shim.sh"
@@ -115,7 +115,7 @@ def arguments_in(words: Sequence[str]) -> list[str] | None:
 
 def _traces(uid: int) -> Iterator[_Trace]:
     for pid in sorted(procfs.pids()):
-        words = procfs.command_of(pid, _MOST_BYTES)
+        words = procfs.command_of(pid, _MAX_BYTES)
         if is_agent(words):
             owner = _user_of(pid)
             if owner is not None and uid in (0, owner):
@@ -135,7 +135,7 @@ def _bounded(traces: Iterable[_Trace]) -> Iterator[_Trace]:
             continue
         seen.add((trace.uid, trace.path, trace.is_agent))
         of_user[trace.uid] += 1
-        if of_user[trace.uid] <= _MOST_OF_A_USER and of_user.total() <= _MOST_IN_ALL:
+        if of_user[trace.uid] <= _MAX_OF_A_USER and of_user.total() <= _MAX_IN_ALL:
             yield trace
 
 
@@ -152,7 +152,7 @@ def _locked(pid: int, owner: int) -> Iterator[_Trace]:
     """Return the folders in which an agent holds a lock."""
     folder = f"/proc/{pid}/fd"
     try:
-        numbers = sorted(map(int, os.listdir(folder)))[:_MOST_DESCRIPTORS]  # noqa: PTH208 - numbers, not paths
+        numbers = sorted(map(int, os.listdir(folder)))[:_MAX_DESCRIPTORS]  # noqa: PTH208 - numbers, not paths
     except OSError:
         return
     for number in numbers:

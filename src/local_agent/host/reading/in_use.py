@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from local_agent.host.reading.agents import StateFolder
 
 _ANSWER_SECONDS = 1.5
-_MOST_KEYS = 100
-_MOST_PROBLEM = 1000
+_MAX_KEYS = 100
+_MAX_PROBLEM = 1000
 _KEY = re.compile(r"[a-z_.]{1,40}")
 
 
@@ -79,7 +79,7 @@ def in_use(answer: object) -> InUse:
         Waiting(
             _keys(waiting.get("reload")),
             _keys(waiting.get("restart")),
-            short(problem, _MOST_PROBLEM) if isinstance(problem, str) else "",
+            short(problem, _MAX_PROBLEM) if isinstance(problem, str) else "",
         ),
     )
 
@@ -92,4 +92,4 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _keys(value: object) -> tuple[str, ...]:
     """A later agent may have settings that are not known here; all are called alike."""
-    return tuple(key for key in _texts(value) if _KEY.fullmatch(key))[:_MOST_KEYS]
+    return tuple(key for key in _texts(value) if _KEY.fullmatch(key))[:_MAX_KEYS]

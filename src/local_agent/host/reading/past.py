@@ -30,9 +30,9 @@ _FIELDS = (
 _ENDS_BY_ID = frozenset(event.message_id for event in _ENDS)
 _MAX_DIGITS = 18
 _PART_OF_ID = re.compile(r"[0-9a-f-]+")
-_MOST_EVENTS = 200
-_MOST_CANDIDATES = 10
-_MOST_VALUES_CHARACTERS = 8 << 20
+_MAX_EVENTS = 200
+_MAX_CANDIDATES = 10
+_MAX_VALUES_CHARACTERS = 8 << 20
 _USEC = 1_000_000
 NOBODY_ELSE: Mapping[tuple[int, str], str] = MappingProxyType({})
 NO_OWNERS: Mapping[str, int] = MappingProxyType({})
@@ -87,7 +87,7 @@ class Past:
         groups = [(f"FLOW_RUN_NAME={word}",)]
         groups += [(f"FLOW_RUN_ID={run_id}",) for run_id in self._ids_like(word)]
         found: dict[str, Run] = {}
-        for runs in self._read(groups, ["--reverse", f"--lines={_MOST_EVENTS}"]):
+        for runs in self._read(groups, ["--reverse", f"--lines={_MAX_EVENTS}"]):
             for run in runs:
                 if run.name:
                     found.setdefault(run.id, run)
@@ -97,9 +97,9 @@ class Past:
         """Return ids that begin with a word. Anybody may write any number of them, and so hide none that is certain."""
         if not _PART_OF_ID.fullmatch(word) or is_flow_run_id(word):
             return [word] if is_flow_run_id(word) else ()
-        values = self._journal.values("FLOW_RUN_ID", _MOST_VALUES_CHARACTERS)
+        values = self._journal.values("FLOW_RUN_ID", _MAX_VALUES_CHARACTERS)
         fit = [value for value in values or () if value.startswith(word) and is_flow_run_id(value)]
-        if values is not None and len(fit) <= _MOST_CANDIDATES:
+        if values is not None and len(fit) <= _MAX_CANDIDATES:
             return fit
         groups = [(f"MESSAGE_ID={event.message_id}",) for event in (events.LAUNCHED, *_ENDS)]
         certain, _ = self._read(groups, ["--reverse"])

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from local_agent.host.reading.agents import StateFolder
     from local_agent.model import Record
 
-_MOST_BYTES = 256 * 1024
-_MOST_RECORDS = 10_000
+_MAX_BYTES = 256 * 1024
+_MAX_RECORDS = 10_000
 _LOOK_SECONDS = 0.5
-_MOST_PROBLEMS = 5
+_MAX_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _read_all(inside: int, folder: StateFolder) -> Remembered:
     records, problems = [], []
     until = time.monotonic() + _LOOK_SECONDS
     for number, name in enumerate(_names(inside)):
-        if number >= _MOST_RECORDS or time.monotonic() > until:
+        if number >= _MAX_RECORDS or time.monotonic() > until:
             problems.append(f"{folder.path}/runs has more records than can be looked at: some are left out")
             break
         try:
@@ -81,7 +81,7 @@ def _names(inside: int) -> Iterator[str]:
 
 def _record(name: str, inside: int) -> Record:
     """Return the record in a file. Raise OSError, or ValueError where it is none."""
-    record = record_in(read_regular(name, _MOST_BYTES, inside=inside))
+    record = record_in(read_regular(name, _MAX_BYTES, inside=inside))
     sound = (
         is_flow_run_id(name.removesuffix(".json"))
         and record.id == name.removesuffix(".json")
@@ -101,7 +101,7 @@ def _words(error: OSError | ValueError) -> str:
 
 
 def _bounded(problems: list[str], folder: StateFolder) -> tuple[str, ...]:
-    if len(problems) <= _MOST_PROBLEMS:
+    if len(problems) <= _MAX_PROBLEMS:
         return tuple(problems)
-    more = len(problems) - _MOST_PROBLEMS
-    return (*problems[:_MOST_PROBLEMS], f"{folder.path}/runs has {more} more files that are not records")
+    more = len(problems) - _MAX_PROBLEMS
+    return (*problems[:_MAX_PROBLEMS], f"{folder.path}/runs has {more} more files that are not records")

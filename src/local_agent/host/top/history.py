@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from local_agent.host.reading.runs import Run
 
 _BARS = "▁▂▃▄▅▆▇█"
-_MOST_SAMPLES = 61
+_MAX_SAMPLES = 61
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Histories:
         """Take a sample of each run; those that are gone are forgotten."""
         kept: dict[str, deque[Sample]] = {}
         for run in runs:
-            samples = kept[run.id] = self._samples.get(run.id) or deque(maxlen=_MOST_SAMPLES)
+            samples = kept[run.id] = self._samples.get(run.id) or deque(maxlen=_MAX_SAMPLES)
             samples.append(Sample(at_seconds, run.figures.cpu_seconds, run.figures.memory_bytes))
         self._samples = kept
 

@@ -10,7 +10,7 @@ from local_agent.errors import LocalAgentError
 from local_agent.host import actions
 from local_agent.host.output.status import read_pressure
 from local_agent.host.top.history import Histories
-from local_agent.host.top.view import Deed, Look, State, chosen_run, frame, pressed
+from local_agent.host.top.view import Action, Snapshot, State, chosen_run, frame, pressed
 
 if TYPE_CHECKING:
     from local_agent.host.reading.runs import Run
@@ -28,11 +28,11 @@ class Shows(Protocol):
         """Return the keys that were pressed."""
 
 
-def look_at(host: Host, histories: Histories, instance: str | None) -> Look:
-    """Look at the host once, and note what each run uses."""
+def look_at(host: Host, histories: Histories, instance: str | None) -> Snapshot:
+    """Snapshot at the host once, and note what each run uses."""
     overview = host.overview(instance=instance, ended=0)
     histories.add(overview.runs, time.monotonic())
-    return Look(overview.runs, histories, read_pressure(), host.now(), overview.problems)
+    return Snapshot(overview.runs, histories, read_pressure(), host.now(), overview.problems)
 
 
 class TopSession:
@@ -47,7 +47,7 @@ class TopSession:
         self.state = State()
 
     def look(self) -> None:
-        """Look at the host."""
+        """Snapshot at the host."""
         self._look = look_at(self._host, self._histories, self._instance)
 
     def wait(self, screen: Shows, delay_seconds: float, terminal: Terminal, height: int) -> None:
@@ -68,11 +68,11 @@ class TopSession:
             return True
         return False
 
-    def _done(self, deed: Deed, run: Run) -> str:
+    def _done(self, deed: Action, run: Run) -> str:
         try:
-            if deed is Deed.CANCEL:
+            if deed is Action.CANCEL:
                 return actions.cancel(run, self._host.folders, self._systemctl)
-            act = actions.freeze if deed is Deed.FREEZE else actions.thaw
+            act = actions.freeze if deed is Action.FREEZE else actions.thaw
             return act(run, self._systemctl)
         except LocalAgentError as error:
             return f"error: {error.message}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ENTER_SCREEN, _LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _HOME, _CLEAR_LINE, _CLEAR_REST = "\x1b[H", "\x1b[K", "\x1b[J"
 _NAMES = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down", b"\x03": "q"}
-_MOST_BYTES = 64
+_MAX_BYTES = 64
 
 
 class Screen:
@@ -35,7 +35,7 @@ class Screen:
     def keys(self, timeout_seconds: float) -> list[str]:
         """Return the keys that were pressed within a time; at once when there is one. The end of input is a q."""
         ready, _, _ = select.select([self._source], [], [], timeout_seconds)
-        return named_keys(os.read(self._source, _MOST_BYTES)) if ready else []
+        return named_keys(os.read(self._source, _MAX_BYTES)) if ready else []
 
 
 def named_keys(data: bytes) -> list[str]:

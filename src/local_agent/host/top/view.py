@@ -39,10 +39,10 @@ _COLUMNS = (
     Column("TASKS", right=True, goes=6),
 )
 _KEYS = "c m s n: sort   arrows: choose   f: freeze   t: thaw   x: cancel   q: quit"
-_MOST_INSTANCES = 5
+_MAX_INSTANCES = 5
 
 
-class Order(Enum):
+class SortKey(Enum):
     """By what the runs are sorted; the key that asks for it."""
 
     CPU = "c"
@@ -51,7 +51,7 @@ class Order(Enum):
     NAME = "n"
 
 
-class Deed(Enum):
+class Action(Enum):
     """What a key asks to be done to the chosen run; the key."""
 
     FREEZE = "f"
@@ -63,15 +63,15 @@ class Deed(Enum):
 class State:
     """What the person has chosen so far. `asked` is a deed that waits for a yes."""
 
-    order: Order = Order.CPU
+    order: SortKey = SortKey.CPU
     chosen: str = ""
     message: str = ""
-    asked: Deed | None = None
+    asked: Action | None = None
     is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """What was seen at one look at the host."""
 
     runs: Sequence[Run]
@@ -81,18 +81,18 @@ class Look:
     problems: Sequence[str] = ()
 
 
-def sorted_runs(look: Look, order: Order) -> list[Run]:
+def sorted_runs(look: Snapshot, order: SortKey) -> list[Run]:
     """Return the runs in an order; those that use most are first, and so are the oldest."""
-    keys: Mapping[Order, Callable[[Run], object]] = {
-        Order.CPU: lambda run: (-_last(look.histories.cpu_percents(run.id)), run.id),
-        Order.MEMORY: lambda run: (-(run.figures.memory_bytes or 0), run.id),
-        Order.SINCE: lambda run: (run.since.timestamp() if run.since else 0.0, run.id),
-        Order.NAME: lambda run: (run.flow_name, run.name, run.id),
+    keys: Mapping[SortKey, Callable[[Run], object]] = {
+        SortKey.CPU: lambda run: (-_last(look.histories.cpu_percents(run.id)), run.id),
+        SortKey.MEMORY: lambda run: (-(run.figures.memory_bytes or 0), run.id),
+        SortKey.SINCE: lambda run: (run.since.timestamp() if run.since else 0.0, run.id),
+        SortKey.NAME: lambda run: (run.flow_name, run.name, run.id),
     }
     return sorted(look.runs, key=keys[order])  # type: ignore[arg-type] # within an order all keys are of one type
 
 
-def pressed(state: State, key: str, look: Look) -> tuple[State, Deed | None]:
+def pressed(state: State, key: str, look: Snapshot) -> tuple[State, Action | None]:
     """Given a key, return the state after it, and what is to be done to the chosen run now."""
     if state.asked is not None:
         done = state.asked if key in ("y", "Y") else None
@@ -101,28 +101,28 @@ def pressed(state: State, key: str, look: Look) -> tuple[State, Deed | None]:
         return replace(state, is_over=True), None
     if key in ("up", "down"):
         return replace(state, chosen=_moved(state, look, -1 if key == "up" else 1), message=""), None
-    if key in {order.value for order in Order}:
-        return replace(state, order=Order(key), message=""), None
-    if key in {deed.value for deed in Deed}:
-        return _asked(state, Deed(key), look)
+    if key in {order.value for order in SortKey}:
+        return replace(state, order=SortKey(key), message=""), None
+    if key in {deed.value for deed in Action}:
+        return _asked(state, Action(key), look)
     return state, None
 
 
-def _asked(state: State, deed: Deed, look: Look) -> tuple[State, Deed | None]:
+def _asked(state: State, deed: Action, look: Snapshot) -> tuple[State, Action | None]:
     run = chosen_run(state, look)
     if run is None:
         return replace(state, message="choose a flow run first, with the arrow keys"), None
-    if deed is Deed.CANCEL:
+    if deed is Action.CANCEL:
         return replace(state, asked=deed, message=f"cancel {run.label}? y or n"), None
     return state, deed
 
 
-def chosen_run(state: State, look: Look) -> Run | None:
+def chosen_run(state: State, look: Snapshot) -> Run | None:
     """Return the run that is chosen, None where none is or it is gone."""
     return next((run for run in look.runs if run.id == state.chosen), None)
 
 
-def _moved(state: State, look: Look, step: int) -> str:
+def _moved(state: State, look: Snapshot, step: int) -> str:
     ids = [run.id for run in sorted_runs(look, state.order)]
     if not ids:
         return ""
@@ -131,7 +131,7 @@ def _moved(state: State, look: Look, step: int) -> str:
     return ids[max(0, min(len(ids) - 1, ids.index(state.chosen) + step))]
 
 
-def frame(look: Look, state: State, terminal: Terminal, height: int) -> list[str]:
+def frame(look: Snapshot, state: State, terminal: Terminal, height: int) -> list[str]:
     """Return the lines of a screen of `height`; a height of 0 has room for all."""
     runs = sorted_runs(look, state.order)
     head = [*_total(look, terminal), *_instances(look), ""]
@@ -150,7 +150,7 @@ def _first_shown(ids: Sequence[str], chosen: str, room: int) -> int:
     return max(0, ids.index(chosen) - room + 1) if chosen in ids else 0
 
 
-def _total(look: Look, terminal: Terminal) -> list[str]:
+def _total(look: Snapshot, terminal: Terminal) -> list[str]:
     at = look.at.astimezone().strftime("%H:%M:%S")
     sums, pressure = f"{at}  {_sums('all', look.runs, look)}", in_words(look.pressure)
     one_line = f"{sums}  {pressure}"
@@ -158,13 +158,13 @@ def _total(look: Look, terminal: Terminal) -> list[str]:
     return [one_line] if fits else [sums, f"          {pressure}"]
 
 
-def _instances(look: Look) -> list[str]:
-    names = sorted({run.instance for run in look.runs})[:_MOST_INSTANCES]
+def _instances(look: Snapshot) -> list[str]:
+    names = sorted({run.instance for run in look.runs})[:_MAX_INSTANCES]
     by_name = {name: [run for run in look.runs if run.instance == name] for name in names}
     return [f"          {_sums(name or '-', runs, look)}" for name, runs in by_name.items()]
 
 
-def _sums(name: str, runs: Sequence[Run], look: Look) -> str:
+def _sums(name: str, runs: Sequence[Run], look: Snapshot) -> str:
     cpu = summed([look.histories.cpu_percents(run.id) for run in runs])
     memory = summed([look.histories.memory(run.id) for run in runs])
     count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
@@ -173,7 +173,7 @@ def _sums(name: str, runs: Sequence[Run], look: Look) -> str:
     return f"{name}: {count}, {used}  {held}"
 
 
-def _row(run: Run, look: Look, state: State) -> list[Cell]:
+def _row(run: Run, look: Snapshot, state: State) -> list[Cell]:
     cpu, memory = look.histories.cpu_percents(run.id), look.histories.memory(run.id)
     is_chosen = run.id == state.chosen
     colour = Colour.BOLD if is_chosen else Colour.PLAIN
@@ -195,7 +195,7 @@ def _row(run: Run, look: Look, state: State) -> list[Cell]:
     ]
 
 
-def as_json(look: Look) -> dict[str, Any]:
+def as_json(look: Snapshot) -> dict[str, Any]:
     """Return what scripts get of a look; docs/commands/json.md says what each key means."""
     percents = {run.id: _last(look.histories.cpu_percents(run.id)) for run in look.runs}
     return {

@@ -10,7 +10,7 @@ from typing import Any
 
 # Of agents that were not heard of for longer than so many others, nothing is kept but their part of the totals: whoever
 # may ask may call himself by any number of ids.
-_MOST_AGENTS = 500
+_MAX_AGENTS = 500
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Counters:
 class Stats:
     """Counters. Safe to use from several threads."""
 
-    def __init__(self, most_agents: int = _MOST_AGENTS) -> None:
+    def __init__(self, most_agents: int = _MAX_AGENTS) -> None:
         self._most_agents = most_agents
         self._lock = threading.Lock()
         self._connections = 0

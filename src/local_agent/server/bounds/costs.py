@@ -65,10 +65,10 @@ def check_document(document: DocumentNode, budget: Budget) -> None:
 
 # Each of them lists all that a type has. Newer graphql-core allows as many within each other; Debian's does not look.
 _LISTS = frozenset(("fields", "interfaces", "possibleTypes", "inputFields"))
-_MOST_LISTS = 2
+_MAX_LISTS = 2
 # The introspection that tools send has four of these lists, and with its fragments spelt out about 400 fields.
-_MOST_LISTS_IN_ALL = 12
-_MOST_INTROSPECTED = 800
+_MAX_LISTS_IN_ALL = 12
+_MAX_INTROSPECTED = 800
 
 
 def _check_introspection(node: OperationDefinitionNode, fragments: dict[str, FragmentDefinitionNode]) -> None:
@@ -81,10 +81,10 @@ def _check_introspection(node: OperationDefinitionNode, fragments: dict[str, Fra
         for each in _root_fields(selections, fragments, set()) if selections else ():
             is_list = each.name.value in _LISTS
             deeper, listed, seen = lists + is_list, listed + is_list, seen + 1
-            if deeper > _MOST_LISTS or listed > _MOST_LISTS_IN_ALL or seen > _MOST_INTROSPECTED:
+            if deeper > _MAX_LISTS or listed > _MAX_LISTS_IN_ALL or seen > _MAX_INTROSPECTED:
                 raise TooCostlyError(
-                    f"A question about the schema has at most {_MOST_INTROSPECTED} fields, {_MOST_LISTS_IN_ALL} lists"
-                    f" of what types have, and {_MOST_LISTS} of these within each other"
+                    f"A question about the schema has at most {_MAX_INTROSPECTED} fields, {_MAX_LISTS_IN_ALL} lists"
+                    f" of what types have, and {_MAX_LISTS} of these within each other"
                 )
             left.append((each.selection_set, deeper))
 

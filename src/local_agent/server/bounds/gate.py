@@ -16,7 +16,7 @@ from local_agent.server.bounds.costs import TooCostlyError
 
 _PAUSE = 6.0
 # Shorter than anybody waits: who is the only one has a turn.
-_MOST_PAUSE_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 0.5
 
 
 class Gate:
@@ -44,7 +44,7 @@ class Gate:
                 yield
             finally:
                 now = self._monotonic()
-                self._opens = now + min(_PAUSE * (now - begun), _MOST_PAUSE_SECONDS)
+                self._opens = now + min(_PAUSE * (now - begun), _MAX_PAUSE_SECONDS)
         finally:
             self._lock.release()
 

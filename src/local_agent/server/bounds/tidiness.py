@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 # It takes some milliseconds of everybody's time.
-_LEAST_SECONDS_BETWEEN = 2.0
+_MIN_SECONDS_BETWEEN = 2.0
 
 
 class Tidiness:
@@ -34,7 +34,7 @@ class Tidiness:
     def restore(self) -> None:
         """Give back what is free, if that is due and was not done just now."""
         now = time.monotonic()
-        if self._is_due and now - self._done_at > _LEAST_SECONDS_BETWEEN:
+        if self._is_due and now - self._done_at > _MIN_SECONDS_BETWEEN:
             self._is_due = False
             self._done_at = now
             gc.collect()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from local_agent.server.bounds.budget import DEFAULT, Budget
-from local_agent.server.data import likeness, timestamps
+from local_agent.server.data import like, timestamps
 from local_agent.server.data.descriptions import Column, Kind, Relation, Table
 from local_agent.server.data.tables import BY_NAME
 from local_agent.server.input import shapes
@@ -118,18 +118,18 @@ def _operation(statement: Statement, column: Column, left: str, name: str, value
     if column.kind is Kind.JSON:
         return _JSON_OPERATORS[name](left, statement.bind(_given(value)))
     if name.endswith("like"):
-        likeness.check(str(value))
+        like.check(str(value))
     return _OPERATORS[name](left, statement.bind(stored(column, value)))
 
 
 def _given(value: object) -> str:
     text = to_json(value)
-    if len(text) > _MOST_JSON:
-        raise TooLargeError(f"A filter compares with JSON of at most {_MOST_JSON} characters, not {len(text)}")
+    if len(text) > _MAX_JSON:
+        raise TooLargeError(f"A filter compares with JSON of at most {_MAX_JSON} characters, not {len(text)}")
     return text
 
 
-_MOST_JSON = 100_000
+_MAX_JSON = 100_000
 
 
 # So many values become one parameter: SQLite takes a limited number of them.

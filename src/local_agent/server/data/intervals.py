@@ -20,7 +20,7 @@ _ISO = re.compile(
 )
 
 # Python's timedelta, and so the real Server, takes no more days than that.
-_MOST_SECONDS = 999_999_999 * 86_400
+_MAX_SECONDS = 999_999_999 * 86_400
 
 
 def from_json(value: object, path: str) -> str | None:
@@ -31,14 +31,14 @@ def from_json(value: object, path: str) -> str | None:
     if value is None:
         return None
     seconds = _seconds(value)
-    if seconds is None or abs(seconds) > _MOST_SECONDS:
+    if seconds is None or abs(seconds) > _MAX_SECONDS:
         raise RefusedError(f"{path}: invalid duration format: {shortened(repr(value))}")
     return to_text(seconds)
 
 
 def _seconds(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if abs(value) <= _MOST_SECONDS else None
+        return float(value) if abs(value) <= _MAX_SECONDS else None
     if not isinstance(value, str):
         return None
     found = _CLOCK.fullmatch(value) or _ISO.fullmatch(value)

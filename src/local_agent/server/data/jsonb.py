@@ -48,20 +48,20 @@ def has_key(stored: str | None, given: str) -> int | None:
 
 
 def _given(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    return _parse_given(text) if len(text) < _MOST_KEPT else _parse(text)
+    return _parse_given(text) if len(text) < _MAX_KEPT else _parse(text)
 
 
-_MOST_KEPT = 4096
+_MAX_KEPT = 4096
 
 # Lists of objects are compared each with each; what takes longer than about 50 ms is refused.
-_MOST_COMPARED = 100_000
+_MAX_COMPARED = 100_000
 
 
 class _Comparison:
     """One comparison, with what it may still cost."""
 
     def __init__(self) -> None:
-        self._left = _MOST_COMPARED
+        self._left = _MAX_COMPARED
 
     def _spend(self) -> None:
         self._left -= 1

@@ -41,7 +41,7 @@ class Looks(Protocol):
 
 
 # What a poll may hold up the others for: 5000 looks take about 50 ms. An agent has some labels, and few sets fit.
-MOST_LOOKS = 5000
+MAX_LOOKS = 5000
 
 
 def fitting_sets(agent_labels: Iterable[str], looks: Looks) -> Iterator[str]:
@@ -50,14 +50,14 @@ def fitting_sets(agent_labels: Iterable[str], looks: Looks) -> Iterator[str]:
     The index is read like a dictionary, from one word that may fit to the next. Example: an agent with a, b, c, runs
     with ["a","b"], ["a","x"], ["a","y"] and ["b"]. After `["a"` and `["a","b"]` comes ["a","x"]; no c can follow before
     it, so all that begins with ["a", is passed over, and the next look is for ["b". However many sets others have, they
-    cost nothing: each look finds a set that fits, or ends a beginning that does. Raise RefusedError after MOST_LOOKS.
+    cost nothing: each look finds a set that fits, or ends a beginning that does. Raise RefusedError after MAX_LOOKS.
     """
     own: list[str] = sorted(map(to_json, sorted_once(agent_labels)))
     if not own:
         yield "[]"
         return
     place: str | None = "["
-    for _ in range(MOST_LOOKS):
+    for _ in range(MAX_LOOKS):
         found = None if place is None else looks.first_after(place)
         if found is None:
             return
@@ -66,7 +66,7 @@ def fitting_sets(agent_labels: Iterable[str], looks: Looks) -> Iterator[str]:
         if there and strange is None:
             yield found
         place = found if strange is None else _place_after(there[:strange], there[strange], own)
-    raise RefusedError(f"The labels fit the beginnings of more sets of runs' labels than {MOST_LOOKS} looks find")
+    raise RefusedError(f"The labels fit the beginnings of more sets of runs' labels than {MAX_LOOKS} looks find")
 
 
 def _is_in(own: list[str], label: str) -> bool:

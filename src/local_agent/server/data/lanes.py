@@ -26,7 +26,7 @@ from local_agent.server.input.refusals import OutOfTimeError
 _Answer = TypeVar("_Answer")
 
 # More than that many would not have their turn in time.
-_MOST_WAITING = 16
+_MAX_WAITING = 16
 
 # The kernel gives a thread this nice half of what it gives the loop, if that wants it. More would let the agent's own
 # larger reads run out of time on a machine whose flow runs take every processor.
@@ -58,7 +58,7 @@ class Lane:
         until = time.monotonic() + seconds
         answer: Future[_Answer] = Future()
         with self._lock:
-            if self._waiting >= _MOST_WAITING:
+            if self._waiting >= _MAX_WAITING:
                 raise TooCostlyError(f"The API is busy with {self._waiting} long queries: ask again later, or for less")
             self._waiting += 1
         self._jobs.put(lambda: self._do(work, until, answer))

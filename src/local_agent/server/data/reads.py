@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from local_agent.server.bounds.budget import DEFAULT, Budget
-from local_agent.server.data import jsonb, likeness
+from local_agent.server.data import jsonb, like
 from local_agent.server.input.refusals import OutOfTimeError, TooLargeError
 
 Row = sqlite3.Row
@@ -21,8 +21,8 @@ _STEPS = 20_000
 _ROWS_AT_ONCE = 500
 
 _FUNCTIONS: tuple[tuple[str, Callable[[Any, Any], int | None]], ...] = (
-    ("like_exactly", likeness.like),
-    ("like_any_case", likeness.like_any_case),
+    ("like_exactly", like.like),
+    ("like_any_case", like.like_any_case),
     ("json_contains", jsonb.contains),
     ("json_contained", jsonb.contained),
     ("json_equals", jsonb.equals),

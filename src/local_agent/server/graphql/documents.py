@@ -36,10 +36,10 @@ from local_agent.server.input import json_text
 
 # A document takes about 60 times its text in memory. Those of Prefect and this agent have 15 kB between them.
 _CACHED_CHARACTERS = 128 * 1024
-_MOST_CACHED_CHARACTERS = 16 * 1024
+_MAX_CACHED_CHARACTERS = 16 * 1024
 
 # More would help nobody, and each takes time.
-_MOST_ERRORS = 20
+_MAX_ERRORS = 20
 
 _NESTED = "The query is nested too deeply"
 
@@ -155,7 +155,7 @@ class _Cache:
 
     def put(self, query: str, prepared: Prepared | None) -> None:
         """Keep a document, unless it is large, instead of those not used for longest."""
-        if len(query) > _MOST_CACHED_CHARACTERS:
+        if len(query) > _MAX_CACHED_CHARACTERS:
             return
         with self._lock:
             if query not in self._prepared:
@@ -208,7 +208,7 @@ class Documents:
             if _type_name(each.type).endswith("_bool_exp"):
                 costs.check_filter(variables.get(each.variable.name.value), self._budget)
         try:
-            values = get_variable_values(self._schema, definitions, dict(variables), max_errors=_MOST_ERRORS)
+            values = get_variable_values(self._schema, definitions, dict(variables), max_errors=_MAX_ERRORS)
         except RecursionError:
             raise _bad("Variables are nested too deeply") from None
         if isinstance(values, list):
@@ -249,12 +249,12 @@ class Documents:
         return _prepared(document)
 
     def _check(self, query: str, document: DocumentNode) -> None:
-        unknown = _unknown_operations(document, self._schema)[:_MOST_ERRORS]
+        unknown = _unknown_operations(document, self._schema)[:_MAX_ERRORS]
         if unknown:
             raise BadRequestError([error_object(message, "GRAPHQL_VALIDATION_FAILED") for message in unknown])
-        if validate(self._schema, document, max_errors=_MOST_ERRORS):
+        if validate(self._schema, document, max_errors=_MAX_ERRORS):
             # Once more, for the places of what is wrong.
-            errors = validate(self._schema, parse(query), max_errors=_MOST_ERRORS)
+            errors = validate(self._schema, parse(query), max_errors=_MAX_ERRORS)
             raise BadRequestError([_invalid(error) for error in errors])
 
 

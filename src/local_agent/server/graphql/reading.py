@@ -17,10 +17,10 @@ from local_agent.server.graphql.arguments import Reader
 from local_agent.server.input.refusals import RefusedError, TooLargeError
 
 # json_object takes 127 arguments at most, two for each field.
-_MOST_FIELDS = 63
+_MAX_FIELDS = 63
 
 # Each may be a look into another table, for every row.
-_MOST_TERMS = 20
+_MAX_TERMS = 20
 
 _DIRECTIONS = {
     # Null counts as the greatest value, as in PostgreSQL; to SQLite it is the least.
@@ -86,8 +86,8 @@ class _Selection:
     def fields(self, table: Table, row: str, nodes: list[FieldNode]) -> str:
         """Return an expression for the JSON object of what is selected of a row."""
         selected = self.reader.fields(nodes)
-        if len(selected) > _MOST_FIELDS:
-            raise RefusedError(f"More than {_MOST_FIELDS} fields of one {table.name} in one selection")
+        if len(selected) > _MAX_FIELDS:
+            raise RefusedError(f"More than {_MAX_FIELDS} fields of one {table.name} in one selection")
         pairs = (f"'{name}', {self._field(table, row, same)}" for name, same in selected.items())
         return f"json_object({', '.join(pairs)})"
 
@@ -188,8 +188,8 @@ def _order(table: Table, row: str, order_by: object) -> str:
         for name, direction in each.items()
         for term in _terms(table, row, name, direction)
     ]
-    if len(terms) > _MOST_TERMS:
-        raise TooLargeError(f"{table.name} is ordered by {len(terms)} things; at most {_MOST_TERMS} are taken")
+    if len(terms) > _MAX_TERMS:
+        raise TooLargeError(f"{table.name} is ordered by {len(terms)} things; at most {_MAX_TERMS} are taken")
     # Rows that are alike come in the order in which they were made, whichever index they are read from: without this,
     # `tenant { id }` had them by their ids, and whoever takes the first took another tenant once there were two.
     last = "DESC" if terms and terms[-1].split()[-1] == "DESC" else "ASC"

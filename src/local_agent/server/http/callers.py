@@ -15,7 +15,7 @@ from http import HTTPStatus
 from local_agent.net import http_guard
 from local_agent.net.http_guard import RefusedHeadError
 
-_MOST_ID_CHARACTERS = 64
+_MAX_ID_CHARACTERS = 64
 _IDS = ("x-prefect-agent-id", "x-prefect-tenant-id", "x-prefect-core-version")
 
 # For a page that may ask: what it may send, and for how long its browser need not ask again.
@@ -47,9 +47,9 @@ class Callers:
         if method == "POST" and not _is_json(headers):
             raise RefusedHeadError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send Content-Type: application/json")
         for name in _IDS:
-            if len(headers.get(name, "")) > _MOST_ID_CHARACTERS:
+            if len(headers.get(name, "")) > _MAX_ID_CHARACTERS:
                 raise RefusedHeadError(
-                    HTTPStatus.BAD_REQUEST, f"The header {name} may have {_MOST_ID_CHARACTERS} characters"
+                    HTTPStatus.BAD_REQUEST, f"The header {name} may have {_MAX_ID_CHARACTERS} characters"
                 )
 
     def _check_host(self, host: str) -> None:

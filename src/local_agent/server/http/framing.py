@@ -70,7 +70,7 @@ class Framing:
         """Begin with what is held, if a whole head is there."""
         if self._held.startswith(b"\r\n"):  # some clients send one too many after a body
             del self._held[:2]
-        end = self._held.find(END_OF_HEAD, 0, http_guard.MOST_HEAD_BYTES)
+        end = self._held.find(END_OF_HEAD, 0, http_guard.MAX_HEAD_BYTES)
         if end < 0:
             http_guard.check_beginning(self._held)
             return b""

@@ -16,7 +16,7 @@ from local_agent.errors import ConfigError, LocalAgentError, UnavailableError
 from local_agent.net.http_guard import as_address
 
 # sun_path has 108, the last one a NUL (unix(7)).
-MOST_PATH_BYTES = 107
+MAX_PATH_BYTES = 107
 
 
 @contextmanager
@@ -87,9 +87,9 @@ def unix(path: Path, *, for_others: bool) -> Iterator[socket.socket]:
 def check_place(path: Path) -> None:
     """Raise ConfigError for a path on which somebody else could put a socket, which agents would then ask."""
     length = len(os.fsencode(path))
-    if length > MOST_PATH_BYTES:
+    if length > MAX_PATH_BYTES:
         raise ConfigError(
-            f"the socket's path has {length} bytes, and the kernel takes {MOST_PATH_BYTES}: {path}",
+            f"the socket's path has {length} bytes, and the kernel takes {MAX_PATH_BYTES}: {path}",
             hint="choose a shorter one with --socket",
         )
     try:

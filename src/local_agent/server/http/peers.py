@@ -13,7 +13,7 @@ from local_agent.net.http_guard import RefusedHeadError
 
 _CREDENTIALS = struct.Struct("iII")
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; Python has no name for it
-_MOST_BYTES = 1024  # of Python's getsockopt: 256 groups
+_MAX_BYTES = 1024  # of Python's getsockopt: 256 groups
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def peer_of(connection: socket.socket) -> Peer:
 def _more_groups(connection: socket.socket) -> tuple[int, ...]:
     """Return the groups beside the first. Who is in more than can be asked for has only that one."""
     try:
-        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_BYTES)
+        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_BYTES)
     except OSError:
         return ()
     return struct.unpack(f"{len(data) // 4}I", data)

@@ -36,7 +36,7 @@ from local_agent.server.http.reply import Reply, encoded
 _BACKLOG = 1024
 
 # Of those that came in one turn of the loop, so many are answered before it turns again.
-_MOST_AT_ONCE = 64
+_MAX_AT_ONCE = 64
 
 # asyncio tries as often at once to accept, also where there are no descriptors left: then once a second.
 _ACCEPTED_AT_ONCE = 64
@@ -49,7 +49,7 @@ _ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
 _KNOWN_METHODS = frozenset(("PUT", "DELETE", "PATCH", "TRACE", "CONNECT"))  # RFC 9110, RFC 5789
 
 # So many wait beside the others for what takes long.
-_MOST_ASIDE = 16
+_MAX_ASIDE = 16
 
 
 class Answers(Protocol):
@@ -89,7 +89,7 @@ class WebServer:
         self._listeners: list[asyncio.Server] = []
         self._waiting: deque[tuple[Asked, Callable[[Answer | Next], None]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = ThreadPoolExecutor(_MOST_ASIDE, thread_name_prefix="aside")
+        self._threads = ThreadPoolExecutor(_MAX_ASIDE, thread_name_prefix="aside")
         self._aside_count = 0
 
     async def listen(self, listener: socket.socket) -> None:
@@ -205,7 +205,7 @@ class WebServer:
 
     async def _aside(self, asked: Asked) -> Answer | Next:
         """Have a request answered that would hold up the others."""
-        if self._aside_count >= _MOST_ASIDE:
+        if self._aside_count >= _MAX_ASIDE:
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _errors("Too many long requests: ask again later", "BUSY"))
         self._aside_count += 1
         try:
@@ -225,7 +225,7 @@ class WebServer:
         self._waiting.append((asked, take))
 
     def _answer_all(self) -> None:
-        now = [self._waiting[number] for number in range(min(len(self._waiting), _MOST_AT_ONCE))]
+        now = [self._waiting[number] for number in range(min(len(self._waiting), _MAX_AT_ONCE))]
         try:
             answers = self._site.engine.answer_all([asked for asked, _ in now])
         except Exception as error:

@@ -10,12 +10,12 @@ from typing import Any
 from local_agent.server.input.refusals import RefusedError
 
 # SQLite reads JSON that is nested up to 1000 deep, and an answer wraps a value in a few levels more.
-MOST_DEPTH = 256
+MAX_DEPTH = 256
 
 # Each takes up to a hundred times its length in memory. 10,000 lines of a log, as no Prefect sends them at once, have
 # 10,000 objects and 70,000 values.
-MOST_CONTAINERS = 100_000
-MOST_VALUES = 1_000_000
+MAX_CONTAINERS = 100_000
+MAX_VALUES = 1_000_000
 
 # How JSON writes half characters (a file name that is no UTF-8 becomes one) and NULs.
 _SUSPICIOUS = ("\\ud", "\\u0000")
@@ -46,12 +46,12 @@ class RefusedJsonError(ValueError):
 def parse(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON value
     """Given JSON, return its value, with half characters and NULs, which SQLite cannot keep, replaced.
 
-    Raise RefusedJsonError for what is no JSON (NaN, 1e999), and for what is nested deeper than MOST_DEPTH.
+    Raise RefusedJsonError for what is no JSON (NaN, 1e999), and for what is nested deeper than MAX_DEPTH.
     """
     try:
         decoded = text if isinstance(text, str) else text.decode()
         containers = decoded.count("[") + decoded.count("{")
-        if containers > MOST_CONTAINERS or decoded.count(",") > MOST_VALUES:
+        if containers > MAX_CONTAINERS or decoded.count(",") > MAX_VALUES:
             _check_size(_TEXT.sub("", decoded))
         value = _DECODER.decode(decoded)
     except RecursionError:
@@ -62,7 +62,7 @@ def parse(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON value
         # Python's own words name the place; those on integers of 4300 digits and more do not matter to a client.
         raise RefusedJsonError(str(error).partition(";")[0]) from None
     # Fewer brackets than levels allowed: nothing to look for, as in nearly every request.
-    if containers > MOST_DEPTH:
+    if containers > MAX_DEPTH:
         check_depth(value)
     lowered = decoded.lower()
     return cleaned(value) if any(each in lowered for each in _SUSPICIOUS) else value
@@ -74,10 +74,10 @@ _TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 def _check_size(signs: str) -> None:
     # Without the texts: a flow may log as many brackets as it likes.
-    if signs.count("[") + signs.count("{") > MOST_CONTAINERS:
-        raise RefusedJsonError(f"it has more than {MOST_CONTAINERS} objects and lists")
-    if signs.count(",") > MOST_VALUES:
-        raise RefusedJsonError(f"it has more than {MOST_VALUES} values")
+    if signs.count("[") + signs.count("{") > MAX_CONTAINERS:
+        raise RefusedJsonError(f"it has more than {MAX_CONTAINERS} objects and lists")
+    if signs.count(",") > MAX_VALUES:
+        raise RefusedJsonError(f"it has more than {MAX_VALUES} values")
 
 
 def _finite(text: str) -> float:
@@ -96,12 +96,12 @@ _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refused)
 
 
 def check_depth(value: object) -> None:
-    """Raise RefusedJsonError, with the path, if a value is nested deeper than MOST_DEPTH.
+    """Raise RefusedJsonError, with the path, if a value is nested deeper than MAX_DEPTH.
 
     Level by level and not by recursion: Python 3.13 reads JSON that is far deeper than its own stack.
     """
     level: list[tuple[str, object]] = [("", value)]
-    for _ in range(MOST_DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [inner for path, each in level for inner in _inside(path, each)]
         if not level:
             return
@@ -109,7 +109,7 @@ def check_depth(value: object) -> None:
 
 
 def _too_deep(path: str) -> str:
-    return f"it is nested more than {MOST_DEPTH} deep at {shortened(path) or 'its beginning'}"
+    return f"it is nested more than {MAX_DEPTH} deep at {shortened(path) or 'its beginning'}"
 
 
 # Only what makes up a path. No repetition is ever tried in another way.
@@ -129,7 +129,7 @@ def _path_in(text: str) -> str:
             steps.pop()
         elif found == "," and steps and isinstance(steps[-1], int):
             steps[-1] += 1
-        if len(steps) > MOST_DEPTH:
+        if len(steps) > MAX_DEPTH:
             break
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps[:20]).lstrip(".")
 
@@ -138,25 +138,25 @@ def _inside(path: str, value: object) -> list[tuple[str, object]]:
     # A path is only lengthened where that is still of use: the front of it is what names the field.
     if isinstance(value, dict):
         return [
-            (path if len(path) > _MOST_PATH else f"{path}.{str(name)[:_MOST_PATH]}" if path else str(name), each)
+            (path if len(path) > _MAX_PATH else f"{path}.{str(name)[:_MAX_PATH]}" if path else str(name), each)
             for name, each in value.items()
             if isinstance(each, dict | list)
         ]
     if isinstance(value, list):
         return [
-            (path if len(path) > _MOST_PATH else f"{path}[{number}]", each)
+            (path if len(path) > _MAX_PATH else f"{path}[{number}]", each)
             for number, each in enumerate(value)
             if isinstance(each, dict | list)
         ]
     return []
 
 
-_MOST_PATH = 100
+_MAX_PATH = 100
 
 
 def shortened(text: str) -> str:
     """Return a text that comes from a client as an error shows it."""
-    return text if len(text) <= _MOST_PATH else f"{text[:_MOST_PATH]}..."
+    return text if len(text) <= _MAX_PATH else f"{text[:_MAX_PATH]}..."
 
 
 def cleaned(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -14,12 +14,12 @@ from local_agent.server.input.json_text import shortened
 from local_agent.server.input.refusals import RefusedError
 
 # More in one request would hold up all others for longer than a moment; Prefect sends 500 at once.
-MOST_ITEMS = 10_000
+MAX_ITEMS = 10_000
 
 # As PostgreSQL reads one: in braces or not, with hyphens or not, and no digits of other scripts.
 _UUID = re.compile(r"(?:urn:uuid:)?\{?[0-9A-Fa-f-]{32,40}\}?")
 
-_LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
+_MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 
 _NAMES = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
 
@@ -41,7 +41,7 @@ def mapping_or_none(value: object, path: str) -> dict[str, Any] | None:
     return None if value is None else mapping(value, path)
 
 
-def items(value: object, path: str, most: int = MOST_ITEMS) -> list[Any]:
+def items(value: object, path: str, most: int = MAX_ITEMS) -> list[Any]:
     """Return a list of at most so many items; null is an empty one."""
     if value is None:
         return []
@@ -82,7 +82,7 @@ def whole(value: object, path: str) -> int:
         return 0
     # As pydantic on the real Server: 3.0 is a whole number.
     number = int(value) if isinstance(value, float) and value.is_integer() else value
-    if isinstance(number, bool) or not isinstance(number, int) or not _LEAST_INT <= number <= _MOST_INT:
+    if isinstance(number, bool) or not isinstance(number, int) or not _MIN_INT <= number <= _MAX_INT:
         raise _refusal(value, path, "a whole number of 64 bits")
     return number
 

@@ -20,7 +20,7 @@ from local_agent.server.operations import serialized, states
 from local_agent.server.operations.serialized import Edge, Flow, Task
 
 # What a compressed flow may unpack to: far beyond any real flow, whose tasks come apart from it.
-_MOST_BYTES = 8_000_000
+_MAX_BYTES = 8_000_000
 
 
 def create_flow_from_compressed_string(request: Request, given: dict[str, Any]) -> dict[str, Any]:
@@ -36,9 +36,9 @@ def create_flow_from_compressed_string(request: Request, given: dict[str, Any]) 
 
 def _unpacked(data: bytes) -> bytes:
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    unpacked = unpacker.decompress(data, _MOST_BYTES)
+    unpacked = unpacker.decompress(data, _MAX_BYTES)
     if unpacker.unconsumed_tail:
-        raise RefusedError(f"The serialized flow is larger than {_MOST_BYTES} bytes")
+        raise RefusedError(f"The serialized flow is larger than {_MAX_BYTES} bytes")
     return unpacked
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from local_agent.server.asking.request import Request, Steps
 from local_agent.server.input import shapes
 
-_MOST_LINES = 50_000  # the client sends up to 4 MB at once (prefect 1.4.1, utilities/logging.py): short lines are many
+_MAX_LINES = 50_000  # the client sends up to 4 MB at once (prefect 1.4.1, utilities/logging.py): short lines are many
 
 
 # About a millisecond of work; then others have their turn.
@@ -17,7 +17,7 @@ _LINES_AT_ONCE = 50
 
 def write_run_logs(request: Request, given: dict[str, Any]) -> object:
     """Write lines. Those of runs that do not exist are dropped: a log must never fail the run that writes it."""
-    lines = shapes.items(given["logs"], "logs", _MOST_LINES)
+    lines = shapes.items(given["logs"], "logs", _MAX_LINES)
     if len(lines) <= _LINES_AT_ONCE:
         _write(request, lines)
         return {"success": True}

@@ -20,7 +20,7 @@ from local_agent.server.data.tables import WAITING
 from local_agent.server.input.json_text import JsonText, shortened, to_json
 from local_agent.server.input.refusals import PartlyRefusedError, RefusedError
 
-MOST_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
 CORE_VERSION = "1.4.1"
 
 FINISHED = frozenset(
@@ -82,7 +82,7 @@ def parse(value: object, now: str) -> State:
     if not isinstance(value, dict):
         raise RefusedError("A state must be an object")
     # The real Server counts the size of the text in memory, overhead included.
-    if sys.getsizeof(to_json(value)) > MOST_BYTES:
+    if sys.getsizeof(to_json(value)) > MAX_BYTES:
         raise RefusedError("State payload is too large.")
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in TYPES:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from local_agent.server.input.refusals import RefusedError
 
 # A longer pattern is refused: it bounds the time of a comparison with a value of a megabyte.
-MOST_PATTERN = 128
+MAX_PATTERN = 128
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def _pieces(pattern: str) -> tuple[_Piece, ...]:
 
 def check(pattern: str) -> str:
     """Return a pattern. Raise RefusedError for one that is too long."""
-    if len(pattern) > MOST_PATTERN:
-        raise RefusedError(f"A pattern of _like has at most {MOST_PATTERN} characters, not {len(pattern)}")
+    if len(pattern) > MAX_PATTERN:
+        raise RefusedError(f"A pattern of _like has at most {MAX_PATTERN} characters, not {len(pattern)}")
     return pattern
 
 

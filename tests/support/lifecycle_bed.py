@@ -1,4 +1,4 @@
-"""A bed for stories of flow runs: a real disk, an API and a launcher that do what a plot says."""
+"""A bed for lifecycle of flow runs: a real disk, an API and a launcher that do what a plot says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from local_agent import backends, launchers
 from local_agent.agent.admission import Admission
 from local_agent.agent.fitness import Fitness
-from local_agent.agent.flow_run import Stories
+from local_agent.agent.flow_run import RunLifecycle
 from local_agent.aio.threads import Workers
 from local_agent.backends import NearMiss, QueuePage
 from local_agent.errors import ApiUnreachableError, LocalAgentError, StateError
@@ -319,7 +319,7 @@ class Backend:
 
 
 class Bed:
-    """Stories over a real disk, an API and a launcher of the plot, or others in the place of these."""
+    """RunLifecycle over a real disk, an API and a launcher of the plot, or others in the place of these."""
 
     def __init__(
         self,
@@ -342,7 +342,7 @@ class Bed:
         self.admission = Admission(lambda: settings)
         launcher = launcher or Launcher(plot)
         self.fitness = Fitness((), self.clock)
-        self.stories = Stories(
+        self.lifecycle = RunLifecycle(
             backend=self.backend,
             launcher=launcher,
             launchers={"test": launcher, launcher.name: launcher},
@@ -354,19 +354,19 @@ class Bed:
             log=self.log,
             settings=lambda: settings,
             claims_at_once=100,
-            on_early_end=lambda: self.trail.append("early end"),
+            on_startup_failure=lambda: self.trail.append("early end"),
         )
 
     def check_that_nothing_is_held(self) -> None:
         """Check that the story is over: no place, no record, no live run."""
         assert self.admission.held == 0
-        assert self.stories.live == {}
-        assert self.stories.launching == self.stories.claiming == set()
+        assert self.lifecycle.live == {}
+        assert self.lifecycle.launching == self.lifecycle.claiming == set()
         assert self.store.load_all() == ((), ())
 
 
 @asynccontextmanager
-async def story_bed(
+async def lifecycle_bed(
     folder: Path,
     plot: Plot | None = None,
     *,
