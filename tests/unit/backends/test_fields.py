@@ -150,7 +150,7 @@ def test_the_deepest_json_that_is_taken() -> None:
         RUN_ID.upper(),
         RUN_ID.replace("-", ""),
         "\uff10" + RUN_ID[1:],
-        new_id_of_nobody(),  # no tool shows the scope of such a one
+        pytest.param(new_id_of_nobody(), id="of nobody"),  # no tool shows the scope of such a one; it is new each time
         5,
         None,
         [RUN_ID],
