@@ -31,7 +31,7 @@ from local_agent.plain import json_text
     help="From one look to the next.",
 )
 @click.option("--instance", metavar="NAME", default=None, help="Only flow runs of this instance.")
-@click.option("--json", "as_json", is_flag=True, help="Snapshot twice, as in a pipe, and print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Look twice, as in a pipe, and print JSON.")
 def command(*, delay: float, instance: str | None, as_json: bool) -> None:
     """Show the flow runs of this host as they use CPU and memory, in all, per instance and each.
 

@@ -51,7 +51,7 @@ _VERDICT_WIDTH, _CHECK_WIDTH = 9, 24
 
 
 def examine(host: Host, only: str | None = None, flags_of: FlagsOf = lambda _: {}) -> Iterator[Finding]:
-    """Inspection at everything, or at one instance and the machine; each finding is there as soon as it is found.
+    """Look at everything, or at one instance and the machine; each finding is there as soon as it is found.
 
     `flags_of` takes an agent's command line apart: option key -> what was given.
     """
@@ -116,7 +116,7 @@ def _folder_of(host: Host, instance: Instance) -> StateFolder | None:
 
 
 def _look(host: Host, instance: Instance, problems: Sequence[str], flags_of: FlagsOf) -> Inspection:
-    """Inspection at what belongs to an instance's user, with that user's rights and no others."""
+    """Look at what belongs to an instance's user, with that user's rights and no others."""
     folder = _folder_of(host, instance)
     try:
         around = _surroundings(host, instance, folder, problems, flags_of)

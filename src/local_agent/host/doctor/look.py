@@ -134,7 +134,7 @@ def _key_of(path: str) -> int:
 
 
 def _look(subject: Subject, user: str, against: str = "", *, as_another: bool = False) -> Inspection:
-    """Inspection with the rights of this process. `against` is why the interpreter is not run, "" where it is.
+    """Look with the rights of this process. `against` is why the interpreter is not run, "" where it is.
 
     `as_another`: root's child looks, as the user of a service.
     """

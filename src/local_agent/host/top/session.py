@@ -29,7 +29,7 @@ class Shows(Protocol):
 
 
 def look_at(host: Host, histories: Histories, instance: str | None) -> Snapshot:
-    """Snapshot at the host once, and note what each run uses."""
+    """Look at the host once, and note what each run uses."""
     overview = host.overview(instance=instance, ended=0)
     histories.add(overview.runs, time.monotonic())
     return Snapshot(overview.runs, histories, read_pressure(), host.now(), overview.problems)
@@ -47,7 +47,7 @@ class TopSession:
         self.state = State()
 
     def look(self) -> None:
-        """Snapshot at the host."""
+        """Look at the host."""
         self._look = look_at(self._host, self._histories, self._instance)
 
     def wait(self, screen: Shows, delay_seconds: float, terminal: Terminal, height: int) -> None:
