@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import socket
 import time
@@ -12,10 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from api.server.hosted import Echo, Hosted, ended, hosted
+from api.server.hosted import SECONDS, Echo, Hosted, ended, hosted
+from local_agent.server.asking.auth import Keys
 from local_agent.server.asking.request import Asked
 from local_agent.server.asking.stats import Stats
 from local_agent.server.bounds.limits import Limits
+from local_agent.server.http.callers import Callers
+from local_agent.server.http.web import Site, WebServer
 from support.api import Api
 from support.api_client import wait_until
 from support.load import Client, Question
@@ -226,3 +230,22 @@ def test_no_descriptor_for_one_more_connection(tmp_path: Path) -> None:
         assert api.console.count("a connection cannot be taken: Too many open files") == 1
         assert "Traceback" not in api.console
         assert api.console.count("\n") <= 3
+
+
+async def test_who_connects_as_the_server_stops_has_an_answer() -> None:
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stats = Stats()
+        callers = Callers(frozenset(("127.0.0.1",)))
+        web = WebServer(Site(Echo(), Keys(None), stats, callers, said.append, Limits(first_request_seconds=SECONDS)))
+        await web.listen(listener)
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        while not stats.as_json()["connections"]:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(web.close(SECONDS))
+        await asyncio.sleep(0)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+        await stopping
+    assert said == []

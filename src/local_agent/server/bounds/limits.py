@@ -21,6 +21,9 @@ class Limits:
     receive_seconds: float = 30.0
     # From an answer to its being taken, and to the first byte of the next request: agents ask every few seconds.
     idle_seconds: float = 120.0
+    # A client sends its request right after it has connected. For one that has connected as the server stops, that is
+    # waited for: behind a socket of systemd nobody is refused.
+    first_request_seconds: float = 0.3
     # A client is an address, or a user on a unix socket. All programs of this machine are one client on loopback.
     connections: int = 1024
     connections_of_a_client: int = 768

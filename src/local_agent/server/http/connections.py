@@ -263,8 +263,12 @@ class Connections:
 
     @property
     def _are_answering(self) -> bool:
-        """Whether some request has no answer yet, or its answer has not gone."""
-        return any(each.is_answering or each.unsent_bytes for each in self._all)
+        """Whether some request has no answer yet, or its answer has not gone, or is about to come."""
+        recently = time.monotonic() - self.limits.first_request_seconds
+        return any(
+            each.is_answering or each.unsent_bytes or (not each.is_known and each.since > recently)
+            for each in self._all
+        )
 
     def add(self, connection: Connection) -> None:
         """Take a new connection in."""
