@@ -34,6 +34,8 @@ ANSWER_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
 _DATABASE = "prefect.db"
 _TAKEN = "address already in use"
+# what a server answers whose data file is locked: 503, or 500 before 3.1. Nothing was done then
+LOCKED = (http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.INTERNAL_SERVER_ERROR)
 # the agent's own words and the machine's Prefect must not reach it
 _NOT_INHERITED = ("PREFECT_", "LOCAL_AGENT_", "NOTIFY_")
 _QUIET = {
@@ -171,7 +173,7 @@ class Prefect3Server:
         deadline = time.monotonic() + ANSWER_SECONDS
         while True:
             status, text = self.request(method, path, body, self._token)
-            if status == http.HTTPStatus.SERVICE_UNAVAILABLE and time.monotonic() < deadline:
+            if status in LOCKED and time.monotonic() < deadline:
                 time.sleep(_LOOK_SECONDS)
                 continue
             if status == http.HTTPStatus.FORBIDDEN and b"CSRF" in text and not self._token:
