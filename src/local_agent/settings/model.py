@@ -214,7 +214,9 @@ class Settings:
 
     @property
     def effective_labels(self) -> tuple[str, ...]:
-        """What the API is asked for: the labels, sorted and each once, and the hostname's last."""
+        """What Prefect 1's API is asked for: the labels, sorted and each once, and the hostname's last."""
+        if self.protocol != "prefect1":
+            return ()
         labels = tuple(sorted(set(self.labels)))
         if self.hostname_label and self.hostname not in labels:
             return (*labels, self.hostname)

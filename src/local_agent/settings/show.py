@@ -56,8 +56,15 @@ def as_lines(settings: Settings) -> Iterator[str]:
     for key, value, source in rows:
         yield f"{key:<{key_width}}  {value:<{value_width}}  {source}"
     yield ""
-    yield f"takes flow runs with labels among: {', '.join(settings.effective_labels) or '(only runs without labels)'}"
+    yield f"takes flow runs {_asked_for(settings)}"
     yield f"files read: {', '.join(map(str, settings.files)) or 'none'}"
+
+
+def _asked_for(settings: Settings) -> str:
+    if settings.protocol == "prefect1":
+        return f"with labels among: {', '.join(settings.effective_labels) or '(only runs without labels)'}"
+    queues = f", queues {', '.join(settings.work_queues)}" if settings.work_queues else ""
+    return f"of work pool {settings.pool or '(none is named: --pool)'}{queues}"
 
 
 def _shown(option: Option, value: object) -> str:

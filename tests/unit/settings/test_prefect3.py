@@ -11,6 +11,7 @@ from local_agent.aio.clock import SystemClock
 from local_agent.backends import kind
 from local_agent.errors import ConfigError
 from local_agent.settings import Settings
+from local_agent.settings.show import as_lines
 from unit.settings.conftest import Host
 
 
@@ -24,6 +25,15 @@ def test_an_instance_serves_the_pool_of_its_own_name(host: Host) -> None:
     assert (settings.pool, settings.work_queues) == ("prod1", ())
     assert settings.api == "http://127.0.0.1:4200/api"
     assert _load(host, instance="prod1", pool="lab").pool == "lab"
+
+
+def test_config_says_which_pool_is_served_and_no_labels(host: Host) -> None:
+    host.environ.clear()
+    assert "takes flow runs of work pool prod1" in as_lines(_load(host, instance="prod1"))
+    settings = _load(host, pool="lab", work_queues=("a", "b"))
+    assert "takes flow runs of work pool lab, queues a, b" in as_lines(settings)
+    assert settings.effective_labels == ()
+    assert "takes flow runs of work pool (none is named: --pool)" in as_lines(_load(host))
 
 
 def test_prefects_own_variables_are_heard_below_ours(host: Host) -> None:
