@@ -220,7 +220,7 @@ class RunLifecycle:
             gate_at_monotonic_seconds=self._clock.monotonic(),
         )
         try:
-            await self._save(running)
+            await self._later_records.ask(running)
         except BaseException as error:
             await process.abandon()
             if not isinstance(error, StateError):
@@ -337,7 +337,7 @@ class RunLifecycle:
     async def _note_end(self, record: Record, end: End) -> None:
         """Keep the evidence on disk until the API has taken it. A full disk must not keep the API from being told."""
         try:
-            await self._save(replace(record, step=Step.ENDED, end=end))
+            await self._later_records.ask(replace(record, step=Step.ENDED, end=end))
         except StateError as error:
             self._log.say(events.STATE_PROBLEM, _subject(record), reason=error.message)
 
@@ -376,9 +376,6 @@ class RunLifecycle:
                     self._log.say(events.REPORT_WAITS, _subject(record), reason=error.message)
                     said = True
                 await self._clock.sleep(backoff.next_seconds())
-
-    async def _save(self, record: Record) -> None:
-        await self._later_records.ask(record)
 
     async def _save_all(self, records: Sequence[Record]) -> Sequence[Exception | None]:
         return await self._disk.run(lambda: self._store.save_all(records, durable=self._launcher.outlives_reboot))

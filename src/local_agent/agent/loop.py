@@ -185,7 +185,8 @@ class Agent:
         for record in records:
             self._start(record.id, functools.partial(self._lifecycle.recover, record))
         self._not_understood = frozenset(remembered - self._tasks.keys())
-        loops = (self._watch.for_ever, self._enclosures.for_ever, self._attend, self._fitness.look)
+        attend = functools.partial(self._backend.attend, self.poke, self._watch.poke)
+        loops = (self._watch.for_ever, self._enclosures.for_ever, attend, self._fitness.look)
         beside = [asyncio.create_task(kept_up(loop, self._clock, self._log)) for loop in loops]
         try:
             await self._poll_for_ever()
@@ -322,9 +323,6 @@ class Agent:
         with contextlib.suppress(UnavailableError, ApiRefusedError):  # only advice: the page counts without it
             for miss in await self._backend.near_misses({*page.ids, *self._known(), *self._once.keys}):
                 self._once.say(miss.run.id, events.NEAR_MISS, _subject(miss.run), reason=miss.reason)
-
-    async def _attend(self) -> None:
-        await self._backend.attend(self.poke, self._watch.poke)
 
     async def _hand_over_children(self, page: QueuePage) -> None:
         """Begin the lifecycle of those on a page that may have the place of the flow run that has created them."""
