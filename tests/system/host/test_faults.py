@@ -363,6 +363,7 @@ FAULTS = (
     ),
     Fault(
         "slice masked", "canary", "systemctl unmask flowruns.slice", fixes=True,
+        with_it=frozenset(("instance",)),  # its interpreter is asked in a scope, too
         plant=_typed(
             "systemctl stop flowruns.slice && systemctl mask --quiet flowruns.slice",
             "systemctl unmask --quiet flowruns.slice",
